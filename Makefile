@@ -1,0 +1,38 @@
+# Two commands a user needs: `make demo` and `make test`. Both rest on `make install`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install demo test check format unit clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("hemascope needs Python 3.11 or newer, this is %d.%d: run make PYTHON=/path/to/python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet -r requirements.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+# The main job, on BloodMNIST where it can be had, else on rendered cells that say so.
+demo: install
+	$(BIN)/hemascope demo
+
+test: check unit
+
+unit: install
+	$(BIN)/pytest -p no:cacheprovider --cov --cov-report=term
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/deptry src
+	$(BIN)/pyright
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv runs .coverage

@@ -1,0 +1,39 @@
+"""Runs the command line and turns every error into one sentence and an exit code."""
+
+import sys
+
+from typer.exceptions import Abort, Exit, TyperException
+
+from hemascope.cli import app
+from hemascope.core import HemascopeError
+
+_INTERRUPTED = 130  # what shells expect after Ctrl-C: 128 + SIGINT
+
+
+def main() -> None:
+    """The `hemascope` command.
+
+    Exit codes: 0 done, 2 usage or input, 3 unreachable data, 130 interrupted.
+    """
+    try:
+        code = app(standalone_mode=False)
+    except HemascopeError as error:
+        _fail(str(error), error.exit_code)
+    except TyperException as error:
+        _fail(error.format_message(), error.exit_code)
+    except ModuleNotFoundError as error:
+        _fail(f"this needs {error.name}: install it with pip install 'hemascope[train]'.", 2)
+    except (Abort, KeyboardInterrupt):
+        _fail("interrupted; what was finished is kept.", _INTERRUPTED)
+    except Exit as end:
+        sys.exit(end.exit_code)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"hemascope: {message}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""A trained network on disk: safetensors weights and one JSON that says what they are.
+
+`artifact.json` names its weights file and that file's SHA-256, and is renamed into place after it:
+whoever reads the folder sees one whole model, the old or the new. There is no pickle anywhere.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from hemascope.config import ModelSettings, RunSettings, Settings, explain
+from hemascope.core import RESEARCH_USE_ONLY, ClassSet, DataError
+from hemascope.files import write_bytes, write_text
+
+FORMAT_VERSION = 1
+_INFO_FILE = "artifact.json"
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+class Preprocessing(Settings):
+    """What happens to an RGB uint8 image before the network."""
+
+    image_size: int
+    scaling: Literal["pixels / 255"] = "pixels / 255"
+
+
+class TrainingData(Settings):
+    """Which data the weights have seen: the train split of this."""
+
+    title: str
+    md5: str
+    num_images: int
+
+
+class ArtifactInfo(Settings):
+    """Everything about a trained network but its weights."""
+
+    format: Literal["hemascope-artifact"] = "hemascope-artifact"
+    format_version: Literal[1] = FORMAT_VERSION
+    hemascope_version: str
+    notice: str = RESEARCH_USE_ONLY
+    model: ModelSettings
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    num_parameters: int
+    trained_on: TrainingData
+    settings: RunSettings
+    epoch: int
+    weights_file: str = ""
+    weights_sha256: str = ""
+
+    @property
+    def classes(self) -> ClassSet:
+        """What the network's outputs mean."""
+        return ClassSet(self.class_names)
+
+
+def save_artifact(folder: Path, info: ArtifactInfo, weights: Weights) -> int:
+    """Writes a model folder, replacing the model in it at one stroke.
+
+    Returns:
+        Size of the weights file in bytes.
+
+    Raises:
+        OutputError: If it cannot be written; a model that was there is still whole.
+    """
+    from safetensors.numpy import save
+
+    content = save(weights)
+    digest = hashlib.sha256(content).hexdigest()
+    name = f"weights-{digest[:12]}.safetensors"
+    write_bytes(folder / name, content)
+    complete = info.model_copy(update={"weights_file": name, "weights_sha256": digest})
+    write_text(folder / _INFO_FILE, complete.model_dump_json(indent=2) + "\n")
+    for other in folder.glob("weights-*.safetensors"):
+        if other.name != name:
+            other.unlink(missing_ok=True)
+    return len(content)
+
+
+def find_artifact(path: Path) -> Path:
+    """The model folder meant by a path: the folder itself, or `model/` of a run folder.
+
+    Raises:
+        DataError: If there is no model.
+    """
+    for folder in (path, path / "model"):
+        if (folder / _INFO_FILE).is_file():
+            return folder
+    raise DataError(
+        f"{path} holds no trained model; give a run folder of 'hemascope train' or its model/."
+    )
+
+
+def load_artifact(path: Path) -> tuple[ArtifactInfo, Weights]:
+    """Reads a model folder and verifies its weights.
+
+    Raises:
+        DataError: If a part is missing, damaged, altered or of another format version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    folder = find_artifact(path)
+    info = _read_info(folder / _INFO_FILE)
+    weights_path = folder / info.weights_file
+    if weights_path.parent != folder:
+        raise DataError(f"{folder / _INFO_FILE}: weights_file must be a plain file name.")
+    try:
+        content = weights_path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {weights_path}: {error.strerror}; the model is incomplete.") from error
+    if hashlib.sha256(content).hexdigest() != info.weights_sha256:
+        raise DataError(
+            f"{weights_path} is not the file its artifact.json describes (SHA-256 differs): it is "
+            "damaged or was altered; train or fetch the model again."
+        )
+    try:
+        return info, load(content)
+    except SafetensorError as error:
+        raise DataError(f"{weights_path} is not a safetensors file ({error}).") from error
+
+
+def _read_info(path: Path) -> ArtifactInfo:
+    try:
+        content: Any = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable JSON ({error}); the model is damaged.") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise DataError(
+            f"{path} has format version {version!r}, this hemascope reads {FORMAT_VERSION}; use "
+            "the version of hemascope that wrote it."
+        )
+    try:
+        return ArtifactInfo.model_validate(content)
+    except ValidationError as error:
+        raise DataError(f"{path}: {explain(error, ArtifactInfo)}") from error

@@ -1,0 +1,219 @@
+"""The command line: parses, calls one workflow, prints what it returns."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from hemascope import __version__
+
+app = typer.Typer(
+    name="hemascope",
+    help="Classify peripheral blood cells, and show how far the answers can be trusted. "
+    "Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Look at data, verify it, or download it.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        metavar="X",
+        help="bloodmnist, synthetic (rendered cells), auto (bloodmnist, else synthetic), "
+        "a MedMNIST-layout .npz, or a folder of class folders of images.",
+    ),
+]
+DataArgument = Annotated[str, typer.Argument(metavar="X", help="What --data takes.")]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the results.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Delete what an earlier run left in --out.")
+]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"] | None,
+    typer.Option("--device", help="Where to compute; auto takes MPS, then CUDA, then the CPU."),
+]
+PrecisionOption = Annotated[
+    Literal["fp32", "bf16"] | None,
+    typer.Option("--precision", help="fp32 is exact; bf16 is faster where the machine has it."),
+]
+SeedsOption = Annotated[str, typer.Option("--seeds", metavar="LIST", help="Such as 0,1,2.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"hemascope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def reproduce(
+    out: OutOption,
+    data: DataOption = "bloodmnist",
+    seeds: SeedsOption = "0,1,2",
+    epochs_scale: Annotated[
+        float, typer.Option("--epochs-scale", metavar="F", help="Multiply all epochs, for a try.")
+    ] = 1.0,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Reproduce the study: train its networks, compare with the published figures, report."""
+    from hemascope.workflows.plan import STUDY_PRESETS, parse_seeds, scaled_presets
+
+    plan = scaled_presets(
+        STUDY_PRESETS, epochs_scale=epochs_scale, device=device, precision=precision
+    )
+    _check(data, out, overwrite=overwrite)
+    numbers = parse_seeds(seeds)
+    from hemascope.workflows.progress import Reporter
+    from hemascope.workflows.reproduce import reproduce as run
+
+    typer.echo(run(plan, data, out, seeds=numbers, overwrite=overwrite, reporter=Reporter()))
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Default: the next free runs/demo.")
+    ] = None,
+) -> None:
+    """Reproduce the study with one seed on BloodMNIST if it can be had, else on rendered cells."""
+    from hemascope.workflows.plan import STUDY_PRESETS, next_free, scaled_presets
+
+    plan = scaled_presets(STUDY_PRESETS)
+    out = out or next_free(Path("runs/demo"))
+    _check("auto", out, overwrite=False)
+    from hemascope.workflows.progress import Reporter
+    from hemascope.workflows.reproduce import reproduce as run
+
+    typer.echo(run(plan, "auto", out, seeds=(0,), overwrite=False, reporter=Reporter()))
+
+
+@app.command()
+def train(
+    out: OutOption,
+    preset: Annotated[
+        str | None, typer.Option("--preset", metavar="NAME", help="paper-cnn, paper-mlnn, ...")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="TOML, such as a run's config.toml."),
+    ] = None,
+    data: DataOption = "bloodmnist",
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1)] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Train one network and evaluate it; the run folder holds everything about it."""
+    from hemascope.workflows.plan import choose_settings
+
+    settings = choose_settings(
+        preset, config, epochs=epochs, seed=seed, device=device, precision=precision
+    )
+    _check(data, out, overwrite=overwrite)
+    from hemascope.workflows.progress import Reporter
+    from hemascope.workflows.sources import load_data
+    from hemascope.workflows.train import train as run
+
+    reporter = Reporter()
+    dataset = load_data(data, reporter)
+    folder = run(settings, dataset, out, overwrite=overwrite, reporter=reporter)
+    typer.echo((folder / "results.txt").read_text("utf-8"))
+    typer.echo(f"Run folder: {folder}\nNext: hemascope evaluate {folder} --data {data}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or its model/.")],
+    data: DataOption = "bloodmnist",
+    split: Annotated[Literal["train", "val", "test", "all"], typer.Option("--split")] = "test",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Also write the results here.")
+    ] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Evaluate a trained network on a split of any data with the same classes."""
+    from hemascope.artifact import find_artifact
+
+    find_artifact(model)
+    _check(data, out, overwrite=overwrite)
+    from hemascope.workflows.evaluate import evaluate as run
+    from hemascope.workflows.progress import Reporter
+
+    typer.echo(
+        run(
+            model,
+            data,
+            split,
+            out=out,
+            device=device or "auto",
+            precision=precision or "fp32",
+            overwrite=overwrite,
+            reporter=Reporter(),
+        )
+    )
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of reproduce.")],
+) -> None:
+    """Write the report of saved runs again, from their files alone."""
+    from hemascope.workflows.report import write_report
+
+    typer.echo(write_report(folder))
+
+
+@data_app.command("info")
+def data_info(source: DataArgument = "bloodmnist") -> None:
+    """Say what the data is: name, md5, counts, channel statistics."""
+    from hemascope.workflows.data import describe
+    from hemascope.workflows.progress import Reporter
+
+    typer.echo(describe(source, Reporter()))
+
+
+@data_app.command("verify")
+def data_verify(source: DataArgument = "bloodmnist") -> None:
+    """Check the data: readable, right shape and labels, and whether it is the official file."""
+    from hemascope.workflows.data import verify
+    from hemascope.workflows.progress import Reporter
+
+    typer.echo(verify(source, Reporter()))
+
+
+@data_app.command("download")
+def data_download(source: DataArgument = "bloodmnist") -> None:
+    """Download BloodMNIST to where MedMNIST's own library keeps it."""
+    from hemascope.workflows.data import fetch
+    from hemascope.workflows.progress import Reporter
+
+    typer.echo(fetch(source, Reporter()))
+
+
+def _check(data: str, out: Path | None, *, overwrite: bool) -> None:
+    """Refuses a wrong --data or --out at once, before anything heavy is imported."""
+    from hemascope.data import check_source
+    from hemascope.files import check_out
+
+    check_source(data)
+    if out is not None:
+        check_out(out, overwrite=overwrite)

@@ -1,0 +1,137 @@
+"""Frozen, validated settings of a training run, and the presets that ship with the package."""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from hemascope.core import UsageError, did_you_mean
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16"]
+
+
+class Settings(BaseModel):
+    """Base of every settings table: frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(Settings):
+    """Which architecture, and its own options (checked against the MODELS table)."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainingSettings(Settings):
+    """How the network is fitted.
+
+    `init` is "he" (Kaiming normal, fan-in, zero biases) or "default" (PyTorch's own).
+    `test_every_epoch` draws the study's curve of test accuracy per epoch; nothing is ever chosen
+    by it.
+    """
+
+    epochs: PositiveInt
+    learning_rate: PositiveFloat
+    batch_size: PositiveInt = 128
+    betas: tuple[float, float] = (0.9, 0.999)
+    init: Literal["he", "default"] = "he"
+    shuffle: bool = True
+    test_every_epoch: bool = False
+
+    @model_validator(mode="after")
+    def _betas_in_range(self) -> Self:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            msg = "betas must lie in [0, 1)"
+            raise ValueError(msg)
+        return self
+
+    def scaled(self, epochs_scale: float) -> "TrainingSettings":
+        """The same settings with the number of epochs multiplied, at least one."""
+        return self.model_copy(update={"epochs": max(1, round(self.epochs * epochs_scale))})
+
+
+class RunSettings(Settings):
+    """Everything that decides a training run but the data; written to `config.toml`."""
+
+    name: str
+    model: ModelSettings
+    training: TrainingSettings
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    device: Device = "auto"
+    precision: Precision = "fp32"
+
+    def to_toml(self) -> str:
+        """The settings as TOML that `--config` takes again."""
+        import tomli_w
+
+        return tomli_w.dumps(self.model_dump())
+
+
+def preset_names() -> tuple[str, ...]:
+    """The names `--preset` takes."""
+    files = resources.files("hemascope") / "presets"
+    return tuple(sorted(f.name.removesuffix(".toml") for f in files.iterdir()))
+
+
+def load_preset(name: str) -> RunSettings:
+    """The settings of a preset that ships with the package.
+
+    Raises:
+        UsageError: If there is no such preset.
+    """
+    if name not in preset_names():
+        raise UsageError(f"no preset is called '{name}'; {did_you_mean(name, preset_names())}")
+    text = (resources.files("hemascope") / "presets" / f"{name}.toml").read_text("utf-8")
+    return _parse(text, origin=f"preset {name}")
+
+
+def load_config(path: Path) -> RunSettings:
+    """The settings in a TOML file, such as a run's own `config.toml`.
+
+    Raises:
+        UsageError: If the file is missing, not TOML, or a field is missing, unknown or wrong.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UsageError(f"cannot read --config {path}: {reason}; give a TOML file.") from error
+    return _parse(text, origin=str(path))
+
+
+def _parse(text: str, *, origin: str) -> RunSettings:
+    try:
+        return RunSettings.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{origin} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        raise UsageError(f"{origin}: {explain(error, RunSettings)}") from error
+
+
+def explain(error: ValidationError, settings: type[BaseModel]) -> str:
+    """One sentence on the first thing wrong: the field, what is wrong with it, what fits."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "settings"
+    if first["type"] == "extra_forbidden":
+        table: Any = settings
+        for part in first["loc"][:-1]:
+            table = table.model_fields[part].annotation
+        hint = did_you_mean(str(first["loc"][-1]), table.model_fields)
+        return f"unknown field '{field}'; {hint}"
+    if first["type"] == "missing":
+        return f"field '{field}' is missing; add it."
+    given = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"field '{field}'{given}: {message[0].lower()}{message[1:]}."

@@ -1,0 +1,132 @@
+"""The vocabulary every room shares: splits, classes, predictions and errors."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESEARCH_USE_ONLY = "Research use only. Not a medical device; no clinical claim is made."
+
+
+class HemascopeError(Exception):
+    """One clear sentence for the user; the tree below it decides the exit code.
+
+    HemascopeError
+    ├── UsageError        a command, option or setting is wrong            (exit 2)
+    ├── DataError         an input file or folder is not what is needed    (exit 2)
+    ├── OutputError       results cannot be written where they should go   (exit 2)
+    └── UnreachableError  data that is elsewhere cannot be fetched         (exit 3)
+    """
+
+    exit_code = 2
+
+
+class UsageError(HemascopeError):
+    """A command, option or setting that cannot be carried out."""
+
+
+class DataError(HemascopeError):
+    """An input file or folder that is not what the command needs."""
+
+
+class OutputError(HemascopeError):
+    """A result that cannot be written where it should go."""
+
+
+class UnreachableError(HemascopeError):
+    """Data that lies elsewhere and could not be fetched."""
+
+    exit_code = 3
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Ends an error about an unknown word with the nearest known one, or with all of them."""
+    names = sorted(known)
+    near = get_close_matches(word, names, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(names)}."
+
+
+class Split(StrEnum):
+    """The three parts of a data set, by MedMNIST's names."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """The classes a label can mean: label `i` is `names[i]`."""
+
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """The number of classes."""
+        return len(self.names)
+
+
+# MedMNIST's order (medmnist.INFO["bloodmnist"]["label"]), held to it by a contract test.
+BLOOD_CELLS = ClassSet(
+    (
+        "basophil",
+        "eosinophil",
+        "erythroblast",
+        "immature granulocyte",
+        "lymphocyte",
+        "monocyte",
+        "neutrophil",
+        "platelet",
+    )
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a network said of some images: the one currency behind every network.
+
+    Attributes:
+        ids: One id per image, shape (N,).
+        logits: Unnormalized scores, shape (N, C), float32.
+        labels: The true class of each image, shape (N,), int64 in [0, C).
+        classes: What the C columns and the labels mean.
+    """
+
+    ids: tuple[str, ...]
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    classes: ClassSet
+
+    def __post_init__(self) -> None:
+        """Holds the parts to one another.
+
+        Raises:
+            ValueError: If shapes or labels do not fit together.
+        """
+        expected = (len(self.ids), len(self.classes))
+        if self.logits.shape != expected or self.labels.shape != expected[:1]:
+            msg = (
+                f"predictions do not fit together: logits {self.logits.shape}, labels "
+                f"{self.labels.shape}, expected {expected} and {expected[:1]}"
+            )
+            raise ValueError(msg)
+
+    @cached_property
+    def log_probs(self) -> NDArray[np.float64]:
+        """Log of the softmax of the logits, shape (N, C), computed in float64."""
+        shifted = self.logits.astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+    @cached_property
+    def probs(self) -> NDArray[np.float64]:
+        """Softmax of the logits, shape (N, C); rows sum to 1."""
+        return np.exp(self.log_probs)
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """The class with the highest logit, shape (N,); the first one on a tie."""
+        return self.logits.argmax(axis=1)

@@ -1,0 +1,77 @@
+"""Data sources: what `--data` takes, each read into a `Dataset`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hemascope.core import DataError, UnreachableError, did_you_mean
+from hemascope.data.bloodmnist import OnDownload, load_bloodmnist
+from hemascope.data.dataset import Dataset
+from hemascope.data.folder import read_folder
+from hemascope.data.npz import read_npz
+from hemascope.data.synthetic import rendered_dataset
+
+DEFAULT_IMAGE_SIZE = 28
+
+
+@dataclass(frozen=True)
+class Request:
+    """How data is wanted: the size where the source has none of its own, and who is told."""
+
+    image_size: int = DEFAULT_IMAGE_SIZE
+    on_download: OnDownload = lambda _done, _total: None
+
+
+def _bloodmnist(request: Request) -> Dataset:
+    return load_bloodmnist(retries=4, on_download=request.on_download)
+
+
+def _synthetic(request: Request) -> Dataset:
+    return rendered_dataset(image_size=request.image_size)
+
+
+def _auto(request: Request) -> Dataset:
+    """BloodMNIST if it is at hand or can be had at once, otherwise rendered cells."""
+    try:
+        return load_bloodmnist(retries=0, on_download=request.on_download)
+    except UnreachableError as error:
+        return replace(_synthetic(request), notes=(str(error),))
+
+
+# To add a data source: its file, and its row here.
+DATASETS: dict[str, Callable[[Request], Dataset]] = {
+    "auto": _auto,
+    "bloodmnist": _bloodmnist,
+    "synthetic": _synthetic,
+}
+
+
+def check_source(source: str) -> None:
+    """Refuses early, before any work, a source that cannot be read.
+
+    Raises:
+        DataError: If `source` is no name in `DATASETS`, no .npz file and no folder.
+    """
+    path = Path(source)
+    if source in DATASETS or path.is_dir() or path.is_file():
+        return
+    if path.suffix == ".npz" or path.parent != Path():
+        raise DataError(f"--data {source}: there is no such file or folder.")
+    raise DataError(
+        f"--data {source} is no data set, .npz file or folder; {did_you_mean(source, DATASETS)}"
+    )
+
+
+def load(source: str, request: Request | None = None) -> Dataset:
+    """Reads what `--data` names: a row of `DATASETS`, an .npz file, or a folder of class folders.
+
+    Raises:
+        DataError: If it is not there or not what it should be.
+        UnreachableError: If it must be downloaded and cannot be.
+    """
+    check_source(source)
+    request = request or Request()
+    if source in DATASETS:
+        return DATASETS[source](request)
+    path = Path(source)
+    return read_folder(path, image_size=request.image_size) if path.is_dir() else read_npz(path)

@@ -1,0 +1,133 @@
+"""BloodMNIST itself: found where MedMNIST's library keeps it, or downloaded there."""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from hemascope.core import DataError, UnreachableError
+from hemascope.data.dataset import Dataset
+from hemascope.data.npz import OFFICIAL_MD5, read_npz
+from hemascope.files import explained, md5_of
+
+VARIABLE = "HEMASCOPE_BLOODMNIST"
+FILE_NAME = "bloodmnist.npz"
+OnDownload = Callable[[int, int], None]  # bytes so far, bytes in all (0 where not known)
+
+_CONNECT_SECONDS = 4.0  # a machine without a connection learns it in a few seconds
+_READ_SECONDS = 30.0
+_CHUNK_BYTES = 1 << 16
+
+
+def medmnist_cache() -> Path:
+    """Where MedMNIST's own library keeps its files (found without importing it: it needs torch)."""
+    return Path.home() / ".medmnist"
+
+
+def find_bloodmnist() -> Path | None:
+    """The BloodMNIST file at hand: `$HEMASCOPE_BLOODMNIST`, then MedMNIST's cache.
+
+    Raises:
+        DataError: If the variable names no file.
+    """
+    if named := os.environ.get(VARIABLE):
+        if not Path(named).is_file():
+            raise DataError(f"{VARIABLE} names {named}, which is no file; correct or unset it.")
+        return Path(named)
+    cached = medmnist_cache() / FILE_NAME
+    return cached if cached.is_file() else None
+
+
+def load_bloodmnist(*, retries: int, on_download: OnDownload) -> Dataset:
+    """BloodMNIST from `$HEMASCOPE_BLOODMNIST`, MedMNIST's cache, or its download page.
+
+    Raises:
+        DataError: If the file at hand is damaged.
+        UnreachableError: If it has to be downloaded and cannot be.
+    """
+    path = find_bloodmnist() or download(retries=retries, on_download=on_download)
+    dataset = read_npz(path)
+    if path.parent == medmnist_cache() and dataset.md5 != OFFICIAL_MD5:
+        raise DataError(
+            f"{path} is not the official BloodMNIST (md5 {dataset.md5}, expected {OFFICIAL_MD5}); "
+            "remove it so that it can be downloaded again, or name it with --data."
+        )
+    return dataset
+
+
+def download(*, retries: int, on_download: OnDownload) -> Path:
+    """Downloads BloodMNIST into MedMNIST's cache; a broken download is taken up where it stopped.
+
+    Returns:
+        The path of the verified file; a whole file that is there already is not fetched again.
+
+    Raises:
+        UnreachableError: If it could not be had after `retries` more tries, with instructions.
+    """
+    path = medmnist_cache() / FILE_NAME
+    if path.is_file() and md5_of(path) == OFFICIAL_MD5:
+        return path
+    import pooch
+    import requests
+    from medmnist import INFO
+
+    logging.getLogger("pooch").setLevel(logging.WARNING)
+    url: str = INFO["bloodmnist"]["url"]
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    store = pooch.create(
+        path=path.parent,
+        base_url="",
+        registry={FILE_NAME: f"md5:{OFFICIAL_MD5}"},
+        urls={FILE_NAME: url},
+        retry_if_failed=retries,
+    )
+    try:
+        store.fetch(FILE_NAME, downloader=_Resuming(path.with_suffix(".npz.part"), on_download))
+    except (requests.RequestException, ValueError) as error:
+        reason = (
+            "the server did not answer"
+            if isinstance(error, requests.ConnectionError | requests.Timeout)
+            else " ".join(str(error).split())
+        )
+        raise UnreachableError(
+            f"BloodMNIST could not be downloaded from {url} ({reason}). Connect and try again; or "
+            f"copy {FILE_NAME} to {path.parent} or anywhere and set {VARIABLE} to its path; or use "
+            "--data synthetic."
+        ) from error
+    except OSError as error:
+        with explained(path):
+            raise error
+    return path
+
+
+class _Resuming:
+    """A downloader for pooch (which checks the md5 and tries again) that continues a part file."""
+
+    def __init__(self, part: Path, on_download: OnDownload) -> None:
+        self._part = part
+        self._on_download = on_download
+
+    def __call__(self, url: str, output_file: str, _store: object) -> None:
+        import requests
+
+        done = self._part.stat().st_size if self._part.exists() else 0
+        headers = {"Range": f"bytes={done}-", "Accept-Encoding": "identity"}
+        timeout = (_CONNECT_SECONDS, _READ_SECONDS)
+        with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
+                self._part.unlink()  # longer than the file: not a part of it
+            response.raise_for_status()
+            if response.status_code != requests.codes.partial_content:
+                done = 0  # the server sends the whole file whatever was asked
+            total = done + int(response.headers.get("Content-Length", 0))
+            with self._part.open("r+b" if done else "wb") as file:
+                file.seek(done)
+                for chunk in response.iter_content(_CHUNK_BYTES):
+                    file.write(chunk)
+                    done += len(chunk)
+                    self._on_download(done, total)
+        if done < total:
+            raise requests.ConnectionError("the connection broke off")
+        shutil.move(self._part, output_file)

@@ -1,0 +1,138 @@
+"""Reads a folder of class folders of images, split or not, into labeled images."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hemascope.core import BLOOD_CELLS, ClassSet, DataError, Split
+from hemascope.data.dataset import Dataset, LabeledImages, pixels_md5
+
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+_ALIASES = {"ig": "immature granulocyte", "immature_granulocyte": "immature granulocyte"}
+_SPLIT_SEED = 0  # the split of a folder is part of the data, not of a run
+_SHARES = {Split.VAL: 0.1, Split.TEST: 0.2}  # BloodMNIST's own 7 : 1 : 2
+_MAX_PIXELS = 50_000_000  # a cell photograph is 0.13 megapixels; this stops image bombs
+
+
+def read_folder(path: Path, *, image_size: int) -> Dataset:
+    """Reads `path/CLASS/*` (split 7:1:2 within each class) or `path/{train,val,test}/CLASS/*`.
+
+    Every image becomes RGB, is cropped to its central square and resized (bilinear) to
+    `image_size`; how many needed it is said in the notes. If all class names are BloodMNIST's
+    (`ig` counts as immature granulocyte), labels are BloodMNIST's; else the sorted names are.
+
+    Raises:
+        DataError: If a class folder has no image, an image cannot be read, or a class is too
+            small to split.
+    """
+    if not path.is_dir():
+        raise DataError(f"there is no folder {path}; give a folder of class folders of images.")
+    split_folders = {split: path / split for split in Split if (path / split).is_dir()}
+    if split_folders and len(split_folders) < len(Split):
+        missing = ", ".join(split for split in Split if split not in split_folders)
+        raise DataError(f"{path} has split folders but no {missing}; all three are needed.")
+    roots = list(split_folders.values()) or [path]
+    classes, folder_class = _class_set(roots)
+    reader = _Reader(path, image_size)
+    parts = [reader.read(root, classes, folder_class) for root in roots]
+    if split_folders:
+        splits = dict(zip(split_folders, parts, strict=True))
+        notes = reader.notes()
+    else:
+        splits = split_stratified(parts[0], classes)
+        notes = (*reader.notes(), "The folder has no train/val/test folders: split 7:1:2 by class.")
+    title = f"{path.resolve().name} (folder of images)"
+    md5 = pixels_md5(splits)
+    return Dataset(title, splits, classes, str(path), md5, md5_of="pixels", notes=notes)
+
+
+def split_stratified(images: LabeledImages, classes: ClassSet) -> dict[Split, LabeledImages]:
+    """Splits 7:1:2 within each class, the same way every time.
+
+    Raises:
+        DataError: If a class has fewer than three images.
+    """
+    rng = np.random.default_rng(_SPLIT_SEED)
+    chosen: dict[Split, list[NDArray[np.intp]]] = {split: [] for split in Split}
+    for label, name in enumerate(classes.names):
+        members = rng.permutation(np.flatnonzero(images.labels == label))
+        if len(members) == 0:
+            continue  # one of BloodMNIST's classes that this folder does not have
+        if len(members) < len(Split):
+            raise DataError(
+                f"class '{name}' has {len(members)} image(s); a class needs at least 3 to be split."
+            )
+        num_val, num_test = (max(1, round(len(members) * share)) for share in _SHARES.values())
+        chosen[Split.VAL].append(members[:num_val])
+        chosen[Split.TEST].append(members[num_val : num_val + num_test])
+        chosen[Split.TRAIN].append(members[num_val + num_test :])
+    return {split: images.take(np.sort(np.concatenate(chosen[split]))) for split in Split}
+
+
+def _class_set(roots: list[Path]) -> tuple[ClassSet, dict[str, str]]:
+    """The classes of the folders, and which class each folder name is."""
+    names = {e.name for root in roots for e in root.iterdir() if e.is_dir() and e.name[0] != "."}
+    if not names:
+        raise DataError(f"{roots[0]} has no class folders; expected one folder of images a class.")
+    blood = {name: _ALIASES.get(name.lower(), name.lower()) for name in names}
+    if set(blood.values()) <= set(BLOOD_CELLS.names):
+        return BLOOD_CELLS, blood
+    return ClassSet(tuple(sorted(names))), {name: name for name in names}
+
+
+class _Reader:
+    """Reads images to one size and mode, and counts what it had to change."""
+
+    def __init__(self, base: Path, image_size: int) -> None:
+        self._base = base
+        self._size = image_size
+        self._resized = self._converted = self._passed_over = 0
+
+    def read(self, root: Path, classes: ClassSet, folder_class: dict[str, str]) -> LabeledImages:
+        files: list[Path] = []
+        labels: list[int] = []
+        for folder in sorted(root / name for name in folder_class):
+            entries = sorted(folder.iterdir()) if folder.is_dir() else []
+            found = [e for e in entries if e.suffix.lower() in _SUFFIXES and e.is_file()]
+            if not found:
+                raise DataError(f"the class folder {folder} has no image; add some or remove it.")
+            self._passed_over += len(entries) - len(found)
+            files += found
+            labels += [classes.names.index(folder_class[folder.name])] * len(found)
+        with ThreadPoolExecutor() as pool:
+            images = list(pool.map(self._read_image, files))
+        ids = tuple(file.relative_to(self._base).as_posix() for file in files)
+        return LabeledImages(np.stack(images), np.array(labels, dtype=np.int64), ids)
+
+    def _read_image(self, file: Path) -> NDArray[np.uint8]:
+        try:
+            with Image.open(file) as image:
+                if image.width * image.height > _MAX_PIXELS:
+                    raise ValueError(f"{image.width}x{image.height} pixels are too many")
+                rgb = image if image.mode == "RGB" else image.convert("RGB")
+                self._converted += rgb is not image
+                rgb.load()
+                if rgb.size == (self._size, self._size):
+                    return np.asarray(rgb)
+                self._resized += 1
+                side = min(rgb.size)
+                left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
+                box = (left, top, left + side, top + side)
+                resized = rgb.resize((self._size, self._size), Image.Resampling.BILINEAR, box=box)
+                return np.asarray(resized)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DataError(
+                f"the image {file} cannot be read ({error}); repair or remove it."
+            ) from error
+
+    def notes(self) -> tuple[str, ...]:
+        size = f"{self._size}x{self._size}"
+        facts = (
+            (self._resized, f"image(s) were cropped to a square and resized to {size}."),
+            (self._converted, "image(s) were converted to RGB."),
+            (self._passed_over, "file(s) that are not images were passed over."),
+        )
+        return tuple(f"{count} {text}" for count, text in facts if count)

@@ -1,0 +1,109 @@
+"""Reads the MedMNIST file layout: `{train,val,test}_{images,labels}` in one .npz."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from hemascope.core import BLOOD_CELLS, DataError, Split
+from hemascope.data.dataset import Dataset, LabeledImages
+from hemascope.files import md5_of
+
+OFFICIAL_MD5 = "7053d0359d879ad8a5505303e11de1dc"  # medmnist.INFO["bloodmnist"]["MD5"]
+REBUILT_MD5 = "c0a772f8e159f0aa301c3ca29553bacc"
+
+_TITLES = {
+    OFFICIAL_MD5: "BloodMNIST, official split (MedMNIST v2)",
+    REBUILT_MD5: "BloodMNIST pixels, rebuilt split (our own split, not the official one)",
+}
+_MIN_SIZE = 8  # the study's CNN halves an image three times
+_EXPECTED = "expected MedMNIST's layout, uint8 images (N, H, H, 3) and integer labels (N, 1)"
+
+
+def read_npz(path: Path) -> Dataset:
+    """Reads all three splits of a MedMNIST-layout file with BloodMNIST's eight classes.
+
+    Raises:
+        DataError: If the file is missing, truncated or not an .npz, or an array in it is missing,
+            empty, or of the wrong shape, type or range.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no file {path}; give the path of a MedMNIST-layout .npz.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            splits = {split: _read_split(archive, split, path) for split in Split}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError(
+            f"{path} is not a whole .npz file ({error}); it may be truncated: fetch it again."
+        ) from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
+    sizes = {images.images.shape[1] for images in splits.values()}
+    if len(sizes) > 1:
+        raise DataError(f"{path}: the splits have images of different sizes, {sorted(sizes)}.")
+    md5 = md5_of(path)
+    title = _TITLES.get(md5, f"{path.name} (MedMNIST layout)")
+    return Dataset(title, splits, BLOOD_CELLS, source=str(path), md5=md5)
+
+
+def _read_split(archive: zipfile.ZipFile, split: Split, path: Path) -> LabeledImages:
+    images = _read_array(archive, f"{split}_images", path)
+    labels = _read_array(archive, f"{split}_labels", path)
+    where = f"{path}: {split}"
+    if images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
+        raise DataError(f"{where}_images has shape {images.shape}; {_EXPECTED}.")
+    if images.dtype != np.uint8:
+        raise DataError(f"{where}_images has type {images.dtype}; {_EXPECTED}.")
+    if len(images) == 0:
+        raise DataError(f"{where}_images is empty; every split needs at least one image.")
+    if images.shape[1] < _MIN_SIZE:
+        raise DataError(f"{where}_images are {images.shape[1]} pixels wide; at least 8 are needed.")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{where}_labels has type {labels.dtype}; {_EXPECTED}.")
+    if labels.shape not in ((len(images),), (len(images), 1)):
+        raise DataError(
+            f"{where}_labels has shape {labels.shape}, but there are {len(images)} images; "
+            f"expected ({len(images)}, 1)."
+        )
+    labels = labels.ravel()
+    if labels.min() < 0 or labels.max() >= len(BLOOD_CELLS):
+        bad = labels[(labels < 0) | (labels >= len(BLOOD_CELLS))][0]
+        raise DataError(f"{where}_labels holds the label {bad}; BloodMNIST's labels are 0 to 7.")
+    ids = tuple(f"{split}/{i}" for i in range(len(images)))
+    return LabeledImages(images, labels.astype(np.int64), ids)
+
+
+def _read_array(archive: zipfile.ZipFile, key: str, path: Path) -> NDArray[Any]:
+    """One array; its header is checked against its size before any pixel is read."""
+    try:
+        member = archive.getinfo(f"{key}.npy")
+    except KeyError:
+        raise DataError(f"{path} has no array '{key}'; {_EXPECTED}.") from None
+    try:
+        with archive.open(member) as file:
+            shape, fortran_order, dtype = _read_header(file)
+            nbytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            if dtype.hasobject or file.tell() + nbytes != member.file_size:
+                raise ValueError("its header does not fit its size")
+            flat = np.empty(nbytes, dtype=np.uint8)
+            view, start = memoryview(flat), 0
+            while start < nbytes:  # straight into place: no second copy of the pixels
+                count = file.readinto(view[start:])  # type: ignore[attr-defined]
+                if not count:
+                    raise EOFError("it ends early")
+                start += count
+            file.read(1)  # reaching the end makes zipfile compare the checksum
+    except (ValueError, TypeError, SyntaxError, MemoryError) as error:
+        raise DataError(f"{path}: the array '{key}' cannot be read ({error}).") from error
+    return flat.view(dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = npy.read_magic(file)
+    if version == (1, 0):
+        return npy.read_array_header_1_0(file)
+    return npy.read_array_header_2_0(file)

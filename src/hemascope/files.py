@@ -1,0 +1,130 @@
+"""Files that are whole or not there: temporary names, renames, and folders that are not lost."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkstemp
+from types import FrameType
+from typing import Any
+
+from hemascope.core import OutputError
+
+# A folder holding one of these was made by hemascope and may be replaced with --overwrite.
+_OUR_MARKS = ("fingerprint.json", "comparison.json", "evaluation.json")
+
+
+@contextmanager
+def explained(path: Path) -> Generator[None]:
+    """Turns the system's refusal to write `path` into one clear sentence.
+
+    Raises:
+        OutputError: If the disk is full, read-only, not permitted, and the like.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; what was finished before is kept. "
+            "Make room or choose another --out."
+        ) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole: a reader sees the old content or the new one, never a part.
+
+    Raises:
+        OutputError: If it cannot be written; the old file, if any, is untouched.
+    """
+    with explained(path):
+        handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)  # mkstemp makes it private; results are for sharing
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes a UTF-8 text file whole; see `write_bytes`."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes readable JSON whole; a NaN in it is a programming error, write None."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds one line to a log."""
+    with explained(path), path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def md5_of(path: Path) -> str:
+    """The file's md5, by which data sets are named (not a security measure)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """Refuses early, before any work, a folder that results may not go to.
+
+    Raises:
+        OutputError: If `out` exists with content and may not be replaced.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise OutputError(f"--out {out} is a file; give the name of a new folder.")
+    content = {entry.name for entry in out.iterdir()}
+    if not content:
+        return
+    if not overwrite:
+        raise OutputError(
+            f"--out {out} exists and is not empty; choose another folder, or add --overwrite."
+        )
+    if not content.intersection(_OUR_MARKS):
+        raise OutputError(
+            f"--out {out} does not look like a folder made by hemascope, so --overwrite will not "
+            "delete it; choose another folder."
+        )
+
+
+def make_out(out: Path, *, overwrite: bool) -> None:
+    """Makes the folder `out`, empty; an older one of ours is deleted only with `overwrite`.
+
+    Raises:
+        OutputError: As `check_out`, or if the folder cannot be made.
+    """
+    check_out(out, overwrite=overwrite)
+    with explained(out):
+        if overwrite and out.exists():
+            shutil.rmtree(out)
+        out.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def uninterrupted() -> Generator[None]:
+    """Holds Ctrl-C back until the block is done, so that files written together fit together."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread receives signals
+        return
+    held: list[tuple[int, FrameType | None]] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if held and callable(previous):
+        previous(*held[0])

@@ -1,0 +1,22 @@
+"""One way to ask any network: images in, logits out."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.core import ClassSet, Predictions
+from hemascope.data.dataset import LabeledImages
+
+
+class Predictor(Protocol):
+    """Anything that answers images with logits, whatever engine runs it."""
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits (N, C) of RGB images (N, H, H, 3)."""
+        ...
+
+
+def predict(predictor: Predictor, images: LabeledImages, classes: ClassSet) -> Predictions:
+    """What a network says of labeled images."""
+    return Predictions(images.ids, predictor.logits(images.images), images.labels, classes)

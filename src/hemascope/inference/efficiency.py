@@ -1,0 +1,58 @@
+"""What a network costs: seconds per image, and memory."""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.inference import Predictor
+
+_WARM_UP = 5
+_REPEATS = 30
+
+
+def latency_ms(predictor: Predictor, images: NDArray[np.uint8], *, batch_size: int) -> float:
+    """Milliseconds per image, in batches of `batch_size`: the median of 30 timed batches.
+
+    Counted from uint8 pixels to logits, as a caller waits for them. Where there are fewer images
+    than a batch holds, they are repeated.
+    """
+    batch = np.resize(images, (batch_size, *images.shape[1:]))
+    for _ in range(_WARM_UP):
+        predictor.logits(batch)
+    seconds: list[float] = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        predictor.logits(batch)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds) / batch_size
+
+
+def reset_peak_memory() -> None:
+    """Forgets earlier peaks of this process, where the system lets it (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return  # the peak is then the process's own since it started: too high, never too low
+
+
+def peak_memory_bytes() -> int | None:
+    """Peak resident memory of this process since the last reset; None where it is not known."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return _peak_since_start()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) * 1024
+
+
+def _peak_since_start() -> int | None:
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others KiB

@@ -1,0 +1,48 @@
+"""Predictions as a CSV file that a person can read and any later stage can start from."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+
+from hemascope.core import ClassSet, DataError, Predictions
+from hemascope.files import write_text
+
+_FIXED = ("id", "true_class", "predicted_class", "confidence")
+_PREFIX = "logit:"
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Writes one row per image; logits have nine digits, so that float32 comes back exactly."""
+    names = predictions.classes.names
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((*_FIXED, *(_PREFIX + name for name in names)))
+    confidence = predictions.probs.max(axis=1)
+    for i, image_id in enumerate(predictions.ids):
+        true, predicted = names[predictions.labels[i]], names[predictions.predicted[i]]
+        logits = (f"{value:.9g}" for value in predictions.logits[i])
+        writer.writerow((image_id, true, predicted, f"{confidence[i]:.6f}", *logits))
+    write_text(path, text.getvalue())
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Reads what `write_predictions` wrote.
+
+    Raises:
+        DataError: If the file is missing or was not written so.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        names = tuple(cell.removeprefix(_PREFIX) for cell in header[len(_FIXED) :])
+        if tuple(header[: len(_FIXED)]) != _FIXED or not names or not rows:
+            raise ValueError("its columns are not those of a predictions file")
+        labels = np.array([names.index(row[1]) for row in rows], dtype=np.int64)
+        logits = np.array([row[len(_FIXED) :] for row in rows], dtype=np.float32)
+        return Predictions(tuple(row[0] for row in rows), logits, labels, ClassSet(names))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}.") from error
+    except (ValueError, IndexError, csv.Error) as error:
+        raise DataError(f"{path} is not a whole predictions file ({error}).") from error

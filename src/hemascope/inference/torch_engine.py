@@ -1,0 +1,95 @@
+"""Runs a PyTorch network: device, precision, preprocessing and batches in one place."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hemascope.artifact import ArtifactInfo, load_artifact
+from hemascope.config import Device, Precision
+from hemascope.core import DataError, UsageError
+from hemascope.models import build_model
+
+_SCALE = 1 / 255
+
+
+def pick_device(name: Device) -> torch.device:
+    """The device to compute on; "auto" takes MPS, then CUDA, then the CPU.
+
+    Raises:
+        UsageError: If this machine does not have the one asked for.
+    """
+    available = {
+        "mps": torch.backends.mps.is_available(),
+        "cuda": torch.cuda.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(device for device, there in available.items() if there))
+    if not available[name]:
+        raise UsageError(f"--device {name}: this machine has none; use --device cpu or auto.")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context in which the network runs: exact fp32, or bf16 where an operation allows it."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def to_input(images: Tensor) -> Tensor:
+    """Turns uint8 pixels (N, H, H, 3) into what networks take: float (N, 3, H, H) in [0, 1].
+
+    The permuted view is already in the channels-last memory format, in which CPUs convolve faster.
+    """
+    return images.permute(0, 3, 1, 2).to(torch.float32).mul_(_SCALE)
+
+
+class TorchPredictor:
+    """Answers images with the logits of a PyTorch network; leaves the network in eval mode."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        device: torch.device,
+        precision: Precision = "fp32",
+        batch_size: int = 256,
+    ) -> None:
+        self._model = model
+        self._device = device
+        self._precision: Precision = precision
+        self._batch_size = batch_size
+
+    @torch.inference_mode()
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits (N, C) of RGB images (N, H, H, 3)."""
+        self._model.eval()
+        outputs: list[Tensor] = []
+        with autocast(self._device, self._precision):
+            for batch in torch.from_numpy(images).split(self._batch_size):
+                outputs.append(self._model(to_input(batch.to(self._device))).float().cpu())
+        return torch.cat(outputs).numpy()
+
+
+def load_model(path: Path) -> tuple[ArtifactInfo, nn.Module]:
+    """The trained network in a run or model folder, on the CPU.
+
+    Raises:
+        DataError: If the folder is not a whole model, or the weights fit another architecture.
+    """
+    info, weights = load_artifact(path)
+    model = build_model(
+        info.model,
+        image_size=info.preprocessing.image_size,
+        num_classes=len(info.classes),
+    )
+    try:
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    except RuntimeError as error:
+        raise DataError(
+            f"{path}: the weights do not fit architecture '{info.model.name}' with its options; "
+            "the artifact is damaged or was altered."
+        ) from error
+    return info, model

@@ -1,0 +1,141 @@
+"""The study's metrics, computed from the confusion matrix, and two that need scores.
+
+Division by zero is defined once, in `_ratio`: 0/0 is 0, scikit-learn's `zero_division=0`. So a
+class that is never predicted has precision 0, a class that does not occur has recall 0, and both
+count in a macro average over all classes of the class set. Balanced accuracy and AUROC leave
+classes out that do not occur, as scikit-learn does.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.core import Predictions
+
+Floats = NDArray[np.float64]
+Confusion = NDArray[np.int64]
+
+
+def confusion_matrix(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int
+) -> Confusion:
+    """Counts who was taken for whom: shape (C, C), row = true class, column = predicted class."""
+    cells = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return cells.reshape(num_classes, num_classes)
+
+
+def confusion_of(predictions: Predictions) -> Confusion:
+    """The confusion matrix of some predictions, shape (C, C)."""
+    return confusion_matrix(predictions.labels, predictions.predicted, len(predictions.classes))
+
+
+def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:
+    return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+
+
+def accuracy(confusion: Confusion) -> float:
+    """The share of images whose class was found."""
+    return float(np.trace(confusion) / confusion.sum())
+
+
+def precision(confusion: Confusion) -> Floats:
+    """Per class, the share of images given the class that are of it, shape (C,)."""
+    return _ratio(np.diag(confusion), confusion.sum(axis=0))
+
+
+def recall(confusion: Confusion) -> Floats:
+    """Per class, the share of its images that were found (sensitivity), shape (C,)."""
+    return _ratio(np.diag(confusion), confusion.sum(axis=1))
+
+
+def specificity(confusion: Confusion) -> Floats:
+    """Per class, the share of the other classes' images that were not given it, shape (C,)."""
+    others = confusion.sum() - confusion.sum(axis=1)
+    false_positives = confusion.sum(axis=0) - np.diag(confusion)
+    return _ratio(others - false_positives, others)
+
+
+def f1(confusion: Confusion) -> Floats:
+    """Per class, the harmonic mean of precision and recall, shape (C,)."""
+    return _ratio(2 * np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1))
+
+
+def macro(per_class: Floats) -> float:
+    """The plain mean over classes: every class counts the same."""
+    return float(per_class.mean())
+
+
+def weighted(per_class: Floats, confusion: Confusion) -> float:
+    """The mean over classes weighted by how often each truly occurs."""
+    return float(np.average(per_class, weights=confusion.sum(axis=1)))
+
+
+def balanced_accuracy(confusion: Confusion) -> float:
+    """Mean recall over the classes that occur."""
+    return float(recall(confusion)[confusion.sum(axis=1) > 0].mean())
+
+
+def auroc_ovr(scores: Floats, labels: NDArray[np.int64]) -> Floats:
+    """Per class, the chance that one of its images scores above one of another class.
+
+    Args:
+        scores: Probability of each class, shape (N, C).
+        labels: True classes, shape (N,).
+
+    Returns:
+        Shape (C,), ties counted as one half; NaN for a class that has no image or all of them.
+
+    Source: the Mann-Whitney U statistic (Hanley & McNeil, Radiology 1982).
+    """
+    return np.array([_auroc(scores[:, c], labels == c) for c in range(scores.shape[1])])
+
+
+def _auroc(scores: Floats, positive: NDArray[np.bool_]) -> float:
+    num_positive = int(positive.sum())
+    num_negative = len(positive) - num_positive
+    if num_positive == 0 or num_negative == 0:
+        return float("nan")
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(counts) - (counts - 1) / 2  # tied scores share their mean rank, from 1
+    rank_sum = mean_rank[inverse][positive].sum()
+    return float((rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
+
+
+def auroc_ovr_macro(scores: Floats, labels: NDArray[np.int64]) -> float:
+    """Mean one-vs-rest AUROC over the classes that occur; NaN where fewer than two do."""
+    per_class = auroc_ovr(scores, labels)
+    known = per_class[~np.isnan(per_class)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def cross_entropy(predictions: Predictions) -> float:
+    """Mean negative log-likelihood of the true classes, in nats, >= 0."""
+    rows = np.arange(len(predictions.labels))
+    return float(-predictions.log_probs[rows, predictions.labels].mean())
+
+
+def per_class(predictions: Predictions) -> dict[str, dict[str, float | int]]:
+    """The per-class table: support, precision, recall, specificity, F1 and AUROC by class name."""
+    confusion = confusion_of(predictions)
+    columns = {
+        "support": confusion.sum(axis=1),
+        "precision": precision(confusion),
+        "recall": recall(confusion),
+        "sensitivity": recall(confusion),
+        "specificity": specificity(confusion),
+        "f1": f1(confusion),
+        "auroc": auroc_ovr(predictions.probs, predictions.labels),
+    }
+    return {
+        name: {key: values[i].item() for key, values in columns.items()}
+        for i, name in enumerate(predictions.classes.names)
+    }
+
+
+def most_confused(confusion: Confusion, names: tuple[str, ...]) -> list[tuple[str, str, int]]:
+    """Pairs (true class, predicted class, images) of errors, the most frequent first."""
+    errors = [
+        (names[i], names[j], int(confusion[i, j]))
+        for i, j in np.ndindex(*confusion.shape)
+        if i != j and confusion[i, j] > 0
+    ]
+    return sorted(errors, key=lambda pair: -pair[2])

@@ -1,0 +1,185 @@
+"""Arrays in, figures out: the study's four pictures and its curve beside ours.
+
+Figures are made without pyplot, so that nothing is shared and nothing needs a screen. The palette
+is seaborn's "colorblind"; lines differ in dash or marker as well as in color.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from hemascope.files import write_bytes
+
+Series = Sequence[float] | NDArray[np.float64]
+
+_DPI = 300
+_PALETTE = sns.color_palette("colorblind")
+_STYLE = {
+    **sns.axes_style("whitegrid"),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+    "svg.hashsalt": "hemascope",  # the same figure gives the same file
+    "svg.fonttype": "path",
+}
+_MARKERS = "osD^v"
+
+
+def save_figure(figure: Figure, stem: Path) -> None:
+    """Writes `stem`.png at 300 dpi and `stem`.svg.
+
+    Raises:
+        OutputError: If a file cannot be written.
+    """
+    for suffix, metadata in ((".png", None), (".svg", {"Date": None})):
+        write_bytes(stem.with_suffix(suffix), render(figure, suffix[1:], metadata))
+
+
+def render(figure: Figure, kind: str, metadata: Mapping[str, None] | None = None) -> bytes:
+    """The figure as the bytes of a "png" or "svg" file."""
+    content = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(content, format=kind, dpi=_DPI, metadata=metadata)
+    return content.getvalue()
+
+
+def _figure(width: float, height: float, title: str, caption: str) -> tuple[Figure, Axes]:
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
+    axes.set_title(title, fontsize=10, fontweight="bold", loc="left")
+    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
+    return figure, axes
+
+
+def learning_curve(
+    curves: Mapping[str, Series], *, quantity: str, title: str, caption: str, as_percent: bool
+) -> Figure:
+    """One quantity over the epochs, a curve per split (the study's first two pictures)."""
+    figure, axes = _figure(4.8, 3.4, title, caption)
+    for i, (label, values) in enumerate(curves.items()):
+        epochs, dash = np.arange(1, len(values) + 1), ("-", "--", ":")[i]
+        color, marker = _PALETTE[i], _MARKERS[i]
+        axes.plot(epochs, values, color=color, marker=marker, ls=dash, markersize=3.5, label=label)
+    _finish_curve(axes, quantity, as_percent=as_percent)
+    return figure
+
+
+def _finish_curve(axes: Axes, quantity: str, *, as_percent: bool) -> None:
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(quantity)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if as_percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    axes.legend(frameon=False)
+
+
+def confusion_heatmap(
+    confusion: NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    normalize: bool,
+    title: str,
+    caption: str,
+) -> Figure:
+    """The confusion matrix: counts, or each row as shares of its true class."""
+    figure, axes = _figure(6.0, 5.2, title, caption)
+    totals = confusion.sum(axis=1, keepdims=True)
+    shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
+    sns.heatmap(
+        shares,  # colored by share in both, so that rare classes can be read as well
+        annot=shares if normalize else confusion,
+        fmt=".2f" if normalize else "d",
+        annot_kws={"fontsize": 7.5},
+        cmap="cividis",
+        vmin=0,
+        vmax=1,
+        square=True,
+        linewidths=0.5,
+        xticklabels=list(names),
+        yticklabels=list(names),
+        cbar_kws={"label": "share of the true class", "shrink": 0.8},
+        ax=axes,
+    )
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
+    return figure
+
+
+def precision_recall_bars(
+    precision: Series,
+    recall: Series,
+    names: Sequence[str],
+    *,
+    title: str,
+    caption: str,
+    spread: tuple[Series, Series] | None = None,
+) -> Figure:
+    """Precision and recall of each class side by side, with their spread over seeds if given."""
+    figure, axes = _figure(6.4, 3.4, title, caption)
+    places, width = np.arange(len(names)), 0.38
+    spreads = spread or (None, None)
+    for i, (label, values) in enumerate((("precision", precision), ("recall", recall))):
+        axes.bar(
+            places + (i - 0.5) * width,
+            values,
+            width,
+            yerr=spreads[i],
+            error_kw={"elinewidth": 1, "capsize": 2},
+            color=_PALETTE[i],
+            hatch=("", "///")[i],
+            edgecolor="white",
+            label=label,
+        )
+    axes.set_xticks(places, list(names), rotation=30, ha="right", rotation_mode="anchor")
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    axes.grid(visible=False, axis="x")
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+@dataclass(frozen=True)
+class CurveGroup:
+    """The same curve of several seeds: shape (seeds, epochs)."""
+
+    label: str
+    values: NDArray[np.float64]
+
+
+def curves_against_paper(
+    groups: Sequence[CurveGroup],
+    published: Mapping[int, float],
+    *,
+    quantity: str,
+    title: str,
+    caption: str,
+    as_percent: bool,
+) -> Figure:
+    """Mean curve of each group with the range over its seeds, and the published points."""
+    figure, axes = _figure(5.2, 3.6, title, caption)
+    for i, group in enumerate(groups):
+        epochs = np.arange(1, group.values.shape[1] + 1)
+        mean = group.values.mean(axis=0)
+        low, high = group.values.min(axis=0), group.values.max(axis=0)
+        axes.fill_between(epochs, low, high, color=_PALETTE[i], alpha=0.2, linewidth=0)
+        label = f"{group.label} (mean and range, n = {len(group.values)})"
+        marker = _MARKERS[i % len(_MARKERS)]
+        axes.plot(epochs, mean, color=_PALETTE[i], marker=marker, markersize=3.5, label=label)
+    axes.scatter(
+        list(published), list(published.values()), marker="*", s=110, color="black", zorder=5,
+        label="published",
+    )
+    _finish_curve(axes, quantity, as_percent=as_percent)
+    return figure

@@ -1,0 +1,1 @@
+"""Saved runs into pages a person reads; nothing here trains or predicts."""

@@ -1,0 +1,174 @@
+"""Puts saved runs side by side, and beside the study's published figures, as plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from hemascope import study
+from hemascope.core import BLOOD_CELLS, RESEARCH_USE_ONLY, DataError
+from hemascope.metrics import METRICS
+from hemascope.metrics.classification import most_confused
+from hemascope.metrics.summary import Spread, binomial_margin, spread
+from hemascope.report.runs import Runs, SavedRun
+
+_EFFICIENCY = (
+    "num_parameters",
+    "size_bytes",
+    "train_seconds",
+    "latency_ms_batch1",
+    "latency_ms_batch128",
+    "peak_memory_bytes",
+)
+_PER_CLASS = ("precision", "recall", "specificity", "f1", "auroc")
+_REFERENCE = "paper-cnn-curve"
+_TABLE_1 = "paper-cnn"
+
+
+def group(runs: Sequence[SavedRun]) -> dict[str, list[SavedRun]]:
+    """The runs by network, seeds in order.
+
+    Raises:
+        DataError: If they were not all made on the same data and with the same settings.
+    """
+    first = runs[0]
+    for run in runs:
+        if run.fingerprint["data"]["md5"] != first.fingerprint["data"]["md5"]:
+            raise DataError(
+                f"{run.folder} was made on other data than {first.folder}; a report compares runs "
+                "on the same data."
+            )
+    groups: dict[str, list[SavedRun]] = {}
+    for run in sorted(runs, key=lambda run: (run.settings.name, run.settings.seed)):
+        groups.setdefault(run.settings.name, []).append(run)
+    for name, members in groups.items():
+        if len({run.settings.model_copy(update={"seed": 0}).to_toml() for run in members}) > 1:
+            raise DataError(f"the runs of {name} differ in more than the seed; report them apart.")
+    return groups
+
+
+def compare(runs: Runs) -> dict[str, Any]:
+    """Everything the report says, for `comparison.json`: means, spreads and differences."""
+    first = next(iter(runs.values()))[0]
+    networks = {name: _network(members) for name, members in runs.items()}
+    return {
+        "notice": RESEARCH_USE_ONLY,
+        "study": study.CITATION,
+        **{key: first.fingerprint[key] for key in ("data", "command", "date", "versions", "machine")},
+        "networks": networks,
+        "table_2": [_against(row, networks, "results") for row in study.TABLE_2],
+        "dynamics_first": [_against(row, networks, "first_epoch") for row in study.CURVE_FIRST],
+        "dynamics_last": [_against(row, networks, "last_epoch") for row in study.CURVE_LAST],
+        "findings": _findings(networks, first.results["class_names"]),
+        "sampling_margin": binomial_margin(
+            study.TABLE_2[0].value, first.fingerprint["data"]["counts"]["test"]
+        ),
+    }
+
+
+def _network(runs: Sequence[SavedRun]) -> dict[str, Any]:
+    results = [run.results for run in runs]
+    pooled = np.sum([run.confusion for run in runs], axis=0)
+    names: list[str] = results[0]["class_names"]
+    supports = dict(zip(names, pooled.sum(axis=1).tolist(), strict=True))
+    keys = [key for key in (*METRICS, *_EFFICIENCY) if results[0].get(key) is not None]
+    return {
+        "n": len(runs),
+        "seeds": [run.settings.seed for run in runs],
+        "folders": [run.folder.name for run in runs],
+        "settings": runs[0].settings.model_dump(mode="json", exclude={"seed"}),
+        "results": {key: _spread([result[key] for result in results]) for key in keys},
+        "first_epoch": _epoch(runs, 0),
+        "last_epoch": _epoch(runs, -1),
+        "per_class": {
+            name: {
+                "support": results[0]["per_class"][name]["support"],
+                **{
+                    key: _spread([result["per_class"][name][key] for result in results])
+                    for key in _PER_CLASS
+                    if results[0]["per_class"][name][key] is not None
+                },
+            }
+            for name in names
+        },
+        "confusion_matrix_pooled": pooled.tolist(),
+        "most_confused": [
+            {"true": true, "predicted": predicted, "images": count, "share": count / supports[true]}
+            for true, predicted, count in most_confused(pooled, tuple(names))[:5]
+        ],
+    }
+
+
+def _epoch(runs: Sequence[SavedRun], index: int) -> dict[str, Any]:
+    columns = [key for key, values in runs[0].history.items() if np.isfinite(values).all()]
+    return {key: _spread([float(run.history[key][index]) for run in runs]) for key in columns}
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    return asdict(spread(values))
+
+
+def spread_of(values: Mapping[str, Any]) -> Spread:
+    """A spread as it stands in the comparison, as an object again."""
+    return Spread(**{**values, "values": tuple(values["values"])})
+
+
+def _against(row: study.Published, networks: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """One published figure beside every network that has it; the differences are ours - paper."""
+    ours = {name: net[part][row.key] for name, net in networks.items() if row.key in net[part]}
+    return {
+        **asdict(row),
+        "ours": ours,
+        "difference": {name: value["mean"] - row.value for name, value in ours.items()},
+    }
+
+
+def _findings(networks: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
+    findings: dict[str, Any] = {}
+    if tuple(class_names) == BLOOD_CELLS.names:
+        findings["attractor"] = {
+            name: _attractor(np.array(net["confusion_matrix_pooled"]), class_names)
+            for name, net in networks.items()
+        }
+    if {_TABLE_1, _REFERENCE} <= networks.keys():
+        findings["curve"] = _nearest_to_the_curve(networks)
+        findings["gap"] = {
+            name: networks[_TABLE_1]["results"]["accuracy"]["mean"]
+            - net["results"]["accuracy"]["mean"]
+            for name, net in networks.items()
+            if name != _TABLE_1
+        }
+    return findings
+
+
+def _attractor(pooled: np.ndarray[Any, Any], class_names: Sequence[str]) -> dict[str, Any]:
+    """The class that most errors end in."""
+    false_positives = pooled.sum(axis=0) - np.diag(pooled)
+    winner = int(false_positives.argmax())
+    return {
+        "label": winner,
+        "class": class_names[winner],
+        "errors": int(false_positives[winner]),
+        "all_errors": int(false_positives.sum()),
+    }
+
+
+def _nearest_to_the_curve(networks: Mapping[str, Any]) -> dict[str, Any]:
+    """Which CNN preset's mean lies nearer to each published point of the training curve."""
+    points: list[dict[str, Any]] = []
+    for part, rows in (("first_epoch", study.CURVE_FIRST), ("last_epoch", study.CURVE_LAST)):
+        for row in rows:
+            distance = {
+                name: abs(networks[name][part][row.key]["mean"] - row.value)
+                for name in (_TABLE_1, _REFERENCE)
+            }
+            nearer = min(distance, key=lambda name: distance[name])
+            points.append({"epoch": part, "key": row.key, "distance": distance, "nearer": nearer})
+    return {
+        "points": points,
+        "num_nearer": sum(point["nearer"] == _REFERENCE for point in points),
+        "preset": _REFERENCE,
+        "full_length": networks[_REFERENCE]["settings"]["training"]["epochs"]
+        == study.CURVE_EPOCHS,
+    }

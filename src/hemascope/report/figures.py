@@ -1,0 +1,109 @@
+"""Draws what saved runs hold; every figure carries its data's name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from hemascope import plots, study
+from hemascope.core import RESEARCH_USE_ONLY
+from hemascope.metrics.summary import Spread
+from hemascope.report.runs import Runs, SavedRun
+
+AGAINST_PAPER = tuple(row.key for row in study.CURVE_LAST)
+_CURVES = (
+    ("loss", "Loss", "cross-entropy (nats)", False),
+    ("accuracy", "Accuracy", "accuracy", True),
+)
+
+
+def draw_run(run: SavedRun) -> None:
+    """The study's four pictures of one run into its `figures/`, as PNG and SVG."""
+    caption = caption_of(run.results, f"seed {run.settings.seed}")
+    folder = run.folder / "figures"
+    shown = ("train", "test" if run.settings.training.test_every_epoch else "val")
+    for key, title, quantity, as_percent in _CURVES:
+        figure = plots.learning_curve(
+            {split: run.history[f"{split}_{key}"] for split in shown},
+            quantity=quantity,
+            title=f"{title} over the epochs",
+            caption=caption,
+            as_percent=as_percent,
+        )
+        plots.save_figure(figure, folder / key)
+    draw_evaluation(run.results, folder, caption)
+
+
+def draw_evaluation(results: dict[str, Any], folder: Path, caption: str) -> None:
+    """The confusion matrix and the bars of some results into a folder."""
+    names = results["class_names"]
+    draw_confusion(np.array(results["confusion_matrix"]), names, folder, caption)
+    rows = results["per_class"].values()
+    figure = plots.precision_recall_bars(
+        [row["precision"] for row in rows],
+        [row["recall"] for row in rows],
+        names,
+        title="Precision and recall by class",
+        caption=caption,
+    )
+    plots.save_figure(figure, folder / "precision-recall")
+
+
+def draw_confusion(
+    confusion: NDArray[np.int64], names: Sequence[str], folder: Path, caption: str
+) -> None:
+    """The confusion matrix in counts and as shares of each true class."""
+    for stem, normalize, title in (
+        ("confusion", False, "Confusion matrix, images"),
+        ("confusion-normalized", True, "Confusion matrix, shares of the true class"),
+    ):
+        figure = plots.confusion_heatmap(
+            confusion, names, normalize=normalize, title=title, caption=caption
+        )
+        plots.save_figure(figure, folder / stem)
+
+
+def caption_of(results: dict[str, Any], detail: str) -> str:
+    """What stands below a figure: network, which run, data, and that it is for research."""
+    return f"{results['name']}, {detail} | {results['data']}\n{RESEARCH_USE_ONLY}"
+
+
+def seeds_text(runs: Sequence[SavedRun]) -> str:
+    """Which seeds a figure is of."""
+    seeds = ", ".join(str(run.settings.seed) for run in runs)
+    return f"seeds {seeds}" if len(runs) > 1 else f"seed {seeds}"
+
+
+def against_paper(runs: Runs, key: str) -> Figure:
+    """One curve of each network that the study has published, with its first and last point."""
+    (first,) = (row for row in study.CURVE_FIRST if row.key == key)
+    (last,) = (row for row in study.CURVE_LAST if row.key == key)
+    groups = [
+        plots.CurveGroup(name, np.stack([run.history[key] for run in members]))
+        for name, members in runs.items()
+    ]
+    return plots.curves_against_paper(
+        groups,
+        {1: first.value, study.CURVE_EPOCHS: last.value},
+        quantity=last.label.lower(),
+        title=f"{last.label}: ours and the study's CNN",
+        caption=f"{next(iter(runs.values()))[0].results['data']}\n{RESEARCH_USE_ONLY}",
+        as_percent=last.as_percent,
+    )
+
+
+def bars_over_seeds(
+    names: Sequence[str], precision: Sequence[Spread], recall: Sequence[Spread], caption: str
+) -> Figure:
+    """Mean precision and recall of each class over seeds, with standard deviations."""
+    return plots.precision_recall_bars(
+        [value.mean for value in precision],
+        [value.mean for value in recall],
+        names,
+        title="Precision and recall by class, mean ± sd over seeds",
+        caption=caption,
+        spread=([v.sd or 0 for v in precision], [v.sd or 0 for v in recall]),
+    )

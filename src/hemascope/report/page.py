@@ -1,0 +1,86 @@
+"""Renders a comparison as one self-contained HTML page and as Markdown."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hemascope import study
+from hemascope.core import RESEARCH_USE_ONLY
+from hemascope.data.synthetic import TITLE as RENDERED_TITLE
+from hemascope.report.text import LABELS
+
+
+def render_html(comparison: Mapping[str, Any], folder: Path) -> str:
+    """The report as one HTML page with its figures inside it; needs no other file."""
+    return _render("report.html.jinja", comparison, folder, autoescape=True)
+
+
+def render_markdown(comparison: Mapping[str, Any], folder: Path) -> str:
+    """The report as Markdown; its figures are links into the folder."""
+    return _render("report.md.jinja", comparison, folder, autoescape=False)
+
+
+def _render(
+    template: str, comparison: Mapping[str, Any], folder: Path, *, autoescape: bool
+) -> str:
+    environment = Environment(
+        loader=PackageLoader("hemascope.report"),
+        undefined=StrictUndefined,
+        autoescape=autoescape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        percent=percent,
+        plain=plain,
+        spread=spread_text,
+        signed=signed,
+        embedded=lambda name: embedded(folder / name),
+    )
+    return environment.get_template(template).render(
+        c=comparison,
+        networks=comparison["networks"],
+        study=study,
+        labels=LABELS,
+        notice=RESEARCH_USE_ONLY,
+        is_rendered=comparison["data"]["title"] == RENDERED_TITLE,
+    )
+
+
+def embedded(path: Path) -> str:
+    """An SVG file as a data address, so that the page carries it (and its ids stay its own)."""
+    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def percent(value: float, decimals: int = 2) -> str:
+    """A fraction in per cent."""
+    return f"{100 * value:.{decimals}f} %"
+
+
+def plain(value: float, *, as_percent: bool = False) -> str:
+    """A figure as the study would print it."""
+    if as_percent:
+        return percent(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
+
+
+def spread_text(values: Mapping[str, Any], *, as_percent: bool = False) -> str:
+    """Mean and standard deviation; the mean alone where there is one run or no spread."""
+    mean, sd = values["mean"], values["sd"]
+    if not sd:
+        return plain(mean, as_percent=as_percent)
+    if as_percent:
+        return f"{100 * mean:.2f} ± {100 * sd:.2f} %"
+    return f"{mean:,.0f} ± {sd:,.0f}" if abs(mean) >= 1000 else f"{mean:.4f} ± {sd:.4f}"
+
+
+def signed(value: float, *, as_percent: bool = False) -> str:
+    """A difference with its sign; of percentages in points."""
+    if as_percent:
+        return f"{100 * value:+.2f} points".replace("-", "−")
+    text = f"{value:+,.0f}" if abs(value) >= 1000 or value == 0 else f"{value:+.4f}"
+    return text.replace("-", "−").replace("+0", "0") if value == 0 else text.replace("-", "−")

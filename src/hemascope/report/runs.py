@@ -1,0 +1,88 @@
+"""Reads what `hemascope train` left in a run folder."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.config import RunSettings, load_config
+from hemascope.core import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class SavedRun:
+    """A finished run as its files tell it.
+
+    Attributes:
+        folder: The run folder.
+        settings: Its `config.toml`.
+        results: Its `results.json`.
+        history: Its `history.csv`: each numeric column as an array over the epochs.
+        fingerprint: Its `fingerprint.json`.
+    """
+
+    folder: Path
+    settings: RunSettings
+    results: dict[str, Any]
+    history: dict[str, NDArray[np.float64]]
+    fingerprint: dict[str, Any]
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """The confusion matrix on the test split, shape (C, C)."""
+        return np.array(self.results["confusion_matrix"], dtype=np.int64)
+
+
+Runs = Mapping[str, Sequence[SavedRun]]  # the runs of each network, one a seed
+
+
+def read_run(folder: Path) -> SavedRun:
+    """Reads a finished run.
+
+    Raises:
+        DataError: If a file of it is missing or damaged, as in a run that was stopped.
+    """
+    return SavedRun(
+        folder,
+        load_config(folder / "config.toml"),
+        _read_json(folder / "results.json"),
+        _read_history(folder / "history.csv"),
+        _read_json(folder / "fingerprint.json"),
+    )
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The run folders directly inside a folder, finished or not, by name.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if found := sorted(config.parent for config in folder.glob("*/config.toml")):
+        return found
+    raise DataError(f"{folder} holds no run folders; give the --out of 'hemascope reproduce'.")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: the run was not finished; train it again.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable JSON ({error}).") from error
+
+
+def _read_history(path: Path) -> dict[str, NDArray[np.float64]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        columns = {name for name in rows[0] if name != "data"}
+        return {
+            name: np.array([float(row[name] or "nan") for row in rows]) for name in columns
+        }
+    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a training history ({error}).") from error

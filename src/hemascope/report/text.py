@@ -1,0 +1,80 @@
+"""Results as plain text: lines for the log and the terminal."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hemascope.core import RESEARCH_USE_ONLY
+
+# The study's three dimensions, and the words for each figure in `results.json`.
+LABELS = {
+    "Quality": {
+        "accuracy": "accuracy",
+        "balanced_accuracy": "balanced accuracy",
+        "f1_weighted": "F1, weighted",
+        "f1_macro": "F1, macro",
+        "precision_macro": "precision, macro",
+        "recall_macro": "recall, macro",
+        "auroc_ovr_macro": "AUROC one-vs-rest, macro",
+        "loss": "loss (cross-entropy, nats)",
+    },
+    "Efficacy": {
+        "sensitivity_macro": "sensitivity, macro",
+        "specificity_macro": "specificity, macro",
+    },
+    "Efficiency": {
+        "num_parameters": "parameters",
+        "size_bytes": "size of weights (bytes)",
+        "train_seconds": "training time (s)",
+        "latency_ms_batch1": "latency per image, batch 1 (ms)",
+        "latency_ms_batch128": "latency per image, batch 128 (ms)",
+        "peak_memory_bytes": "peak memory (bytes)",
+    },
+}
+_CLASS_COLUMNS = ("support", "precision", "recall", "specificity", "f1", "auroc")
+
+
+def number(value: float | None) -> str:
+    """A figure as text: counts with separators, others with four decimals, unknown as a dash."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def epoch_line(record: Mapping[str, float | None], epochs: int) -> str:
+    """One epoch of the history in words."""
+    parts = [f"epoch {record['epoch']}/{epochs}"]
+    for split in ("train", "val", "test"):
+        loss, accuracy = record[f"{split}_loss"], record[f"{split}_accuracy"]
+        if loss is not None and accuracy is not None:
+            parts.append(f"{split} loss {loss:.4f} accuracy {accuracy:.4f}")
+    return ", ".join(parts)
+
+
+def results_text(results: Mapping[str, Any]) -> str:
+    """Results with their per-class table, as aligned text."""
+    lines = [f"{results['name']} on {results['data']}, split {results['split']}", ""]
+    lines += [
+        f"{label:<34}{number(results[key]):>14}"
+        for rows in LABELS.values()
+        for key, label in rows.items()
+        if key in results
+    ]
+    width = max(len(name) for name in results["class_names"]) + 2
+    lines += ["", f"{'class':<{width}}" + "".join(f"{c:>13}" for c in _CLASS_COLUMNS)]
+    for name, row in results["per_class"].items():
+        lines.append(f"{name:<{width}}" + "".join(f"{number(row[c]):>13}" for c in _CLASS_COLUMNS))
+    return "\n".join([*lines, "", RESEARCH_USE_ONLY, ""])
+
+
+def comparison_text(comparison: Mapping[str, Any], page: Path) -> str:
+    """What a comparison found, in a few lines for the terminal."""
+    title = comparison["data"]["title"]
+    lines = [f"Test accuracy on {title}:"]
+    for name, network in comparison["networks"].items():
+        accuracy, n = network["results"]["accuracy"], network["n"]
+        sd = f" ± {100 * accuracy['sd']:.2f}" if n > 1 else ""
+        lines.append(f"  {name:<18}{100 * accuracy['mean']:.2f}{sd} % (n = {n})")
+    published = comparison["table_2"][0]["value"]
+    lines.append(f"  {'published CNN':<18}{100 * published:.2f} %")
+    return "\n".join([*lines, f"Report: {page}", RESEARCH_USE_ONLY])

@@ -1,0 +1,1 @@
+"""One file per command: the only places where rooms are wired together."""

@@ -1,0 +1,67 @@
+"""`hemascope data info | verify | download`."""
+
+from hemascope.core import UsageError
+from hemascope.data.bloodmnist import download
+from hemascope.data.dataset import Dataset
+from hemascope.data.npz import OFFICIAL_MD5
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.sources import load_data
+
+
+def describe(source: str, reporter: Reporter) -> str:
+    """What the data is, as text: name, md5, counts per class, channel statistics."""
+    dataset = load_data(source, reporter)
+    facts = (
+        ("title", dataset.title),
+        ("source", dataset.source),
+        (f"md5 of {dataset.md5_of}", dataset.md5),
+        ("images", f"{dataset.image_size}x{dataset.image_size} RGB"),
+        ("channel mean", _channels(dataset.channels.mean)),
+        ("channel std", _channels(dataset.channels.std)),
+    )
+    lines = [f"{name:<14}{value}" for name, value in facts]
+    return "\n".join([*lines, "", _counts_table(dataset)])
+
+
+def _channels(values: tuple[float, float, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in zip("RGB", values, strict=True))
+
+
+def _counts_table(dataset: Dataset) -> str:
+    counts = {split: dataset.class_counts(split) for split in dataset.splits}
+    width = max(len(name) for name in dataset.classes.names) + 2
+    lines = [f"{'class':<{width}}" + "".join(f"{split:>9}" for split in counts)]
+    for name in dataset.classes.names:
+        lines.append(f"{name:<{width}}" + "".join(f"{c[name]:>9,}" for c in counts.values()))
+    lines.append(
+        f"{'all':<{width}}" + "".join(f"{sum(c.values()):>9,}" for c in counts.values())
+    )
+    return "\n".join(lines)
+
+
+def verify(source: str, reporter: Reporter) -> str:
+    """Reads everything and says whether it can be used, and whether it is the official file.
+
+    Raises:
+        DataError: If anything is wrong with it.
+    """
+    dataset = load_data(source, reporter)
+    official = "is" if dataset.md5 == OFFICIAL_MD5 else "is not"
+    return (
+        f"{dataset.source}: sound. It {official} the official BloodMNIST file "
+        f"(md5 of {dataset.md5_of} {dataset.md5}, official {OFFICIAL_MD5})."
+    )
+
+
+def fetch(source: str, reporter: Reporter) -> str:
+    """Downloads BloodMNIST to MedMNIST's cache, unless a whole one is there.
+
+    Raises:
+        UsageError: If another source is named: there is nothing to download for it.
+        UnreachableError: If it cannot be had.
+    """
+    if source != "bloodmnist":
+        raise UsageError(f"'{source}' cannot be downloaded; only bloodmnist can.")
+    with reporter.download("downloading BloodMNIST") as on_download:
+        path = download(retries=4, on_download=on_download)
+    return f"BloodMNIST is at {path} (md5 {OFFICIAL_MD5}, verified)."

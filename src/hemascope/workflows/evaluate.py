@@ -1,0 +1,108 @@
+"""`hemascope evaluate`: a trained network on any data with its classes."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from hemascope.artifact import ArtifactInfo
+from hemascope.config import Device, Precision
+from hemascope.core import RESEARCH_USE_ONLY, DataError, Split
+from hemascope.data.dataset import Dataset, LabeledImages, concatenate
+from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
+from hemascope.files import make_out, write_json, write_text
+from hemascope.inference import predict
+from hemascope.inference.saved import write_predictions
+from hemascope.inference.torch_engine import TorchPredictor, load_model, pick_device
+from hemascope.metrics import evaluate_all
+from hemascope.report.figures import caption_of, draw_evaluation
+from hemascope.report.text import results_text
+from hemascope.workflows.environment import fingerprint
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.sources import load_data
+
+SplitChoice = Literal["train", "val", "test", "all"]
+
+
+def evaluate(
+    path: Path,
+    source: str,
+    split: SplitChoice,
+    *,
+    out: Path | None,
+    device: Device,
+    precision: Precision,
+    overwrite: bool,
+    reporter: Reporter,
+) -> str:
+    """Evaluates a model on one split, or on all images, and writes the results if asked.
+
+    Returns:
+        The results as text.
+
+    Raises:
+        DataError: If model and data do not fit together.
+    """
+    chosen_device = pick_device(device)
+    info, model = load_model(path)
+    dataset = load_data(source, reporter, image_size=info.preprocessing.image_size)
+    _check_fit(info, dataset)
+    for warning in _warnings(info, dataset, split):
+        reporter.say(f"Warning: {warning}")
+    images = _images(dataset, split)
+    predictor = TorchPredictor(model.to(chosen_device), device=chosen_device, precision=precision)
+    predictions = predict(predictor, images, dataset.classes)
+    results: dict[str, Any] = {
+        "notice": RESEARCH_USE_ONLY,
+        "data": dataset.title,
+        "split": split,
+        "name": info.settings.name,
+        "seed": info.settings.seed,
+        "precision": precision,
+        "trained_on": info.trained_on.title,
+        "warnings": _warnings(info, dataset, split),
+        "class_names": list(dataset.classes.names),
+        **evaluate_all(predictions),
+        "num_parameters": info.num_parameters,
+    }
+    text = results_text(results)
+    if out is not None:
+        make_out(out, overwrite=overwrite)
+        (out / "figures").mkdir()
+        write_json(out / "fingerprint.json", fingerprint(dataset, device=chosen_device.type))
+        write_json(out / "results.json", results)
+        write_text(out / "results.txt", text)
+        write_predictions(out / f"predictions-{split}.csv", predictions)
+        draw_evaluation(results, out / "figures", caption_of(results, f"split {split}"))
+    return text
+
+
+def _images(dataset: Dataset, split: SplitChoice) -> LabeledImages:
+    if split == "all":
+        return concatenate(list(dataset.splits.values()))
+    return dataset.splits[Split(split)]
+
+
+def _check_fit(info: ArtifactInfo, dataset: Dataset) -> None:
+    if dataset.classes != info.classes:
+        raise DataError(
+            f"the classes of {dataset.source} ({', '.join(dataset.classes.names)}) are not the "
+            f"model's ({', '.join(info.class_names)}); rename the folders to the model's classes."
+        )
+    if dataset.image_size != info.preprocessing.image_size:
+        wanted = info.preprocessing.image_size
+        raise DataError(
+            f"{dataset.source} holds images of {dataset.image_size} pixels, the model takes "
+            f"{wanted}; give an .npz of {wanted}x{wanted} images or a folder, which is resized."
+        )
+
+
+def _warnings(info: ArtifactInfo, dataset: Dataset, split: SplitChoice) -> list[str]:
+    """What makes a figure on this data say less than it seems to."""
+    if info.trained_on.md5 == dataset.md5:
+        seen = split in ("train", "all")
+        return ["the model was trained on images of this split."] if seen else []
+    if {info.trained_on.md5, dataset.md5} == {OFFICIAL_MD5, REBUILT_MD5}:
+        return [
+            "the model was trained on another split of the same images, and has seen about 70 % "
+            "of these: this is no test of it."
+        ]
+    return []

@@ -1,0 +1,63 @@
+"""What a person sees while a command works: a bar on a terminal, plain lines elsewhere."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+Advance = Callable[[], None]
+
+
+class Reporter:
+    """Says what happens on standard error, so that standard output holds results alone."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """One plain line."""
+        self._console.print(text, markup=False)
+
+    @contextmanager
+    def steps(self, description: str, total: int) -> Generator[Advance]:
+        """A bar of `total` steps; call what is yielded once a step."""
+        with self._bar(MofNCompleteColumn()) as bar:
+            task = bar.add_task(description, total=total)
+            yield lambda: bar.advance(task)
+
+    @contextmanager
+    def download(self, description: str) -> Generator[Callable[[int, int], None]]:
+        """A bar of bytes that appears with the first of them; elsewhere a line each quarter."""
+        with self._bar(DownloadColumn()) as bar:
+            task = bar.add_task(description, visible=False)
+            said = 0
+
+            def on_bytes(done: int, total: int) -> None:
+                nonlocal said
+                bar.update(task, completed=done, total=total or None, visible=True)
+                quarter = 4 * done // total if total else 0
+                if quarter > said and not self._console.is_terminal:
+                    said = quarter
+                    self.say(f"{description}: {25 * quarter} % of {total / 1e6:.1f} MB")
+
+            yield on_bytes
+
+    def _bar(self, count: ProgressColumn) -> Progress:
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            count,
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )

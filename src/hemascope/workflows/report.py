@@ -1,0 +1,57 @@
+"""`hemascope report`: comparison, figures and pages from saved runs alone."""
+
+from pathlib import Path
+
+from hemascope.files import explained, write_json, write_text
+from hemascope.plots import save_figure
+from hemascope.report.comparison import compare, group, spread_of
+from hemascope.report.figures import (
+    AGAINST_PAPER,
+    against_paper,
+    bars_over_seeds,
+    caption_of,
+    draw_confusion,
+    seeds_text,
+)
+from hemascope.report.page import render_html, render_markdown
+from hemascope.report.runs import find_runs, read_run
+from hemascope.report.text import comparison_text
+
+
+def write_report(folder: Path) -> str:
+    """Writes comparison.json, figures/, report.md and report.html for the runs in a folder.
+
+    Returns:
+        A summary for the terminal.
+
+    Raises:
+        DataError: If there are no runs, one is unfinished, or they do not belong together.
+    """
+    runs = group([read_run(path) for path in find_runs(folder)])
+    comparison = compare(runs)
+    figures = folder / "figures"
+    with explained(figures):
+        figures.mkdir(exist_ok=True)
+    for key in AGAINST_PAPER:
+        save_figure(against_paper(runs, key), figures / f"against-paper-{key}")
+    for name, members in runs.items():
+        network = comparison["networks"][name]
+        caption = caption_of(members[0].results, seeds_text(members))
+        target = figures / name
+        with explained(target):
+            target.mkdir(exist_ok=True)
+        pooled = sum(run.confusion for run in members)
+        names = members[0].results["class_names"]
+        draw_confusion(pooled, names, target, caption)
+        rows = network["per_class"].values()
+        bars = bars_over_seeds(
+            names,
+            [spread_of(row["precision"]) for row in rows],
+            [spread_of(row["recall"]) for row in rows],
+            caption,
+        )
+        save_figure(bars, target / "precision-recall")
+    write_json(folder / "comparison.json", comparison)
+    write_text(folder / "report.md", render_markdown(comparison, folder))
+    write_text(folder / "report.html", render_html(comparison, folder))
+    return comparison_text(comparison, folder / "report.html")

@@ -1,0 +1,35 @@
+"""`hemascope reproduce`: the study's networks over several seeds, and the report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hemascope.config import RunSettings
+from hemascope.files import make_out
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.report import write_report
+from hemascope.workflows.sources import load_data
+from hemascope.workflows.train import train
+
+
+def reproduce(
+    plan: Sequence[RunSettings],
+    source: str,
+    out: Path,
+    *,
+    seeds: Sequence[int],
+    overwrite: bool,
+    reporter: Reporter,
+) -> str:
+    """Trains every network of the plan with every seed, then compares and reports.
+
+    Returns:
+        A summary for the terminal.
+    """
+    dataset = load_data(source, reporter)
+    make_out(out, overwrite=overwrite)
+    for seed in seeds:
+        for settings in plan:
+            run = settings.model_copy(update={"seed": seed})
+            folder = out / f"{settings.name}-seed{seed}"
+            train(run, dataset, folder, overwrite=False, reporter=reporter)
+    return write_report(out)
