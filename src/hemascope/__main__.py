@@ -15,6 +15,7 @@ def main() -> None:
 
     Exit codes: 0 done, 2 usage or input, 3 unreachable data, 130 interrupted.
     """
+    code = 0
     try:
         code = app(standalone_mode=False)
     except HemascopeError as error:

@@ -115,7 +115,9 @@ def load_artifact(path: Path) -> tuple[ArtifactInfo, Weights]:
     try:
         content = weights_path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {weights_path}: {error.strerror}; the model is incomplete.") from error
+        raise DataError(
+            f"cannot read {weights_path}: {error.strerror}; the model is incomplete."
+        ) from error
     if hashlib.sha256(content).hexdigest() != info.weights_sha256:
         raise DataError(
             f"{weights_path} is not the file its artifact.json describes (SHA-256 differs): it is "

@@ -29,7 +29,9 @@ DataOption = Annotated[
     ),
 ]
 DataArgument = Annotated[str, typer.Argument(metavar="X", help="What --data takes.")]
-OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the results.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="New folder for the results.")
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Delete what an earlier run left in --out.")
 ]

@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -23,11 +24,12 @@ Series = Sequence[float] | NDArray[np.float64]
 
 _DPI = 300
 _PALETTE = sns.color_palette("colorblind")
-_STYLE = {
+_STYLE: Any = {
     **sns.axes_style("whitegrid"),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "font.size": 9,
+    "legend.fontsize": 8,
     "svg.hashsalt": "hemascope",  # the same figure gives the same file
     "svg.fonttype": "path",
 }
@@ -44,23 +46,23 @@ def save_figure(figure: Figure, stem: Path) -> None:
         write_bytes(stem.with_suffix(suffix), render(figure, suffix[1:], metadata))
 
 
+@mpl.rc_context(_STYLE)
 def render(figure: Figure, kind: str, metadata: Mapping[str, None] | None = None) -> bytes:
     """The figure as the bytes of a "png" or "svg" file."""
     content = io.BytesIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(content, format=kind, dpi=_DPI, metadata=metadata)
+    figure.savefig(content, format=kind, dpi=_DPI, metadata=metadata)
     return content.getvalue()
 
 
 def _figure(width: float, height: float, title: str, caption: str) -> tuple[Figure, Axes]:
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots()
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
     axes.set_title(title, fontsize=10, fontweight="bold", loc="left")
     figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
     return figure, axes
 
 
+@mpl.rc_context(_STYLE)
 def learning_curve(
     curves: Mapping[str, Series], *, quantity: str, title: str, caption: str, as_percent: bool
 ) -> Figure:
@@ -83,6 +85,7 @@ def _finish_curve(axes: Axes, quantity: str, *, as_percent: bool) -> None:
     axes.legend(frameon=False)
 
 
+@mpl.rc_context(_STYLE)
 def confusion_heatmap(
     confusion: NDArray[np.int64],
     names: Sequence[str],
@@ -117,6 +120,7 @@ def confusion_heatmap(
     return figure
 
 
+@mpl.rc_context(_STYLE)
 def precision_recall_bars(
     precision: Series,
     recall: Series,
@@ -146,7 +150,7 @@ def precision_recall_bars(
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     axes.grid(visible=False, axis="x")
-    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False)
     return figure
 
 
@@ -158,6 +162,7 @@ class CurveGroup:
     values: NDArray[np.float64]
 
 
+@mpl.rc_context(_STYLE)
 def curves_against_paper(
     groups: Sequence[CurveGroup],
     published: Mapping[int, float],
@@ -178,7 +183,12 @@ def curves_against_paper(
         marker = _MARKERS[i % len(_MARKERS)]
         axes.plot(epochs, mean, color=_PALETTE[i], marker=marker, markersize=3.5, label=label)
     axes.scatter(
-        list(published), list(published.values()), marker="*", s=110, color="black", zorder=5,
+        list(published),
+        list(published.values()),
+        marker="*",
+        s=110,
+        color="black",
+        zorder=5,
         label="published",
     )
     _finish_curve(axes, quantity, as_percent=as_percent)

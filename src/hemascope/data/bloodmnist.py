@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hemascope.core import DataError, UnreachableError
 from hemascope.data.dataset import Dataset
@@ -73,7 +74,8 @@ def download(*, retries: int, on_download: OnDownload) -> Path:
     from medmnist import INFO
 
     logging.getLogger("pooch").setLevel(logging.WARNING)
-    url: str = INFO["bloodmnist"]["url"]
+    url = str(INFO["bloodmnist"]["url"])
+    downloader: Any = _Resuming(path.with_suffix(".npz.part"), on_download)  # pooch types its own
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     store = pooch.create(
@@ -84,7 +86,7 @@ def download(*, retries: int, on_download: OnDownload) -> Path:
         retry_if_failed=retries,
     )
     try:
-        store.fetch(FILE_NAME, downloader=_Resuming(path.with_suffix(".npz.part"), on_download))
+        store.fetch(FILE_NAME, downloader=downloader)
     except (requests.RequestException, ValueError) as error:
         reason = (
             "the server did not answer"
@@ -96,9 +98,9 @@ def download(*, retries: int, on_download: OnDownload) -> Path:
             f"copy {FILE_NAME} to {path.parent} or anywhere and set {VARIABLE} to its path; or use "
             "--data synthetic."
         ) from error
-    except OSError as error:
+    except OSError:
         with explained(path):
-            raise error
+            raise
     return path
 
 

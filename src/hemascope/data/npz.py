@@ -90,7 +90,7 @@ def _read_array(archive: zipfile.ZipFile, key: str, path: Path) -> NDArray[Any]:
             if dtype.hasobject or file.tell() + nbytes != member.file_size:
                 raise ValueError("its header does not fit its size")
             flat = np.empty(nbytes, dtype=np.uint8)
-            view, start = memoryview(flat), 0
+            view, start = memoryview(flat.data), 0
             while start < nbytes:  # straight into place: no second copy of the pixels
                 count = file.readinto(view[start:])  # type: ignore[attr-defined]
                 if not count:

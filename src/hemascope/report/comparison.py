@@ -55,7 +55,10 @@ def compare(runs: Runs) -> dict[str, Any]:
     return {
         "notice": RESEARCH_USE_ONLY,
         "study": study.CITATION,
-        **{key: first.fingerprint[key] for key in ("data", "command", "date", "versions", "machine")},
+        **{
+            key: first.fingerprint[key]
+            for key in ("data", "command", "date", "versions", "machine")
+        },
         "networks": networks,
         "table_2": [_against(row, networks, "results") for row in study.TABLE_2],
         "dynamics_first": [_against(row, networks, "first_epoch") for row in study.CURVE_FIRST],
@@ -111,7 +114,8 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 def spread_of(values: Mapping[str, Any]) -> Spread:
     """A spread as it stands in the comparison, as an object again."""
-    return Spread(**{**values, "values": tuple(values["values"])})
+    fields = {name: values[name] for name in ("mean", "sd", "minimum", "maximum")}
+    return Spread(values=tuple(values["values"]), **fields)
 
 
 def _against(row: study.Published, networks: Mapping[str, Any], part: str) -> dict[str, Any]:
@@ -169,6 +173,5 @@ def _nearest_to_the_curve(networks: Mapping[str, Any]) -> dict[str, Any]:
         "points": points,
         "num_nearer": sum(point["nearer"] == _REFERENCE for point in points),
         "preset": _REFERENCE,
-        "full_length": networks[_REFERENCE]["settings"]["training"]["epochs"]
-        == study.CURVE_EPOCHS,
+        "full_length": networks[_REFERENCE]["settings"]["training"]["epochs"] == study.CURVE_EPOCHS,
     }

@@ -78,17 +78,18 @@ def seeds_text(runs: Sequence[SavedRun]) -> str:
 
 
 def against_paper(runs: Runs, key: str) -> Figure:
-    """One curve of each network that the study has published, with its first and last point."""
+    """One curve of each of our CNNs, with the first and last point that the study published."""
     (first,) = (row for row in study.CURVE_FIRST if row.key == key)
     (last,) = (row for row in study.CURVE_LAST if row.key == key)
     groups = [
         plots.CurveGroup(name, np.stack([run.history[key] for run in members]))
         for name, members in runs.items()
+        if members[0].settings.model.name == "cnn"  # the study publishes its CNN's curve alone
     ]
     return plots.curves_against_paper(
         groups,
         {1: first.value, study.CURVE_EPOCHS: last.value},
-        quantity=last.label.lower(),
+        quantity=last.label,
         title=f"{last.label}: ours and the study's CNN",
         caption=f"{next(iter(runs.values()))[0].results['data']}\n{RESEARCH_USE_ONLY}",
         as_percent=last.as_percent,

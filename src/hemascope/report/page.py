@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hemascope import study
 from hemascope.core import RESEARCH_USE_ONLY
 from hemascope.data.synthetic import TITLE as RENDERED_TITLE
-from hemascope.report.text import LABELS
+from hemascope.report.text import LABELS, in_shown_unit
 
 
 def render_html(comparison: Mapping[str, Any], folder: Path) -> str:
@@ -23,24 +23,24 @@ def render_markdown(comparison: Mapping[str, Any], folder: Path) -> str:
     return _render("report.md.jinja", comparison, folder, autoescape=False)
 
 
-def _render(
-    template: str, comparison: Mapping[str, Any], folder: Path, *, autoescape: bool
-) -> str:
+def _render(template: str, comparison: Mapping[str, Any], folder: Path, *, autoescape: bool) -> str:
     environment = Environment(
         loader=PackageLoader("hemascope.report"),
         undefined=StrictUndefined,
-        autoescape=autoescape,
+        autoescape=autoescape,  # noqa: S701 - off for Markdown, which is text
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(
-        percent=percent,
-        plain=plain,
-        spread=spread_text,
-        signed=signed,
-        embedded=lambda name: embedded(folder / name),
-    )
+    filters: dict[str, Any] = {
+        "percent": percent,
+        "plain": plain,
+        "spread": spread_text,
+        "shown": shown,
+        "signed": signed,
+        "embedded": lambda name: embedded(folder / str(name)),
+    }
+    environment.filters.update(filters)
     return environment.get_template(template).render(
         c=comparison,
         networks=comparison["networks"],
@@ -78,9 +78,21 @@ def spread_text(values: Mapping[str, Any], *, as_percent: bool = False) -> str:
     return f"{mean:,.0f} ± {sd:,.0f}" if abs(mean) >= 1000 else f"{mean:.4f} ± {sd:.4f}"
 
 
+def shown(values: Mapping[str, Any], key: str) -> str:
+    """A spread in the unit of its label in `LABELS`."""
+    scaled = {
+        name: None if values[name] is None else in_shown_unit(key, values[name])
+        for name in ("mean", "sd")
+    }
+    return spread_text(scaled)
+
+
 def signed(value: float, *, as_percent: bool = False) -> str:
     """A difference with its sign; of percentages in points."""
+    if value == 0:
+        return "0"
     if as_percent:
-        return f"{100 * value:+.2f} points".replace("-", "−")
-    text = f"{value:+,.0f}" if abs(value) >= 1000 or value == 0 else f"{value:+.4f}"
-    return text.replace("-", "−").replace("+0", "0") if value == 0 else text.replace("-", "−")
+        text = f"{100 * value:+.2f} points"
+    else:
+        text = f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.4f}"
+    return text.replace("-", "−")  # noqa: RUF001 - the minus sign of print

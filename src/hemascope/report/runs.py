@@ -81,8 +81,6 @@ def _read_history(path: Path) -> dict[str, NDArray[np.float64]]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         columns = {name for name in rows[0] if name != "data"}
-        return {
-            name: np.array([float(row[name] or "nan") for row in rows]) for name in columns
-        }
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
     except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a training history ({error}).") from error

@@ -24,20 +24,26 @@ LABELS = {
     },
     "Efficiency": {
         "num_parameters": "parameters",
-        "size_bytes": "size of weights (bytes)",
+        "size_bytes": "size of weights (MB)",
         "train_seconds": "training time (s)",
         "latency_ms_batch1": "latency per image, batch 1 (ms)",
         "latency_ms_batch128": "latency per image, batch 128 (ms)",
-        "peak_memory_bytes": "peak memory (bytes)",
+        "peak_memory_bytes": "peak memory (MB)",
     },
 }
+_MEGA = 1e6
 _CLASS_COLUMNS = ("support", "precision", "recall", "specificity", "f1", "auroc")
+
+
+def in_shown_unit(key: str, value: float) -> float:
+    """A figure of `results.json` in the unit of its label: bytes become megabytes."""
+    return value / _MEGA if key.endswith("_bytes") else value
 
 
 def number(value: float | None) -> str:
     """A figure as text: counts with separators, others with four decimals, unknown as a dash."""
     if value is None:
-        return "–"
+        return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
@@ -55,7 +61,7 @@ def results_text(results: Mapping[str, Any]) -> str:
     """Results with their per-class table, as aligned text."""
     lines = [f"{results['name']} on {results['data']}, split {results['split']}", ""]
     lines += [
-        f"{label:<34}{number(results[key]):>14}"
+        f"{label:<34}{number(_shown(results, key)):>14}"
         for rows in LABELS.values()
         for key, label in rows.items()
         if key in results
@@ -65,6 +71,11 @@ def results_text(results: Mapping[str, Any]) -> str:
     for name, row in results["per_class"].items():
         lines.append(f"{name:<{width}}" + "".join(f"{number(row[c]):>13}" for c in _CLASS_COLUMNS))
     return "\n".join([*lines, "", RESEARCH_USE_ONLY, ""])
+
+
+def _shown(results: Mapping[str, Any], key: str) -> float | None:
+    value = results[key]
+    return None if value is None else in_shown_unit(key, value)
 
 
 def comparison_text(comparison: Mapping[str, Any], page: Path) -> str:

@@ -33,9 +33,7 @@ def _counts_table(dataset: Dataset) -> str:
     lines = [f"{'class':<{width}}" + "".join(f"{split:>9}" for split in counts)]
     for name in dataset.classes.names:
         lines.append(f"{name:<{width}}" + "".join(f"{c[name]:>9,}" for c in counts.values()))
-    lines.append(
-        f"{'all':<{width}}" + "".join(f"{sum(c.values()):>9,}" for c in counts.values())
-    )
+    lines.append(f"{'all':<{width}}" + "".join(f"{sum(c.values()):>9,}" for c in counts.values()))
     return "\n".join(lines)
 
 

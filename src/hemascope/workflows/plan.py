@@ -67,7 +67,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) < 2**32 for part in parts):
-        raise UsageError(f"--seeds {text!r}: give whole numbers with commas between, such as 0,1,2.")
+        raise UsageError(
+            f"--seeds {text!r}: give whole numbers with commas between, such as 0,1,2."
+        )
     seeds = tuple(int(part) for part in parts)
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {text!r}: a seed stands there twice; each run needs its own.")

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from hemascope.files import explained, write_json, write_text
 from hemascope.plots import save_figure
 from hemascope.report.comparison import compare, group, spread_of
@@ -40,7 +42,7 @@ def write_report(folder: Path) -> str:
         target = figures / name
         with explained(target):
             target.mkdir(exist_ok=True)
-        pooled = sum(run.confusion for run in members)
+        pooled = np.sum([run.confusion for run in members], axis=0)
         names = members[0].results["class_names"]
         draw_confusion(pooled, names, target, caption)
         rows = network["per_class"].values()

@@ -1,0 +1,89 @@
+"""Small data, the real data where it lies, and the command line in this process."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hemascope.core import BLOOD_CELLS, Predictions
+from hemascope.data.rendered import render
+
+_SIZES = {"train": 64, "val": 16, "test": 24}
+
+
+def small_arrays() -> dict[str, NDArray[np.uint8]]:
+    """Rendered cells in MedMNIST's layout; every class occurs in every split."""
+    arrays: dict[str, NDArray[np.uint8]] = {}
+    for seed, (split, size) in enumerate(_SIZES.items()):
+        labels = np.arange(size) % len(BLOOD_CELLS)
+        arrays[f"{split}_images"] = render(labels, seed=seed)
+        arrays[f"{split}_labels"] = labels.astype(np.uint8).reshape(-1, 1)
+    return arrays
+
+
+def save_npz(path: Path, arrays: dict[str, Any]) -> None:
+    np.savez_compressed(path, **arrays)
+
+
+@pytest.fixture(scope="session")
+def small_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    save_npz(path, small_arrays())
+    return path
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real images."""
+    folder = os.environ.get("HEMASCOPE_DATA")
+    if not folder:
+        pytest.skip("HEMASCOPE_DATA is not set: no real images here")
+    return Path(folder)
+
+
+@pytest.fixture
+def real_npz(real_data: Path) -> Path:
+    return real_data / "bloodmnist_rebuilt_28.npz"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def hemascope(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """Runs the command line in this process."""
+    from hemascope.__main__ import main
+
+    def run(*args: str | Path) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["hemascope", *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        printed = capsys.readouterr()
+        code = end.value.code
+        assert isinstance(code, int)
+        return Outcome(code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def random_predictions() -> Predictions:
+    """Two hundred images with a lean towards the truth; every class occurs."""
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.arange(200) % 8)
+    logits = rng.normal(size=(200, 8)).astype(np.float32)
+    logits[np.arange(200), labels] += 1.5
+    return Predictions(tuple(f"test/{i}" for i in range(200)), logits, labels, BLOOD_CELLS)

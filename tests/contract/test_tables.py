@@ -1,0 +1,165 @@
+"""What every row of every table promises."""
+
+from collections.abc import Callable
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from conftest import Outcome, small_arrays
+from hemascope import study
+from hemascope.config import ModelSettings, load_config, load_preset, preset_names
+from hemascope.core import BLOOD_CELLS, Predictions, Split
+from hemascope.data import DATASETS, Request, load
+from hemascope.data.dataset import LabeledImages
+from hemascope.data.npz import OFFICIAL_MD5
+from hemascope.data.synthetic import COUNTS
+from hemascope.inference.torch_engine import TorchPredictor
+from hemascope.metrics import METRICS, evaluate_all
+from hemascope.models import MODELS, build_model, check_model
+from hemascope.report.text import LABELS
+from hemascope.training.loop import fit, initialize
+from hemascope.workflows.plan import STUDY_PRESETS
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("image_size", "num_classes"), [(28, 8), (64, 3)])
+def test_every_model_maps_images_to_finite_logits(
+    name: str, image_size: int, num_classes: int
+) -> None:
+    model = build_model(ModelSettings(name=name), image_size=image_size, num_classes=num_classes)
+    logits = model(torch.zeros(2, 3, image_size, image_size))
+    assert logits.shape == (2, num_classes)
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_names_its_source_and_grad_cam_layer(name: str) -> None:
+    row = MODELS[name]
+    architecture = getattr(import_module(row.module), row.class_name)
+    assert "Source:" in architecture.__doc__
+    model = build_model(ModelSettings(name=name), image_size=28, num_classes=8)
+    layer = architecture.grad_cam_layer
+    assert layer is None or isinstance(model.get_submodule(layer), nn.Conv2d)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_learns_a_handful_of_images(name: str) -> None:
+    arrays = small_arrays()
+    images = arrays["train_images"][:16]
+    labels = arrays["train_labels"][:16].ravel().astype(np.int64)
+    few = LabeledImages(images, labels, tuple(map(str, range(16))))
+    torch.manual_seed(0)
+    model = build_model(ModelSettings(name=name), image_size=28, num_classes=8)
+    initialize(model)
+    settings = load_preset("paper-cnn").training.model_copy(update={"epochs": 60})
+    cpu = torch.device("cpu")
+    *_, last = fit(
+        model, few, few, settings, classes=BLOOD_CELLS, seed=0, device=cpu, precision="fp32"
+    )
+    assert last.val_accuracy == 1.0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_prediction_is_independent_of_its_batch(name: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(ModelSettings(name=name), image_size=28, num_classes=8)
+    images = small_arrays()["test_images"]
+    cpu = torch.device("cpu")
+    together = TorchPredictor(model, device=cpu).logits(images)
+    apart = TorchPredictor(model, device=cpu, batch_size=5).logits(images)
+    np.testing.assert_allclose(together, apart, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_complete_and_states_command_result_and_cost(name: str) -> None:
+    settings = load_preset(name)
+    assert settings.name == name
+    check_model(settings.model)
+    text = (resources.files("hemascope") / "presets" / f"{name}.toml").read_text("utf-8")
+    assert f"--preset {name}" in text
+    expected = next(line for line in text.splitlines() if "Expected:" in line)
+    assert "n = " in expected
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_survives_its_own_config_toml(name: str, tmp_path: Path) -> None:
+    settings = load_preset(name)
+    path = tmp_path / "config.toml"
+    path.write_text(settings.to_toml(), "utf-8")
+    assert load_config(path) == settings
+
+
+def test_the_study_is_made_of_presets() -> None:
+    assert set(STUDY_PRESETS) <= set(preset_names())
+
+
+def test_every_metric_is_in_the_results_and_in_the_report(random_predictions: Predictions) -> None:
+    results = evaluate_all(random_predictions)
+    assert set(METRICS) <= results.keys()
+    shown = {key for rows in LABELS.values() for key in rows}
+    assert set(METRICS) <= shown
+    assert {row.key for row in study.TABLE_2} <= shown | {"num_parameters"}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_data_set_has_three_splits_of_labeled_images(
+    name: str, small_npz: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEMASCOPE_BLOODMNIST", str(small_npz))
+    monkeypatch.setattr("hemascope.data.synthetic.COUNTS", dict.fromkeys(Split, (2,) * 8))
+    dataset = load(name, Request())
+    assert set(dataset.splits) == set(Split)
+    for images in dataset.splits.values():
+        assert images.images.shape == (len(images), 28, 28, 3)
+        assert images.images.dtype == np.uint8
+        assert images.labels.dtype == np.int64
+        assert len(set(images.ids)) == len(images)
+        assert set(images.labels) == set(range(8))
+    assert len(dataset.md5) == 32
+
+
+@pytest.mark.filterwarnings("ignore")  # medmnist's own imports warn
+def test_classes_counts_and_md5_are_medmnist_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # importing medmnist makes a folder there
+    from medmnist import INFO
+
+    info: Any = INFO["bloodmnist"]
+    names = [info["label"][str(i)].split("(")[0].rstrip("s") for i in range(8)]
+    assert tuple(names) == BLOOD_CELLS.names
+    assert info["MD5"] == OFFICIAL_MD5
+    assert info["n_samples"] == {split.value: sum(COUNTS[split]) for split in Split}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_medmnist_reads_the_same_pixels(small_npz: Path, tmp_path: Path) -> None:
+    from medmnist import BloodMNIST
+
+    root = tmp_path / "cache"
+    root.mkdir()
+    (root / "bloodmnist.npz").write_bytes(small_npz.read_bytes())
+    ours = load(str(small_npz))
+    for split in Split:
+        theirs = BloodMNIST(split=split.value, root=str(root), download=False)
+        np.testing.assert_array_equal(ours.splits[split].images, theirs.imgs)
+        np.testing.assert_array_equal(ours.splits[split].labels, theirs.labels.ravel())
+
+
+def test_class_3_is_the_immature_granulocyte_and_2_the_erythroblast() -> None:
+    assert BLOOD_CELLS.names[3] == "immature granulocyte"
+    assert BLOOD_CELLS.names[2] == study.CLASS_3_IN_THE_STUDY.lower()
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["data"], ["data", "info"], ["reproduce"]])
+def test_every_command_explains_itself(
+    command: list[str], hemascope: Callable[..., Outcome]
+) -> None:
+    outcome = hemascope(*command, "--help")
+    assert outcome.code == 0
+    assert "Usage: hemascope" in outcome.out

@@ -1,0 +1,68 @@
+"""The main job on real pixels; margins as wide as the noise of a single seed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import Outcome
+from hemascope.core import BLOOD_CELLS, Split
+from hemascope.data import load
+from hemascope.data.dataset import channel_statistics
+
+pytestmark = pytest.mark.real
+
+
+def test_the_rebuilt_file_is_named_for_what_it_is(real_npz: Path) -> None:
+    dataset = load(str(real_npz))
+    assert "rebuilt" in dataset.title
+    assert "not the official" in dataset.title
+    assert [len(dataset.splits[split]) for split in Split] == [11_959, 1_712, 3_421]
+    assert dataset.channels.mean == pytest.approx((0.7942, 0.6594, 0.6961), abs=5e-5)
+    assert dataset.channels.std == pytest.approx((0.2157, 0.2417, 0.1179), abs=5e-5)
+
+
+def test_class_3_is_the_immature_granulocyte_by_its_own_file_names(real_npz: Path) -> None:
+    with np.load(real_npz) as arrays:
+        names, labels = arrays["test_names"], arrays["test_labels"].ravel()
+    folders = {label: {str(n).split("/")[0] for n in names[labels == label]} for label in range(8)}
+    assert folders[3] == {"ig"}
+    assert folders[2] == {"erythroblast"}
+    assert all(folders[i] == {BLOOD_CELLS.names[i]} for i in range(8) if i != 3)
+
+
+def test_rendered_cells_have_real_channel_statistics(real_npz: Path) -> None:
+    real = load(str(real_npz)).channels
+    rendered = channel_statistics(load("synthetic").splits[Split.VAL].images)
+    np.testing.assert_allclose(rendered.mean, real.mean, atol=0.03)
+    np.testing.assert_allclose(rendered.std, real.std, atol=0.04)
+
+
+def test_the_study_is_reproduced(
+    real_npz: Path, tmp_path: Path, hemascope: Callable[..., Outcome]
+) -> None:
+    """One seed, whole. Seeds 0 to 2 gave CNN, CURVE and MLNN accuracies: see docs/log.md."""
+    out = tmp_path / "study"
+    outcome = hemascope("reproduce", "--data", real_npz, "--out", out, "--seeds", "0")
+    assert outcome.code == 0, outcome.err
+    networks = json.loads((out / "comparison.json").read_text())["networks"]
+    accuracy = {name: net["results"]["accuracy"]["mean"] for name, net in networks.items()}
+    assert accuracy["paper-cnn"] > 0.8652
+    assert accuracy["paper-cnn"] - accuracy["paper-mlnn"] > 0.05
+    assert abs(accuracy["paper-cnn-curve"] - 0.8652) < 0.035
+    assert networks["paper-cnn-curve"]["first_epoch"]["train_loss"]["mean"] == pytest.approx(
+        1.68, abs=0.25
+    )
+    assert "rebuilt" in (out / "report.md").read_text()
+
+
+def test_photographs_in_class_folders_can_be_evaluated(
+    real_data: Path, real_npz: Path, tmp_path: Path, hemascope: Callable[..., Outcome]
+) -> None:
+    run = tmp_path / "run"
+    hemascope("train", "--preset", "paper-cnn", "--data", real_npz, "--out", run, "--epochs", "1")
+    outcome = hemascope("evaluate", run, "--data", real_data / "cells_360", "--split", "all")
+    assert outcome.code == 0, outcome.err
+    assert "200 image(s) were cropped to a square and resized to 28x28" in outcome.err

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hemascope.core import BLOOD_CELLS, DataError, Predictions
+from hemascope.inference.saved import read_predictions, write_predictions
+
+
+def test_predictions_come_back_exactly(tmp_path: Path, random_predictions: Predictions) -> None:
+    path = tmp_path / "predictions.csv"
+    write_predictions(path, random_predictions)
+    back = read_predictions(path)
+    assert back.ids == random_predictions.ids
+    assert back.classes == BLOOD_CELLS
+    np.testing.assert_array_equal(back.logits, random_predictions.logits)
+    np.testing.assert_array_equal(back.labels, random_predictions.labels)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "a,b\n1,2\n", "id,true_class,predicted_class,confidence\n"]
+)
+def test_another_file_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text(content)
+    with pytest.raises(DataError, match="is not a whole predictions file"):
+        read_predictions(path)
+
+
+def test_a_row_that_is_cut_short_is_refused(
+    tmp_path: Path, random_predictions: Predictions
+) -> None:
+    path = tmp_path / "predictions.csv"
+    write_predictions(path, random_predictions)
+    path.write_text(path.read_text()[:-30])
+    with pytest.raises(DataError, match="is not a whole predictions file"):
+        read_predictions(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.csv"):
+        read_predictions(tmp_path / "none.csv")
+
+
+def test_predictions_that_do_not_fit_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit together"):
+        Predictions(("a",), np.zeros((1, 7), np.float32), np.zeros(1, np.int64), BLOOD_CELLS)

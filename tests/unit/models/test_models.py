@@ -1,0 +1,45 @@
+import pytest
+import torch
+from torch import nn
+
+from hemascope import study
+from hemascope.config import ModelSettings
+from hemascope.models import build_model
+
+
+def _parameters(settings: ModelSettings, *, image_size: int = 28) -> int:
+    model = build_model(settings, image_size=image_size, num_classes=8)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_study_s_networks_have_its_numbers_of_parameters() -> None:
+    assert _parameters(ModelSettings(name="cnn")) == study.NUM_PARAMETERS_CNN == 422_344
+    assert _parameters(ModelSettings(name="mlnn")) == study.NUM_PARAMETERS_MLNN == 2_785_988
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_n_hidden_layers_have_the_study_s_width(n: int) -> None:
+    settings = ModelSettings(name="mlnn", options={"hidden_layers": n})
+    model = build_model(settings, image_size=28, num_classes=8)
+    widths = [layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear)]
+    assert widths == [1180] * n + [8]
+
+
+def test_any_list_of_widths_is_built() -> None:
+    settings = ModelSettings(name="mlnn", options={"hidden_widths": [300, 20, 7]})
+    expected = 2352 * 300 + 300 + 300 * 20 + 20 + 20 * 7 + 7 + 7 * 8 + 8
+    assert _parameters(settings) == expected
+
+
+def test_the_cnn_keeps_the_study_s_layers() -> None:
+    model = build_model(ModelSettings(name="cnn"), image_size=28, num_classes=8)
+    shapes = [tuple(p.shape) for name, p in model.named_parameters() if name.endswith("weight")]
+    assert shapes == [
+        (32, 3, 3, 3),
+        (64, 32, 3, 3),
+        (128, 64, 3, 3),
+        (256, 1152),
+        (128, 256),
+        (8, 128),
+    ]
+    assert model(torch.zeros(1, 3, 28, 28)).shape == (1, 8)

@@ -1,0 +1,74 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from hemascope import files
+from hemascope.core import OutputError
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "results.json"
+    files.write_text(path, "old")
+
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "report.html", "x")
+    assert (tmp_path / "report.html").stat().st_mode & 0o444 == 0o444
+
+
+def test_out_may_be_new_or_empty(tmp_path: Path) -> None:
+    files.check_out(tmp_path / "new", overwrite=False)
+    files.check_out(tmp_path, overwrite=False)
+
+
+def test_out_with_content_is_refused_and_untouched(tmp_path: Path) -> None:
+    (tmp_path / "fingerprint.json").write_text("{}")
+    with pytest.raises(OutputError, match="--overwrite"):
+        files.make_out(tmp_path, overwrite=False)
+    assert (tmp_path / "fingerprint.json").exists()
+
+
+def test_overwrite_deletes_only_folders_of_ours(tmp_path: Path) -> None:
+    mine, ours = tmp_path / "mine", tmp_path / "ours"
+    for folder, name in ((mine, "thesis.tex"), (ours, "fingerprint.json")):
+        folder.mkdir()
+        (folder / name).write_text("x")
+    with pytest.raises(OutputError, match="does not look like"):
+        files.make_out(mine, overwrite=True)
+    assert (mine / "thesis.tex").exists()
+    files.make_out(ours, overwrite=True)
+    assert list(ours.iterdir()) == []
+
+
+def test_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    with pytest.raises(OutputError, match="is a file"):
+        files.check_out(tmp_path / "x", overwrite=True)
+
+
+def test_ctrl_c_waits_for_files_that_belong_together() -> None:
+    done: list[str] = []
+
+    def two_files() -> None:
+        with files.uninterrupted():
+            done.append("first")
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("second")
+
+    with pytest.raises(KeyboardInterrupt):
+        two_files()
+    assert done == ["first", "second"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,0 +1,169 @@
+"""The loop against the textbook's, written out here a second time."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conftest import small_arrays
+from hemascope.config import ModelSettings, TrainingSettings
+from hemascope.core import BLOOD_CELLS
+from hemascope.data.dataset import LabeledImages
+from hemascope.models import build_model
+from hemascope.training.loop import DivergedError, EpochRecord, fit, initialize
+
+CPU = torch.device("cpu")
+SETTINGS = TrainingSettings(epochs=3, learning_rate=0.001, batch_size=24, shuffle=False)
+
+
+def _images(split: str) -> LabeledImages:
+    arrays = small_arrays()
+    labels = arrays[f"{split}_labels"].ravel().astype(np.int64)
+    ids = tuple(f"{split}/{i}" for i in range(len(labels)))
+    return LabeledImages(arrays[f"{split}_images"], labels, ids)
+
+
+TRAIN, VAL, TEST = _images("train"), _images("val"), _images("test")
+
+
+def _cnn(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_model(ModelSettings(name="cnn"), image_size=28, num_classes=8)
+
+
+def _fit(
+    model: nn.Module, settings: TrainingSettings = SETTINGS, *, seed: int = 0, watch: bool = False
+) -> list[EpochRecord]:
+    return list(
+        fit(
+            model,
+            TRAIN,
+            VAL,
+            settings,
+            classes=BLOOD_CELLS,
+            seed=seed,
+            device=CPU,
+            precision="fp32",
+            watched=TEST if watch else None,
+        )
+    )
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def test_agrees_with_a_plain_loop() -> None:
+    model = _cnn()
+    records = _fit(model)
+
+    plain = _cnn()
+    images = torch.from_numpy(TRAIN.images).permute(0, 3, 1, 2).float() / 255
+    labels = torch.from_numpy(TRAIN.labels)
+    optimizer = torch.optim.Adam(plain.parameters(), lr=0.001, betas=(0.9, 0.999))
+    for record in records:
+        losses: list[float] = []
+        correct = 0
+        for i in (0, 24, 48):  # 64 images: the last batch has 16
+            optimizer.zero_grad()
+            logits = plain(images[i : i + 24])
+            loss = nn.functional.cross_entropy(logits, labels[i : i + 24])
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            correct += int((logits.argmax(1) == labels[i : i + 24]).sum())
+        assert record.train_loss == pytest.approx(np.mean(losses), abs=1e-4)
+        assert record.train_accuracy == pytest.approx(correct / 64, abs=2 / 64)
+    for name, expected in _weights(plain).items():
+        torch.testing.assert_close(model.state_dict()[name], expected, atol=2e-4, rtol=1e-2)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
+    settings = SETTINGS.model_copy(update={"shuffle": True})
+    first, again, other = _cnn(), _cnn(), _cnn()
+    records = _fit(first, settings, seed=1)
+    repeated = _fit(again, settings, seed=1)
+    _fit(other, settings, seed=2)
+    for name, tensor in _weights(first).items():
+        assert torch.equal(tensor, again.state_dict()[name])
+    assert not torch.equal(
+        first.state_dict()["classifier.1.weight"], other.state_dict()["classifier.1.weight"]
+    )
+    assert [replace(r, train_seconds=0) for r in records] == [
+        replace(r, train_seconds=0) for r in repeated
+    ]
+
+
+def test_watching_the_test_split_changes_nothing() -> None:
+    watched, unwatched = _cnn(), _cnn()
+    records = _fit(watched, watch=True)
+    assert all(r.test_loss is None for r in _fit(unwatched))
+    assert all(r.test_loss is not None and r.test_f1_weighted is not None for r in records)
+    for name, tensor in _weights(watched).items():
+        assert torch.equal(tensor, unwatched.state_dict()[name])
+
+
+def test_every_image_is_seen_once_an_epoch_the_last_batch_too() -> None:
+    seen: list[Tensor] = []
+
+    class Spy(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            if self.training:
+                seen.append(input.detach().clone())
+            return super().forward(input)
+
+    model = nn.Sequential(nn.Flatten(), Spy(2352, 8))
+    _fit(model, SETTINGS.model_copy(update={"shuffle": True, "epochs": 2}))
+    assert [len(batch) for batch in seen] == [24, 24, 16] * 2
+    first, second = torch.cat(seen[:3]), torch.cat(seen[3:])
+    flat = torch.from_numpy(TRAIN.images).permute(0, 3, 1, 2).flatten(1) / 255
+    for epoch in (first, second):
+        rows = {tuple(row[:50].tolist()) for row in epoch}
+        assert rows == {tuple(row[:50].tolist()) for row in flat}
+    assert not torch.equal(first, second)
+
+
+def test_divergence_stops_before_the_epoch_is_counted() -> None:
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(DivergedError, match="weights of epoch 0 are kept"):
+        _fit(_cnn(), settings)
+
+
+def test_epochs_are_yielded_as_they_finish() -> None:
+    model = _cnn()
+    steps: list[int] = []
+    epochs = fit(
+        model,
+        TRAIN,
+        VAL,
+        SETTINGS,
+        classes=BLOOD_CELLS,
+        seed=0,
+        device=CPU,
+        precision="fp32",
+        on_step=lambda: steps.append(1),
+    )
+    assert [record.epoch for record in itertools.islice(epochs, 2)] == [1, 2]
+    assert len(steps) == 6
+
+
+def test_bf16_computes_in_bfloat16_and_keeps_fp32_weights() -> None:
+    dtypes: set[torch.dtype] = set()
+    model = _cnn()
+    model.get_submodule("classifier.1").register_forward_hook(lambda _m, _i, o: dtypes.add(o.dtype))
+    list(
+        fit(model, TRAIN, VAL, SETTINGS, classes=BLOOD_CELLS, seed=0, device=CPU, precision="bf16")
+    )
+    assert dtypes == {torch.bfloat16}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_he_initialization_has_he_s_variance_and_zero_biases() -> None:
+    model = _cnn()
+    initialize(model)
+    weight = model.get_parameter("classifier.1.weight")
+    assert weight.std().item() == pytest.approx((2 / 1152) ** 0.5, rel=0.02)
+    assert all((p == 0).all() for name, p in model.named_parameters() if name.endswith("bias"))

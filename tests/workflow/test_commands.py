@@ -1,0 +1,290 @@
+"""Whole commands on small data: what they write, say and refuse."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conftest import Outcome
+from hemascope.inference.saved import read_predictions
+
+Run = Callable[..., Outcome]
+
+RUN_FILES = {
+    "config.toml", "fingerprint.json", "history.csv", "training.log", "results.json",
+    "results.txt", "predictions-val.csv", "predictions-test.csv", "figures", "model",
+}  # fmt: skip
+RESULT_KEYS = {
+    "accuracy", "balanced_accuracy", "f1_weighted", "f1_macro", "precision_macro", "recall_macro",
+    "sensitivity_macro", "specificity_macro", "auroc_ovr_macro", "loss", "num_parameters",
+    "size_bytes", "train_seconds", "latency_ms_batch1", "latency_ms_batch128",
+    "peak_memory_bytes", "per_class", "confusion_matrix",
+}  # fmt: skip
+
+
+@pytest.fixture
+def run_folder(hemascope: Run, small_npz: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "run"
+    train = ("train", "--preset", "paper-cnn", "--data", small_npz, "--out", out, "--epochs", 2)
+    outcome = hemascope(*train)
+    assert outcome.code == 0, outcome.err
+    return out
+
+
+def test_a_run_folder_holds_everything(run_folder: Path) -> None:
+    assert {path.name for path in run_folder.iterdir()} == RUN_FILES
+    results = json.loads((run_folder / "results.json").read_text())
+    assert results.keys() >= RESULT_KEYS
+    assert results["num_parameters"] == 422_344
+    assert results["size_bytes"] > 4 * 422_344
+    assert results["notice"].startswith("Research use only")
+    history = list(csv.DictReader((run_folder / "history.csv").open()))
+    assert [row["epoch"] for row in history] == ["1", "2"]
+    assert float(history[1]["test_accuracy"]) == pytest.approx(results["accuracy"], abs=1e-6)
+    log = (run_folder / "training.log").read_text()
+    assert "epoch 2/2" in log
+    assert "md5" in log
+    for stem in ("loss", "accuracy", "confusion", "confusion-normalized", "precision-recall"):
+        png = run_folder / "figures" / f"{stem}.png"
+        with Image.open(png) as image:
+            assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        svg = png.with_suffix(".svg").read_text()
+        assert svg.startswith("<?xml")
+
+
+def test_saved_predictions_give_the_saved_results(run_folder: Path) -> None:
+    from hemascope.metrics import evaluate_all
+
+    results = json.loads((run_folder / "results.json").read_text())
+    again = evaluate_all(read_predictions(run_folder / "predictions-test.csv"))
+    for key, value in again.items():
+        assert results[key] == pytest.approx(value), key
+
+
+def test_two_runs_give_the_same_bits(
+    run_folder: Path, hemascope: Run, small_npz: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    config = run_folder / "config.toml"
+    assert hemascope("train", "--config", config, "--data", small_npz, "--out", other).code == 0
+    for name in ("predictions-test.csv", "predictions-val.csv", "config.toml"):
+        assert (other / name).read_bytes() == (run_folder / name).read_bytes()
+    (first,) = (run_folder / "model").glob("*.safetensors")
+    (second,) = (other / "model").glob("*.safetensors")
+    assert first.name == second.name  # the name carries the SHA-256
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_evaluate_finds_the_training_s_own_figures_again(
+    run_folder: Path, hemascope: Run, small_npz: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "evaluation"
+    outcome = hemascope("evaluate", run_folder, "--data", small_npz, "--out", out)
+    assert outcome.code == 0, outcome.err
+    ours = json.loads((out / "results.json").read_text())
+    theirs = json.loads((run_folder / "results.json").read_text())
+    assert ours["confusion_matrix"] == theirs["confusion_matrix"]
+    assert ours["loss"] == pytest.approx(theirs["loss"])
+    assert (out / "figures" / "confusion.png").exists()
+    assert "accuracy" in outcome.out
+
+
+def test_evaluate_all_reads_every_image_and_warns_of_the_trained_ones(
+    run_folder: Path, hemascope: Run, small_npz: Path
+) -> None:
+    outcome = hemascope("evaluate", run_folder / "model", "--data", small_npz, "--split", "all")
+    assert outcome.code == 0
+    assert "Warning: the model was trained on images of this split" in outcome.err
+
+
+def test_evaluate_refuses_other_classes_and_sizes(
+    run_folder: Path, hemascope: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cells"
+    for name in ("blast", "smudge"):
+        (folder / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (28, 28)).save(folder / name / f"{i}.png")
+    outcome = hemascope("evaluate", run_folder, "--data", folder)
+    assert outcome.code == 2
+    assert "blast, smudge" in outcome.err
+
+
+def test_a_folder_of_one_class_can_be_evaluated(
+    run_folder: Path, hemascope: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "cells" / "platelet").mkdir(parents=True)
+    for i in range(4):
+        Image.new("RGB", (40, 30)).save(tmp_path / "cells" / "platelet" / f"{i}.png")
+    outcome = hemascope("evaluate", run_folder, "--data", tmp_path / "cells", "--split", "all")
+    assert outcome.code == 0, outcome.err
+    assert "4 image(s) were cropped to a square and resized to 28x28" in outcome.err
+
+
+@pytest.fixture
+def few_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = dict.fromkeys(("train", "val", "test"), (6,) * 8)
+    monkeypatch.setattr("hemascope.data.synthetic.COUNTS", counts)
+
+
+@pytest.mark.usefixtures("few_rendered")
+def test_reproduce_reports_and_says_rendered_everywhere(hemascope: Run, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    outcome = hemascope(
+        "reproduce", "--data", "synthetic", "--out", out, "--seeds", "0,1", "--epochs-scale", 0.01
+    )
+    assert outcome.code == 0, outcome.err
+    said = "RENDERED CELLS, NOT BLOODMNIST"
+    runs = [f"paper-{name}-seed{seed}" for name in ("cnn", "cnn-curve", "mlnn") for seed in (0, 1)]
+    assert all((out / name).is_dir() for name in runs)
+    pages = ["report.html", "report.md", "comparison.json"]
+    logs = [
+        f"{runs[0]}/{n}" for n in ("history.csv", "training.log", "results.json", "results.txt")
+    ]
+    for name in (*pages, *logs, f"{runs[0]}/fingerprint.json", f"{runs[0]}/model/artifact.json"):
+        assert said in (out / name).read_text(), name
+    assert said in outcome.out
+    page = (out / "report.html").read_text()
+    assert 'src="http' not in page
+    assert page.count("data:image/svg+xml;base64,") == 4 + 3 * 5
+    comparison = json.loads((out / "comparison.json").read_text())
+    assert comparison["networks"]["paper-cnn"]["n"] == 2
+    accuracy = comparison["table_2"][0]
+    assert accuracy["value"] == 0.8652
+    ours = comparison["networks"]["paper-cnn"]["results"]["accuracy"]
+    assert accuracy["difference"]["paper-cnn"] == pytest.approx(ours["mean"] - 0.8652)
+
+    (out / "report.html").unlink()
+    assert hemascope("report", out).code == 0
+    assert (out / "report.html").read_text() == page
+
+
+@pytest.mark.usefixtures("few_rendered")
+def test_demo_takes_what_is_at_hand(
+    hemascope: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_npz: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEMASCOPE_BLOODMNIST", str(small_npz))
+    outcome = hemascope("demo")
+    assert outcome.code == 0, outcome.err
+    assert "runs/demo/report.html" in outcome.out
+    assert "small.npz" in (tmp_path / "runs/demo/report.md").read_text()
+
+
+def test_report_refuses_an_unfinished_run(run_folder: Path, hemascope: Run) -> None:
+    (run_folder / "results.json").unlink()
+    outcome = hemascope("report", run_folder.parent)
+    assert outcome.code == 2
+    assert "the run was not finished" in outcome.err
+
+
+def test_data_commands(hemascope: Run, small_npz: Path) -> None:
+    outcome = hemascope("data", "info", small_npz)
+    assert outcome.code == 0
+    assert "basophil" in outcome.out
+    assert "channel mean  R 0." in outcome.out
+    assert "is not the official" in hemascope("data", "verify", small_npz).out
+    assert hemascope("data", "download", "synthetic").code == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (("train", "--preset", "paper-cn", "--out", "x"), 2, "did you mean 'paper-cnn'"),
+        (("train", "--preset", "paper-cnn"), 2, "Missing option '--out'"),
+        (("train", "--out", "x"), 2, "give one of --preset NAME and --config FILE"),
+        (("train", "--preset", "paper-cnn", "--out", "x", "--epoch", "2"), 2, "--epochs"),
+        (("train", "--preset", "paper-cnn", "--out", "x", "--epochs", "0"), 2, "--epochs"),
+        (("train", "--config", "none.toml", "--out", "x"), 2, "cannot read --config none.toml"),
+        (("train", "--preset", "paper-cnn", "--out", "x", "--data", "no.npz"), 2, "no.npz"),
+        (("reproduce", "--out", "x", "--seeds", "a"), 2, "--seeds 'a'"),
+        (("reproduc",), 2, "Did you mean 'reproduce'?"),
+        (("evaluate", "x"), 2, "x holds no trained model"),
+        (("report", "x"), 2, "x holds no run folders"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(
+    args: tuple[str, ...],
+    code: int,
+    message: str,
+    hemascope: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = hemascope(*args)
+    assert outcome.code == code
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_usage_errors_import_no_torch() -> None:
+    program = (
+        "import sys\nfrom hemascope.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n"
+        "    heavy = ('torch', 'matplotlib', 'medmnist')\n"
+        "    print([m for m in heavy if m in sys.modules], end.code)"
+    )
+    for args, code in (
+        (["--help"], 0),
+        (["train", "--preset", "x", "--out", "y"], 2),
+        (["train", "--preset", "paper-cnn", "--out", "y", "--data", "none.npz"], 2),
+        (["reproduce", "--out", "y", "--epochs-scale", "-1"], 2),
+        (["evaluate", "none"], 2),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *args], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines()[-1] == f"[] {code}", args
+
+
+def test_ctrl_c_keeps_the_last_finished_epoch(
+    hemascope: Run, small_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hemascope.training import loop
+
+    steps = 0
+    real = loop.cross_entropy
+
+    def interrupt(*args: object) -> object:
+        nonlocal steps
+        steps += 1
+        if steps == 2:  # one batch an epoch: in the middle of the second
+            raise KeyboardInterrupt
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "cross_entropy", interrupt)
+    out = tmp_path / "run"
+    outcome = hemascope("train", "--preset", "paper-cnn", "--data", small_npz, "--out", out)
+    assert outcome.code == 130
+    assert outcome.err.splitlines()[-1] == "hemascope: interrupted; what was finished is kept."
+    assert json.loads((out / "model" / "artifact.json").read_text())["epoch"] == 1
+    assert len((out / "history.csv").read_text().splitlines()) == 2
+    assert "stopped (KeyboardInterrupt())" in (out / "training.log").read_text()
+    monkeypatch.undo()
+    assert not (out / "results.json").exists()
+
+
+def test_a_disk_that_fills_up_keeps_what_was_finished(small_npz: Path, tmp_path: Path) -> None:
+    """A real limit of the system: no file of this process may grow beyond 1 MB."""
+    program = (
+        "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
+        "from hemascope.__main__ import main\nmain()"
+    )
+    out = tmp_path / "run"
+    args = ["train", "--preset", "paper-cnn", "--data", str(small_npz), "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *args], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "cannot write" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert list((out / "model").iterdir()) == []
+    assert "stopped" in (out / "training.log").read_text()
