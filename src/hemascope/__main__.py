@@ -2,12 +2,12 @@
 
 import sys
 
-from typer.exceptions import Abort, Exit, TyperException
+from typer.exceptions import TyperException
 
 from hemascope.cli import app
-from hemascope.core import HemascopeError
+from hemascope.errors import HemascopeError
 
-_INTERRUPTED = 130  # what shells expect after Ctrl-C: 128 + SIGINT
+_INTERRUPTED = 130  # what shells expect after Ctrl-C, 128 + SIGINT, and typer returns
 
 
 def main() -> None:
@@ -17,17 +17,15 @@ def main() -> None:
     """
     code = 0
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False)  # typer answers Ctrl-C and --help with an exit code
     except HemascopeError as error:
         _fail(str(error), error.exit_code)
     except TyperException as error:
         _fail(error.format_message(), error.exit_code)
     except ModuleNotFoundError as error:
         _fail(f"this needs {error.name}: install it with pip install 'hemascope[train]'.", 2)
-    except (Abort, KeyboardInterrupt):
+    if code == _INTERRUPTED:
         _fail("interrupted; what was finished is kept.", _INTERRUPTED)
-    except Exit as end:
-        sys.exit(end.exit_code)
     sys.exit(code or 0)
 
 

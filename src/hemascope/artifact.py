@@ -4,23 +4,28 @@
 whoever reads the folder sees one whole model, the old or the new. There is no pickle anywhere.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from hemascope.config import ModelSettings, RunSettings, Settings, explain
-from hemascope.core import RESEARCH_USE_ONLY, ClassSet, DataError
+from hemascope.core import ClassSet
+from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.files import write_bytes, write_text
 
 FORMAT_VERSION = 1
 _INFO_FILE = "artifact.json"
 
-Weights = dict[str, NDArray[np.float32]]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Weights = dict[str, NDArray[np.float32]]
 
 
 class Preprocessing(Settings):

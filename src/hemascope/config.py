@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from hemascope.core import UsageError, did_you_mean
+from hemascope.errors import UsageError, did_you_mean
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
@@ -121,8 +121,11 @@ def _parse(text: str, *, origin: str) -> RunSettings:
 
 
 def explain(error: ValidationError, settings: type[BaseModel]) -> str:
-    """One sentence on the first thing wrong: the field, what is wrong with it, what fits."""
-    first = error.errors()[0]
+    """One sentence on one thing wrong: the field, what is wrong with it, what fits.
+
+    A misspelt field comes first: it is why another one seems to be missing.
+    """
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     field = ".".join(str(part) for part in first["loc"]) or "settings"
     if first["type"] == "extra_forbidden":
         table: Any = settings

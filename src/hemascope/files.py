@@ -13,7 +13,7 @@ from tempfile import mkstemp
 from types import FrameType
 from typing import Any
 
-from hemascope.core import OutputError
+from hemascope.errors import OutputError
 
 # A folder holding one of these was made by hemascope and may be replaced with --overwrite.
 _OUR_MARKS = ("fingerprint.json", "comparison.json", "evaluation.json")

@@ -13,7 +13,8 @@ from hemascope.artifact import (
     save_artifact,
 )
 from hemascope.config import load_preset
-from hemascope.core import BLOOD_CELLS, DataError
+from hemascope.core import BLOOD_CELLS
+from hemascope.errors import DataError
 from hemascope.inference.torch_engine import load_model
 
 INFO = ArtifactInfo(

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from hemascope.config import ModelSettings, load_config, load_preset
-from hemascope.core import UsageError
+from hemascope.errors import UsageError
 from hemascope.models import check_model
 from hemascope.workflows.plan import choose_settings, next_free, parse_seeds, scaled_presets
 
@@ -42,7 +42,7 @@ def test_defaults_are_the_study_s(tmp_path: Path) -> None:
         (GOOD.replace("= 3", "= 'ten'"), r"'training.epochs' \(got 'ten'\)"),
         (GOOD + "betas = [0.9, 1.0]", r"betas must lie in \[0, 1\)"),
         (GOOD.replace("[model]", "[model"), "is not valid TOML"),
-        (GOOD.replace('name = "mine"', "nam = 1"), "field 'name' is missing"),
+        (GOOD.replace('name = "mine"', "nam = 1"), "unknown field 'nam'; did you mean 'name'"),
     ],
 )
 def test_a_wrong_config_is_one_sentence_that_names_the_field(
@@ -57,7 +57,7 @@ def test_a_wrong_config_is_one_sentence_that_names_the_field(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "cmm"}, "did you mean 'cnn'"),
+        ({"name": "cn"}, "did you mean 'cnn'"),
         ({"name": "cnn", "options": {"depth": 3}}, "unknown field 'depth'"),
         ({"name": "mlnn", "options": {"hidden_layer": 3}}, "did you mean 'hidden_layers'"),
         ({"name": "mlnn", "options": {"hidden_layers": 0}}, "greater than 0"),

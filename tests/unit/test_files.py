@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hemascope import files
-from hemascope.core import OutputError
+from hemascope.errors import OutputError
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_litter(

@@ -1,16 +1,19 @@
 """Data sources: what `--data` takes, each read into a `Dataset`."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hemascope.core import DataError, UnreachableError, did_you_mean
-from hemascope.data.bloodmnist import OnDownload, load_bloodmnist
-from hemascope.data.dataset import Dataset
-from hemascope.data.folder import read_folder
-from hemascope.data.npz import read_npz
-from hemascope.data.synthetic import rendered_dataset
+from hemascope.errors import DataError, UnreachableError, did_you_mean
 
+if TYPE_CHECKING:
+    from hemascope.data.dataset import Dataset
+
+# The readers are imported where they are used, so that a wrong --data is refused at once.
+OnDownload = Callable[[int, int], None]  # bytes so far, bytes in all (0 where not known)
 DEFAULT_IMAGE_SIZE = 28
 
 
@@ -22,18 +25,26 @@ class Request:
     on_download: OnDownload = lambda _done, _total: None
 
 
+def _load_bloodmnist(request: Request, *, retries: int) -> Dataset:
+    from hemascope.data.bloodmnist import load_bloodmnist
+
+    return load_bloodmnist(retries=retries, on_download=request.on_download)
+
+
 def _bloodmnist(request: Request) -> Dataset:
-    return load_bloodmnist(retries=4, on_download=request.on_download)
+    return _load_bloodmnist(request, retries=4)
 
 
 def _synthetic(request: Request) -> Dataset:
+    from hemascope.data.synthetic import rendered_dataset
+
     return rendered_dataset(image_size=request.image_size)
 
 
 def _auto(request: Request) -> Dataset:
     """BloodMNIST if it is at hand or can be had at once, otherwise rendered cells."""
     try:
-        return load_bloodmnist(retries=0, on_download=request.on_download)
+        return _load_bloodmnist(request, retries=0)
     except UnreachableError as error:
         return replace(_synthetic(request), notes=(str(error),))
 
@@ -73,5 +84,8 @@ def load(source: str, request: Request | None = None) -> Dataset:
     request = request or Request()
     if source in DATASETS:
         return DATASETS[source](request)
+    from hemascope.data.folder import read_folder
+    from hemascope.data.npz import read_npz
+
     path = Path(source)
     return read_folder(path, image_size=request.image_size) if path.is_dir() else read_npz(path)

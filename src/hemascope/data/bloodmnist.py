@@ -3,18 +3,17 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hemascope.core import DataError, UnreachableError
+from hemascope.data import OnDownload
 from hemascope.data.dataset import Dataset
 from hemascope.data.npz import OFFICIAL_MD5, read_npz
+from hemascope.errors import DataError, UnreachableError
 from hemascope.files import explained, md5_of
 
 VARIABLE = "HEMASCOPE_BLOODMNIST"
 FILE_NAME = "bloodmnist.npz"
-OnDownload = Callable[[int, int], None]  # bytes so far, bytes in all (0 where not known)
 
 _CONNECT_SECONDS = 4.0  # a machine without a connection learns it in a few seconds
 _READ_SECONDS = 30.0

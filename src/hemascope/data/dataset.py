@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from hemascope.core import ClassSet, Split
 
 
+_CHUNK = 1024  # images at a time
+
+
 @dataclass(frozen=True, eq=False)
 class LabeledImages:
     """Images with their classes.
@@ -55,7 +58,11 @@ def channel_statistics(images: NDArray[np.uint8]) -> ChannelStatistics:
     means: list[float] = []
     stds: list[float] = []
     for channel in range(3):
-        counts = np.bincount(images[..., channel].ravel(), minlength=256) / images[..., 0].size
+        counts = np.zeros(256)
+        for first in range(0, len(images), _CHUNK):  # bincount makes eight bytes of each pixel
+            pixels = images[first : first + _CHUNK, ..., channel]
+            counts += np.bincount(pixels.ravel(), minlength=256)
+        counts /= counts.sum()
         mean = float(counts @ values)
         means.append(mean)
         stds.append(float(np.sqrt(counts @ (values - mean) ** 2)))

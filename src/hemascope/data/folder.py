@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hemascope.core import BLOOD_CELLS, ClassSet, DataError, Split
+from hemascope.core import BLOOD_CELLS, ClassSet, Split
 from hemascope.data.dataset import Dataset, LabeledImages, pixels_md5
+from hemascope.errors import DataError
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 _ALIASES = {"ig": "immature granulocyte", "immature_granulocyte": "immature granulocyte"}

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from hemascope.core import BLOOD_CELLS, DataError, Split
+from hemascope.core import BLOOD_CELLS, Split
 from hemascope.data.dataset import Dataset, LabeledImages
+from hemascope.errors import DataError
 from hemascope.files import md5_of
 
 OFFICIAL_MD5 = "7053d0359d879ad8a5505303e11de1dc"  # medmnist.INFO["bloodmnist"]["MD5"]
@@ -20,6 +21,7 @@ _TITLES = {
     OFFICIAL_MD5: "BloodMNIST, official split (MedMNIST v2)",
     REBUILT_MD5: "BloodMNIST pixels, rebuilt split (our own split, not the official one)",
 }
+_CHUNK_BYTES = 1 << 20
 _MIN_SIZE = 8  # the study's CNN halves an image three times
 _EXPECTED = "expected MedMNIST's layout, uint8 images (N, H, H, 3) and integer labels (N, 1)"
 
@@ -92,7 +94,7 @@ def _read_array(archive: zipfile.ZipFile, key: str, path: Path) -> NDArray[Any]:
             flat = np.empty(nbytes, dtype=np.uint8)
             view, start = memoryview(flat.data), 0
             while start < nbytes:  # straight into place: no second copy of the pixels
-                count = file.readinto(view[start:])  # type: ignore[attr-defined]
+                count = file.readinto(view[start : start + _CHUNK_BYTES])  # type: ignore[attr-defined]
                 if not count:
                     raise EOFError("it ends early")
                 start += count

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hemascope.core import ClassSet, DataError, Predictions
+from hemascope.core import ClassSet, Predictions
+from hemascope.errors import DataError
 from hemascope.files import write_text
 
 _FIXED = ("id", "true_class", "predicted_class", "confidence")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hemascope.artifact import ArtifactInfo, load_artifact
 from hemascope.config import Device, Precision
-from hemascope.core import DataError, UsageError
+from hemascope.errors import DataError, UsageError
 from hemascope.models import build_model
 
 _SCALE = 1 / 255
@@ -55,7 +55,7 @@ class TorchPredictor:
         *,
         device: torch.device,
         precision: Precision = "fp32",
-        batch_size: int = 256,
+        batch_size: int = 128,
     ) -> None:
         self._model = model
         self._device = device

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from hemascope.config import ModelSettings, explain
-from hemascope.core import UsageError, did_you_mean
+from hemascope.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn

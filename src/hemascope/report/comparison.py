@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from hemascope import study
-from hemascope.core import BLOOD_CELLS, RESEARCH_USE_ONLY, DataError
+from hemascope.core import BLOOD_CELLS
+from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.metrics import METRICS
 from hemascope.metrics.classification import most_confused
 from hemascope.metrics.summary import Spread, binomial_margin, spread

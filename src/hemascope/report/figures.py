@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hemascope import plots, study
-from hemascope.core import RESEARCH_USE_ONLY
+from hemascope.errors import RESEARCH_USE_ONLY
 from hemascope.metrics.summary import Spread
 from hemascope.report.runs import Runs, SavedRun
 

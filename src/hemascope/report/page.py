@@ -8,8 +8,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hemascope import study
-from hemascope.core import RESEARCH_USE_ONLY
 from hemascope.data.synthetic import TITLE as RENDERED_TITLE
+from hemascope.errors import RESEARCH_USE_ONLY
 from hemascope.report.text import LABELS, in_shown_unit
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.config import RunSettings, load_config
-from hemascope.core import DataError
+from hemascope.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from hemascope.config import Precision, TrainingSettings
-from hemascope.core import ClassSet, HemascopeError
+from hemascope.core import ClassSet
 from hemascope.data.dataset import LabeledImages
+from hemascope.errors import HemascopeError
 from hemascope.inference import predict
 from hemascope.inference.torch_engine import TorchPredictor, autocast, to_input
 from hemascope.metrics import METRICS

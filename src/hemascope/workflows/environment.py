@@ -7,8 +7,8 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from hemascope.core import RESEARCH_USE_ONLY
 from hemascope.data.dataset import Dataset
+from hemascope.errors import RESEARCH_USE_ONLY
 
 _PACKAGES = ("hemascope", "torch", "numpy", "pillow", "safetensors")
 

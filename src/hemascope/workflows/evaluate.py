@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 from hemascope.artifact import ArtifactInfo
 from hemascope.config import Device, Precision
-from hemascope.core import RESEARCH_USE_ONLY, DataError, Split
+from hemascope.core import Split
 from hemascope.data.dataset import Dataset, LabeledImages, concatenate
 from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
+from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.files import make_out, write_json, write_text
 from hemascope.inference import predict
 from hemascope.inference.saved import write_predictions

@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from hemascope.config import Device, Precision, RunSettings, load_config, load_preset
-from hemascope.core import UsageError
+from hemascope.errors import UsageError
 from hemascope.models import check_model
 
 STUDY_PRESETS = ("paper-cnn", "paper-cnn-curve", "paper-mlnn")

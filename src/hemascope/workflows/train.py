@@ -13,8 +13,9 @@ from torch import nn
 from hemascope import __version__
 from hemascope.artifact import ArtifactInfo, Preprocessing, TrainingData, save_artifact
 from hemascope.config import RunSettings
-from hemascope.core import RESEARCH_USE_ONLY, DataError, OutputError, Split
+from hemascope.core import Split
 from hemascope.data.dataset import Dataset
+from hemascope.errors import RESEARCH_USE_ONLY, DataError, OutputError
 from hemascope.files import append_line, make_out, uninterrupted, write_json, write_text
 from hemascope.inference import predict
 from hemascope.inference.efficiency import latency_ms, peak_memory_bytes, reset_peak_memory

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hemascope.core import DataError, UnreachableError
 from hemascope.data import Request, bloodmnist, load
+from hemascope.errors import DataError, UnreachableError
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -17,7 +17,7 @@ CONTENT = bytes(range(256)) * 4000
 class Server(ThreadingHTTPServer):
     """Sends CONTENT; breaks off after `limit` bytes as often as `failures` says."""
 
-    limit = len(CONTENT) // 3
+    limit = 5 << 16  # whole chunks of the downloader
     failures = 0
     honors_ranges = True
     ranges: list[str]

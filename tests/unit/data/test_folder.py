@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 from conftest import small_arrays
-from hemascope.core import BLOOD_CELLS, DataError, Split
+from hemascope.core import BLOOD_CELLS, Split
 from hemascope.data import load
 from hemascope.data.folder import read_folder
+from hemascope.errors import DataError
 
 
 def _write(folder: Path, name: str, *, size: int = 28, mode: str = "RGB") -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from conftest import save_npz, small_arrays
-from hemascope.core import DataError, Split
+from hemascope.core import Split
 from hemascope.data import load
 from hemascope.data.npz import read_npz
+from hemascope.errors import DataError
 
 Arrays = dict[str, Any]
 
@@ -65,10 +66,11 @@ def test_missing_truncated_and_foreign_files(tmp_path: Path, small_npz: Path) ->
             read_npz(path)
 
 
-def test_a_flipped_byte_inside_the_pixels_is_noticed(tmp_path: Path, small_npz: Path) -> None:
-    content = bytearray(small_npz.read_bytes())
-    content[5000] ^= 0xFF
+def test_a_flipped_byte_inside_the_pixels_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "flipped.npz"
+    np.savez(path, allow_pickle=False, **small_arrays())
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(DataError, match="CRC"):
         read_npz(path)

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hemascope.core import BLOOD_CELLS, DataError, Predictions
+from hemascope.core import BLOOD_CELLS, Predictions
+from hemascope.errors import DataError
 from hemascope.inference.saved import read_predictions, write_predictions
 
 

@@ -1,0 +1,47 @@
+"""What can go wrong, drawn in one place, and the words that every error and page shares.
+
+Imports nothing, so that a usage error is said at once.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+RESEARCH_USE_ONLY = "Research use only. Not a medical device; no clinical claim is made."
+
+
+class HemascopeError(Exception):
+    """One clear sentence for the user; the tree below it decides the exit code.
+
+    HemascopeError
+    ├── UsageError        a command, option or setting is wrong            (exit 2)
+    ├── DataError         an input file or folder is not what is needed    (exit 2)
+    ├── OutputError       results cannot be written where they should go   (exit 2)
+    └── UnreachableError  data that is elsewhere cannot be fetched         (exit 3)
+    """
+
+    exit_code = 2
+
+
+class UsageError(HemascopeError):
+    """A command, option or setting that cannot be carried out."""
+
+
+class DataError(HemascopeError):
+    """An input file or folder that is not what the command needs."""
+
+
+class OutputError(HemascopeError):
+    """A result that cannot be written where it should go."""
+
+
+class UnreachableError(HemascopeError):
+    """Data that lies elsewhere and could not be fetched."""
+
+    exit_code = 3
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Ends an error about an unknown word with the nearest known one, or with all of them."""
+    names = sorted(known)
+    near = get_close_matches(word, names, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(names)}."
