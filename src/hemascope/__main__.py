@@ -15,6 +15,8 @@ def main() -> None:
 
     Exit codes: 0 done, 2 usage or input, 3 unreachable data, 130 interrupted.
     """
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     code = 0
     try:
         code = app(standalone_mode=False)  # typer answers Ctrl-C and --help with an exit code

@@ -11,12 +11,11 @@ app = typer.Typer(
     name="hemascope",
     help="Classify peripheral blood cells, and show how far the answers can be trusted. "
     "Research use only.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Look at data, verify it, or download it.", no_args_is_help=True)
+data_app = typer.Typer(help="Look at data, verify it, or download it.")
 app.add_typer(data_app, name="data")
 
 DataOption = Annotated[

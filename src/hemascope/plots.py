@@ -34,6 +34,7 @@ _STYLE: Any = {
     "svg.fonttype": "path",
 }
 _MARKERS = "osD^v"
+_DARK_SHARE = 0.65  # from here on white is easier to read on the blue than black
 
 
 def save_figure(figure: Figure, stem: Path) -> None:
@@ -103,7 +104,7 @@ def confusion_heatmap(
         annot=shares if normalize else confusion,
         fmt=".2f" if normalize else "d",
         annot_kws={"fontsize": 7.5},
-        cmap="cividis",
+        cmap="Blues",
         vmin=0,
         vmax=1,
         square=True,
@@ -113,6 +114,8 @@ def confusion_heatmap(
         cbar_kws={"label": "share of the true class", "shrink": 0.8},
         ax=axes,
     )
+    for text, share in zip(axes.texts, shares.flat, strict=True):
+        text.set_color("white" if share > _DARK_SHARE else "0.1")
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")

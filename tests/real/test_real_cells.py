@@ -43,7 +43,7 @@ def test_rendered_cells_have_real_channel_statistics(real_npz: Path) -> None:
 def test_the_study_is_reproduced(
     real_npz: Path, tmp_path: Path, hemascope: Callable[..., Outcome]
 ) -> None:
-    """One seed, whole. Seeds 0 to 2 gave CNN, CURVE and MLNN accuracies: see docs/log.md."""
+    """One seed, whole. docs/log.md has three seeds and their spread."""
     out = tmp_path / "study"
     outcome = hemascope("reproduce", "--data", real_npz, "--out", out, "--seeds", "0")
     assert outcome.code == 0, outcome.err
