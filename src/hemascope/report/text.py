@@ -25,7 +25,7 @@ LABELS = {
     "Efficiency": {
         "num_parameters": "parameters",
         "size_bytes": "size of weights (MB)",
-        "train_seconds": "training time (s)",
+        "train_seconds": "training time, without evaluation (s)",
         "latency_ms_batch1": "latency per image, batch 1 (ms)",
         "latency_ms_batch128": "latency per image, batch 128 (ms)",
         "peak_memory_bytes": "peak memory (MB)",
@@ -61,7 +61,7 @@ def results_text(results: Mapping[str, Any]) -> str:
     """Results with their per-class table, as aligned text."""
     lines = [f"{results['name']} on {results['data']}, split {results['split']}", ""]
     lines += [
-        f"{label:<34}{number(_shown(results, key)):>14}"
+        f"{label:<38}{number(_shown(results, key)):>14}"
         for rows in LABELS.values()
         for key, label in rows.items()
         if key in results
