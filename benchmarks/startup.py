@@ -16,6 +16,8 @@ COMMANDS = (
     ["train", "--preset", "paper-cnn", "--data", "none.npz", "--out", "none"],
     ["reproduce", "--seeds", "a", "--out", "none"],
     ["evaluate", "none"],
+    ["report", "none"],
+    ["data", "info", "none"],
 )
 REPEATS = 7
 

@@ -26,6 +26,8 @@ def main() -> None:
         _fail(error.format_message(), error.exit_code)
     except ModuleNotFoundError as error:
         _fail(f"this needs {error.name}: install it with pip install 'hemascope[train]'.", 2)
+    except OSError as error:  # a path that is too long, not permitted, and the like
+        _fail(f"cannot use {error.filename}: {error.strerror or error}; correct the path.", 2)
     if code == _INTERRUPTED:
         _fail("interrupted; what was finished is kept.", _INTERRUPTED)
     sys.exit(code or 0)

@@ -1,5 +1,6 @@
 """The command line: parses, calls one workflow, prints what it returns."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -127,7 +128,7 @@ def train(
     settings = choose_settings(
         preset, config, epochs=epochs, seed=seed, device=device, precision=precision
     )
-    _check(data, out, overwrite=overwrite)
+    _check(data, out, overwrite=overwrite, inputs=[config] if config else [])
     from hemascope.workflows.progress import Reporter
     from hemascope.workflows.sources import load_data
     from hemascope.workflows.train import train as run
@@ -155,7 +156,7 @@ def evaluate(
     from hemascope.artifact import find_artifact
 
     find_artifact(model)
-    _check(data, out, overwrite=overwrite)
+    _check(data, out, overwrite=overwrite, inputs=[model])
     from hemascope.workflows.evaluate import evaluate as run
     from hemascope.workflows.progress import Reporter
 
@@ -166,7 +167,7 @@ def evaluate(
             split,
             out=out,
             device=device or "auto",
-            precision=precision or "fp32",
+            precision=precision,
             overwrite=overwrite,
             reporter=Reporter(),
         )
@@ -178,6 +179,9 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of reproduce.")],
 ) -> None:
     """Write the report of saved runs again, from their files alone."""
+    from hemascope.report.runs import find_runs
+
+    find_runs(folder)
     from hemascope.workflows.report import write_report
 
     typer.echo(write_report(folder))
@@ -186,6 +190,7 @@ def report(
 @data_app.command("info")
 def data_info(source: DataArgument = "bloodmnist") -> None:
     """Say what the data is: name, md5, counts, channel statistics."""
+    _check(source)
     from hemascope.workflows.data import describe
     from hemascope.workflows.progress import Reporter
 
@@ -195,6 +200,7 @@ def data_info(source: DataArgument = "bloodmnist") -> None:
 @data_app.command("verify")
 def data_verify(source: DataArgument = "bloodmnist") -> None:
     """Check the data: readable, right shape and labels, and whether it is the official file."""
+    _check(source)
     from hemascope.workflows.data import verify
     from hemascope.workflows.progress import Reporter
 
@@ -210,11 +216,13 @@ def data_download(source: DataArgument = "bloodmnist") -> None:
     typer.echo(fetch(source, Reporter()))
 
 
-def _check(data: str, out: Path | None, *, overwrite: bool) -> None:
+def _check(
+    data: str, out: Path | None = None, *, overwrite: bool = False, inputs: Sequence[Path] = ()
+) -> None:
     """Refuses a wrong --data or --out at once, before anything heavy is imported."""
     from hemascope.data import check_source
     from hemascope.files import check_out
 
     check_source(data)
     if out is not None:
-        check_out(out, overwrite=overwrite)
+        check_out(out, overwrite=overwrite, inputs=[Path(data), *inputs])

@@ -107,7 +107,7 @@ def load_config(path: Path) -> RunSettings:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UsageError(f"cannot read --config {path}: {reason}; give a TOML file.") from error
+        raise UsageError(f"cannot read {path}: {reason}; give a TOML file of settings.") from error
     return _parse(text, origin=str(path))
 
 

@@ -16,6 +16,7 @@ class HemascopeError(Exception):
     ├── UsageError        a command, option or setting is wrong            (exit 2)
     ├── DataError         an input file or folder is not what is needed    (exit 2)
     ├── OutputError       results cannot be written where they should go   (exit 2)
+    ├── DivergedError     training that no longer yields numbers           (exit 2)
     └── UnreachableError  data that is elsewhere cannot be fetched         (exit 3)
     """
 
@@ -32,6 +33,10 @@ class DataError(HemascopeError):
 
 class OutputError(HemascopeError):
     """A result that cannot be written where it should go."""
+
+
+class DivergedError(HemascopeError):
+    """Training whose loss is no longer a number."""
 
 
 class UnreachableError(HemascopeError):

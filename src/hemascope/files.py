@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
@@ -15,8 +15,8 @@ from typing import Any
 
 from hemascope.errors import OutputError
 
-# A folder holding one of these was made by hemascope and may be replaced with --overwrite.
-_OUR_MARKS = ("fingerprint.json", "comparison.json", "evaluation.json")
+# Written first into every folder of results: one that holds it may be replaced with --overwrite.
+MARK = "fingerprint.json"
 
 
 @contextmanager
@@ -77,24 +77,34 @@ def md5_of(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def check_out(out: Path, *, overwrite: bool) -> None:
+def check_out(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
     """Refuses early, before any work, a folder that results may not go to.
+
+    Args:
+        out: The folder asked for.
+        overwrite: Whether an older folder of ours may be deleted.
+        inputs: What the command reads: never deleted.
 
     Raises:
         OutputError: If `out` exists with content and may not be replaced.
     """
     if not out.exists():
         return
+    for needed in (Path(), *inputs):
+        if overwrite and needed.resolve().is_relative_to(out.resolve()):
+            raise OutputError(
+                f"--out {out} holds {needed.resolve()}, which this command needs, so --overwrite "
+                "will not delete it; choose another folder."
+            )
     if not out.is_dir():
         raise OutputError(f"--out {out} is a file; give the name of a new folder.")
-    content = {entry.name for entry in out.iterdir()}
-    if not content:
+    if not any(out.iterdir()):
         return
     if not overwrite:
         raise OutputError(
             f"--out {out} exists and is not empty; choose another folder, or add --overwrite."
         )
-    if not content.intersection(_OUR_MARKS):
+    if not (out / MARK).is_file():
         raise OutputError(
             f"--out {out} does not look like a folder made by hemascope, so --overwrite will not "
             "delete it; choose another folder."
@@ -112,6 +122,17 @@ def make_out(out: Path, *, overwrite: bool) -> None:
         if overwrite and out.exists():
             shutil.rmtree(out)
         out.mkdir(parents=True, exist_ok=True)
+
+
+def make_folder(folder: Path) -> Path:
+    """Makes a folder inside the results, if it is not there.
+
+    Raises:
+        OutputError: If it cannot be made.
+    """
+    with explained(folder):
+        folder.mkdir(exist_ok=True)
+    return folder
 
 
 @contextmanager

@@ -35,6 +35,7 @@ TABLE_2 = (
 
 # Its training curves: the first and the last epoch, by our history's column.
 CURVE_EPOCHS = 15
+NUM_TEST_IMAGES = 3_421
 CURVE_FIRST = (
     Published("train_loss", "Train loss", 1.58),
     Published("train_accuracy", "Train accuracy", 0.388, as_percent=True),

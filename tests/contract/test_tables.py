@@ -134,6 +134,7 @@ def test_classes_counts_and_md5_are_medmnist_s_own(
     names = [info["label"][str(i)].split("(")[0].rstrip("s") for i in range(8)]
     assert tuple(names) == BLOOD_CELLS.names
     assert info["MD5"] == OFFICIAL_MD5
+    assert -(-sum(COUNTS[Split.TRAIN]) // 128) == 94  # the study's batches an epoch
     assert info["n_samples"] == {split.value: sum(COUNTS[split]) for split in Split}
 
 

@@ -61,6 +61,10 @@ def test_a_wrong_config_is_one_sentence_that_names_the_field(
         ({"name": "cnn", "options": {"depth": 3}}, "unknown field 'depth'"),
         ({"name": "mlnn", "options": {"hidden_layer": 3}}, "did you mean 'hidden_layers'"),
         ({"name": "mlnn", "options": {"hidden_layers": 0}}, "greater than 0"),
+        (
+            {"name": "mlnn", "options": {"hidden_widths": [5], "hidden_layers": 1}},
+            "give one of hidden_layers and hidden_widths",
+        ),
         ({"name": "mlnn", "options": {"hidden_widths": []}}, "at least 1 item"),
     ],
 )

@@ -53,6 +53,19 @@ def test_overwrite_deletes_only_folders_of_ours(tmp_path: Path) -> None:
     assert list(ours.iterdir()) == []
 
 
+def test_overwrite_never_deletes_what_the_command_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    (run / "fingerprint.json").write_text("{}")
+    with pytest.raises(OutputError, match="which this command needs"):
+        files.check_out(run, overwrite=True, inputs=[run / "model"])
+    monkeypatch.chdir(run)
+    with pytest.raises(OutputError, match="which this command needs"):
+        files.check_out(Path(), overwrite=True)
+
+
 def test_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("x")
     with pytest.raises(OutputError, match="is a file"):

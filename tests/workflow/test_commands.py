@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import Outcome
+from conftest import Outcome, save_npz, small_arrays
+from hemascope.config import load_preset
 from hemascope.inference.saved import read_predictions
 
 Run = Callable[..., Outcome]
@@ -66,16 +68,19 @@ def test_saved_predictions_give_the_saved_results(run_folder: Path) -> None:
         assert results[key] == value, key
 
 
-def test_two_runs_give_the_same_bits(
-    run_folder: Path, hemascope: Run, small_npz: Path, tmp_path: Path
-) -> None:
-    other = tmp_path / "other"
-    config = run_folder / "config.toml"
-    assert hemascope("train", "--config", config, "--data", small_npz, "--out", other).code == 0
+def test_two_processes_give_the_same_bits(hemascope: Run, small_npz: Path, tmp_path: Path) -> None:
+    config = tmp_path / "small.toml"
+    settings = load_preset("paper-cnn")
+    training = settings.training.model_copy(update={"batch_size": 10, "epochs": 2})
+    config.write_text(settings.model_copy(update={"training": training}).to_toml())
+    here, there = tmp_path / "here", tmp_path / "there"
+    train = ["train", "--config", str(config), "--data", str(small_npz), "--out"]
+    assert hemascope(*train, here).code == 0
+    subprocess.run([sys.executable, "-m", "hemascope", *train, str(there)], check=True)
     for name in ("predictions-test.csv", "predictions-val.csv", "config.toml"):
-        assert (other / name).read_bytes() == (run_folder / name).read_bytes()
-    (first,) = (run_folder / "model").glob("*.safetensors")
-    (second,) = (other / "model").glob("*.safetensors")
+        assert (there / name).read_bytes() == (here / name).read_bytes()
+    (first,) = (here / "model").glob("*.safetensors")
+    (second,) = (there / "model").glob("*.safetensors")
     assert first.name == second.name  # the name carries the SHA-256
     assert first.read_bytes() == second.read_bytes()
 
@@ -113,6 +118,24 @@ def test_evaluate_refuses_other_classes_and_sizes(
     outcome = hemascope("evaluate", run_folder, "--data", folder)
     assert outcome.code == 2
     assert "blast, smudge" in outcome.err
+    arrays = small_arrays()
+    for split in ("train", "val", "test"):
+        images = arrays[f"{split}_images"]
+        arrays[f"{split}_images"] = images.repeat(2, axis=1).repeat(2, axis=2)
+    save_npz(tmp_path / "large.npz", arrays)
+    outcome = hemascope("evaluate", run_folder, "--data", tmp_path / "large.npz")
+    assert outcome.code == 2
+    assert "holds images of 56 pixels, the model takes 28" in outcome.err
+
+
+def test_evaluate_never_deletes_the_model_it_evaluates(
+    run_folder: Path, hemascope: Run, small_npz: Path
+) -> None:
+    args = ("evaluate", run_folder, "--data", small_npz, "--out", run_folder, "--overwrite")
+    outcome = hemascope(*args)
+    assert outcome.code == 2
+    assert "which this command needs" in outcome.err
+    assert (run_folder / "model" / "artifact.json").exists()
 
 
 def test_a_folder_of_one_class_can_be_evaluated(
@@ -149,6 +172,7 @@ def test_reproduce_reports_and_says_rendered_everywhere(hemascope: Run, tmp_path
     for name in (*pages, *logs, f"{runs[0]}/fingerprint.json", f"{runs[0]}/model/artifact.json"):
         assert said in (out / name).read_text(), name
     assert said in outcome.out
+    assert (out / "fingerprint.json").exists()  # written first, so that --overwrite knows it again
     page = (out / "report.html").read_text()
     assert 'src="http' not in page
     assert page.count("data:image/svg+xml;base64,") == 4 + 3 * 5
@@ -176,11 +200,36 @@ def test_demo_takes_what_is_at_hand(
     assert "small.npz" in (tmp_path / "runs/demo/report.md").read_text()
 
 
-def test_report_refuses_an_unfinished_run(run_folder: Path, hemascope: Run) -> None:
+def test_report_leaves_unfinished_runs_out_and_names_them(run_folder: Path, hemascope: Run) -> None:
+    other = run_folder.parent / "stopped"
+    shutil.copytree(run_folder, other)
+    (other / "results.json").unlink()
+    outcome = hemascope("report", run_folder.parent)
+    assert outcome.code == 0, outcome.err
+    assert f"Left out, not finished: {other}" in outcome.out
+    assert "Pictures" in (run_folder.parent / "report.html").read_text()
     (run_folder / "results.json").unlink()
     outcome = hemascope("report", run_folder.parent)
     assert outcome.code == 2
-    assert "the run was not finished" in outcome.err
+    assert "no run in" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("results.json", "[]"),
+        ("results.json", "{"),
+        ("fingerprint.json", "{}"),
+        ("history.csv", ""),
+    ],
+)
+def test_report_names_a_damaged_file(
+    name: str, content: str, run_folder: Path, hemascope: Run
+) -> None:
+    (run_folder / name).write_text(content)
+    outcome = hemascope("report", run_folder.parent)
+    assert outcome.code == 2
+    assert str(run_folder / name) in outcome.err
 
 
 def test_data_commands(hemascope: Run, small_npz: Path) -> None:
@@ -200,7 +249,7 @@ def test_data_commands(hemascope: Run, small_npz: Path) -> None:
         (("train", "--out", "x"), 2, "give one of --preset NAME and --config FILE"),
         (("train", "--preset", "paper-cnn", "--out", "x", "--epoch", "2"), 2, "--epochs"),
         (("train", "--preset", "paper-cnn", "--out", "x", "--epochs", "0"), 2, "--epochs"),
-        (("train", "--config", "none.toml", "--out", "x"), 2, "cannot read --config none.toml"),
+        (("train", "--config", "none.toml", "--out", "x"), 2, "cannot read none.toml"),
         (("train", "--preset", "paper-cnn", "--out", "x", "--data", "no.npz"), 2, "no.npz"),
         (("reproduce", "--out", "x", "--seeds", "a"), 2, "--seeds 'a'"),
         (("reproduc",), 2, "Did you mean 'reproduce'?"),
@@ -224,6 +273,12 @@ def test_wrong_usage_is_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_path_the_system_refuses_is_one_sentence(hemascope: Run) -> None:
+    outcome = hemascope("train", "--preset", "paper-cnn", "--out", "x" * 5000)
+    assert outcome.code == 2
+    assert "File name too long" in outcome.err
+
+
 def test_help_and_usage_errors_import_no_torch() -> None:
     program = (
         "import sys\nfrom hemascope.__main__ import main\n"
@@ -237,6 +292,8 @@ def test_help_and_usage_errors_import_no_torch() -> None:
         (["train", "--preset", "paper-cnn", "--out", "y", "--data", "none.npz"], 2),
         (["reproduce", "--out", "y", "--epochs-scale", "-1"], 2),
         (["evaluate", "none"], 2),
+        (["report", "none"], 2),
+        (["data", "info", "none"], 2),
     ):
         done = subprocess.run(
             [sys.executable, "-c", program, *args], capture_output=True, text=True, check=True
@@ -267,8 +324,21 @@ def test_ctrl_c_keeps_the_last_finished_epoch(
     assert json.loads((out / "model" / "artifact.json").read_text())["epoch"] == 1
     assert len((out / "history.csv").read_text().splitlines()) == 2
     assert "stopped (KeyboardInterrupt())" in (out / "training.log").read_text()
-    monkeypatch.undo()
     assert not (out / "results.json").exists()
+    steps = -1000
+    again = hemascope(
+        "train",
+        "--preset",
+        "paper-cnn",
+        "--data",
+        small_npz,
+        "--out",
+        out,
+        "--overwrite",
+        "--epochs",
+        1,
+    )
+    assert again.code == 0, again.err
 
 
 def test_a_disk_that_fills_up_keeps_what_was_finished(small_npz: Path, tmp_path: Path) -> None:

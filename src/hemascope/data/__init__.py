@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hemascope.errors import DataError, UnreachableError, did_you_mean
+from hemascope.errors import DataError, HemascopeError, did_you_mean
 
 if TYPE_CHECKING:
     from hemascope.data.dataset import Dataset
@@ -19,9 +20,10 @@ DEFAULT_IMAGE_SIZE = 28
 
 @dataclass(frozen=True)
 class Request:
-    """How data is wanted: the size where the source has none of its own, and who is told."""
+    """How data is wanted: the size and split where the source has none, and who is told."""
 
     image_size: int = DEFAULT_IMAGE_SIZE
+    split: bool = True
     on_download: OnDownload = lambda _done, _total: None
 
 
@@ -42,10 +44,18 @@ def _synthetic(request: Request) -> Dataset:
 
 
 def _auto(request: Request) -> Dataset:
-    """BloodMNIST if it is at hand or can be had at once, otherwise rendered cells."""
+    """BloodMNIST if it is at hand or can be had at once, otherwise rendered cells.
+
+    A damaged cache or a home that cannot be written to is a reason like any other; a wrong
+    $HEMASCOPE_BLOODMNIST is not: whoever sets it wants that file.
+    """
+    from hemascope.data.bloodmnist import VARIABLE
+
     try:
         return _load_bloodmnist(request, retries=0)
-    except UnreachableError as error:
+    except HemascopeError as error:
+        if VARIABLE in os.environ:
+            raise
         return replace(_synthetic(request), notes=(str(error),))
 
 
@@ -88,4 +98,6 @@ def load(source: str, request: Request | None = None) -> Dataset:
     from hemascope.data.npz import read_npz
 
     path = Path(source)
-    return read_folder(path, image_size=request.image_size) if path.is_dir() else read_npz(path)
+    if path.is_dir():
+        return read_folder(path, image_size=request.image_size, split=request.split)
+    return read_npz(path)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from hemascope.core import ClassSet, Split
 
-
 _CHUNK = 1024  # images at a time
 
 
@@ -75,11 +74,13 @@ class Dataset:
 
     Attributes:
         title: What every page, picture and log calls this data.
-        splits: The images by split; a folder may be evaluated with fewer than three.
+        splits: The images by split; all three but where a folder is read unsplit.
         classes: What the labels mean.
         source: Path or generator it came from.
         md5: Of the file, or of the pixels and labels where there is no single file.
         md5_of: Which of the two `md5` is.
+        kind: Whether these are the images of the study's own test split ("official"), of ours
+            ("rebuilt"), rendered cells, or anything else.
         notes: What was noticed or changed while reading, in sentences.
     """
 
@@ -89,6 +90,7 @@ class Dataset:
     source: str
     md5: str
     md5_of: Literal["file", "pixels"] = "file"
+    kind: Literal["official", "rebuilt", "rendered", "other"] = "other"
     notes: tuple[str, ...] = ()
 
     @property
@@ -111,6 +113,7 @@ class Dataset:
         """The provenance as plain values, for `fingerprint.json` and the report."""
         return {
             "title": self.title,
+            "kind": self.kind,
             "source": self.source,
             "md5": self.md5,
             "md5_of": self.md5_of,

@@ -8,18 +8,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hemascope.core import BLOOD_CELLS, ClassSet, Split
-from hemascope.data.dataset import Dataset, LabeledImages, pixels_md5
+from hemascope.data.dataset import Dataset, LabeledImages, concatenate, pixels_md5
 from hemascope.errors import DataError
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 _ALIASES = {"ig": "immature granulocyte", "immature_granulocyte": "immature granulocyte"}
-_SPLIT_SEED = 0  # the split of a folder is part of the data, not of a run
+_SEED = 0  # order and split of a folder are part of the data, not of a run
 _SHARES = {Split.VAL: 0.1, Split.TEST: 0.2}  # BloodMNIST's own 7 : 1 : 2
 _MAX_PIXELS = 50_000_000  # a cell photograph is 0.13 megapixels; this stops image bombs
 
 
-def read_folder(path: Path, *, image_size: int) -> Dataset:
+def read_folder(path: Path, *, image_size: int, split: bool = True) -> Dataset:
     """Reads `path/CLASS/*` (split 7:1:2 within each class) or `path/{train,val,test}/CLASS/*`.
+
+    The images are in an order that is shuffled once and always the same, so that training without
+    shuffling does not see one class after another. With `split` false all images are one test
+    split.
 
     Every image becomes RGB, is cropped to its central square and resized (bilinear) to
     `image_size`; how many needed it is said in the notes. If all class names are BloodMNIST's
@@ -39,7 +43,10 @@ def read_folder(path: Path, *, image_size: int) -> Dataset:
     classes, folder_class = _class_set(roots)
     reader = _Reader(path, image_size)
     parts = [reader.read(root, classes, folder_class) for root in roots]
-    if split_folders:
+    if not split:
+        splits = {Split.TEST: concatenate(parts)}
+        notes = reader.notes()
+    elif split_folders:
         splits = dict(zip(split_folders, parts, strict=True))
         notes = reader.notes()
     else:
@@ -56,7 +63,7 @@ def split_stratified(images: LabeledImages, classes: ClassSet) -> dict[Split, La
     Raises:
         DataError: If a class has fewer than three images.
     """
-    rng = np.random.default_rng(_SPLIT_SEED)
+    rng = np.random.default_rng(_SEED)
     chosen: dict[Split, list[NDArray[np.intp]]] = {split: [] for split in Split}
     for label, name in enumerate(classes.names):
         members = rng.permutation(np.flatnonzero(images.labels == label))
@@ -104,26 +111,31 @@ class _Reader:
             files += found
             labels += [classes.names.index(folder_class[folder.name])] * len(found)
         with ThreadPoolExecutor() as pool:
-            images = list(pool.map(self._read_image, files))
+            read = list(pool.map(self._read_image, files))
+        self._converted += sum(converted for _, converted, _ in read)
+        self._resized += sum(resized for _, _, resized in read)
         ids = tuple(file.relative_to(self._base).as_posix() for file in files)
-        return LabeledImages(np.stack(images), np.array(labels, dtype=np.int64), ids)
+        pixels = np.stack([image for image, _, _ in read])
+        order = np.random.default_rng(_SEED).permutation(len(files))
+        return LabeledImages(pixels, np.array(labels, dtype=np.int64), ids).take(order)
 
-    def _read_image(self, file: Path) -> NDArray[np.uint8]:
+    def _read_image(self, file: Path) -> tuple[NDArray[np.uint8], bool, bool]:
+        """The pixels, and whether they were converted and resized."""
         try:
             with Image.open(file) as image:
                 if image.width * image.height > _MAX_PIXELS:
                     raise ValueError(f"{image.width}x{image.height} pixels are too many")
-                rgb = image if image.mode == "RGB" else image.convert("RGB")
-                self._converted += rgb is not image
-                rgb.load()
+                if image.mode.startswith(("I", "F")):
+                    raise ValueError(f"mode {image.mode} is not 8 bits a channel, as needed")
+                converted = image.mode != "RGB"
+                rgb = image.convert("RGB")
                 if rgb.size == (self._size, self._size):
-                    return np.asarray(rgb)
-                self._resized += 1
+                    return np.asarray(rgb), converted, False
                 side = min(rgb.size)
                 left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
                 box = (left, top, left + side, top + side)
                 resized = rgb.resize((self._size, self._size), Image.Resampling.BILINEAR, box=box)
-                return np.asarray(resized)
+                return np.asarray(resized), converted, True
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(
                 f"the image {file} cannot be read ({error}); repair or remove it."
@@ -132,7 +144,11 @@ class _Reader:
     def notes(self) -> tuple[str, ...]:
         size = f"{self._size}x{self._size}"
         facts = (
-            (self._resized, f"image(s) were cropped to a square and resized to {size}."),
+            (
+                self._resized,
+                f"image(s) were cropped to a square and resized to {size}. BloodMNIST's own were "
+                "made from the central 200 of 360 pixels: its cells look larger.",
+            ),
             (self._converted, "image(s) were converted to RGB."),
             (self._passed_over, "file(s) that are not images were passed over."),
         )

@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,10 +18,8 @@ from hemascope.files import md5_of
 OFFICIAL_MD5 = "7053d0359d879ad8a5505303e11de1dc"  # medmnist.INFO["bloodmnist"]["MD5"]
 REBUILT_MD5 = "c0a772f8e159f0aa301c3ca29553bacc"
 
-_TITLES = {
-    OFFICIAL_MD5: "BloodMNIST, official split (MedMNIST v2)",
-    REBUILT_MD5: "BloodMNIST pixels, rebuilt split (our own split, not the official one)",
-}
+_OFFICIAL_TITLE = "BloodMNIST, official split (MedMNIST v2)"
+_REBUILT_TITLE = "BloodMNIST pixels, rebuilt split (our own split, not the official one)"
 _CHUNK_BYTES = 1 << 20
 _MIN_SIZE = 8  # the study's CNN halves an image three times
 _EXPECTED = "expected MedMNIST's layout, uint8 images (N, H, H, 3) and integer labels (N, 1)"
@@ -48,8 +47,12 @@ def read_npz(path: Path) -> Dataset:
     if len(sizes) > 1:
         raise DataError(f"{path}: the splits have images of different sizes, {sorted(sizes)}.")
     md5 = md5_of(path)
-    title = _TITLES.get(md5, f"{path.name} (MedMNIST layout)")
-    return Dataset(title, splits, BLOOD_CELLS, source=str(path), md5=md5)
+    dataset = Dataset(f"{path.name} (MedMNIST layout)", splits, BLOOD_CELLS, str(path), md5)
+    if md5 == OFFICIAL_MD5:
+        return replace(dataset, title=_OFFICIAL_TITLE, kind="official")
+    if md5 == REBUILT_MD5:
+        return replace(dataset, title=_REBUILT_TITLE, kind="rebuilt")
+    return dataset
 
 
 def _read_split(archive: zipfile.ZipFile, split: Split, path: Path) -> LabeledImages:

@@ -22,7 +22,7 @@ def rendered_dataset(*, image_size: int) -> Dataset:
     splits = {split: _render_split(split, image_size) for split in Split}
     md5 = pixels_md5(splits)
     source = "hemascope's generator of rendered cells"
-    return Dataset(TITLE, splits, BLOOD_CELLS, source=source, md5=md5, md5_of="pixels")
+    return Dataset(TITLE, splits, BLOOD_CELLS, source, md5, md5_of="pixels", kind="rendered")
 
 
 def _render_split(split: Split, image_size: int) -> LabeledImages:

@@ -40,7 +40,10 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_bytes() -> int | None:
-    """Peak resident memory of this process since the last reset; None where it is not known."""
+    """Peak resident memory of this process since the last reset; None where it is not known.
+
+    Libraries and data count, and what earlier work in the process keeps; a GPU's memory does not.
+    """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:

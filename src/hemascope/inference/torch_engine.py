@@ -26,11 +26,16 @@ def pick_device(name: Device) -> torch.device:
         "cuda": torch.cuda.is_available(),
         "cpu": True,
     }
-    if name == "auto":
-        return torch.device(next(device for device, there in available.items() if there))
-    if not available[name]:
+    chosen = next(device for device, there in available.items() if there)
+    if name != "auto":
+        chosen = name
+    if not available[chosen]:
         raise UsageError(f"--device {name}: this machine has none; use --device cpu or auto.")
-    return torch.device(name)
+    if (
+        chosen == "cuda"
+    ):  # fp32 is to mean fp32: cuDNN rounds convolutions to TF32 unless told not to
+        torch.backends.cudnn.allow_tf32 = False
+    return torch.device(chosen)
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

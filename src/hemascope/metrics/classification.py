@@ -50,8 +50,7 @@ def recall(confusion: Confusion) -> Floats:
 def specificity(confusion: Confusion) -> Floats:
     """Per class, the share of the other classes' images that were not given it, shape (C,)."""
     others = confusion.sum() - confusion.sum(axis=1)
-    false_positives = confusion.sum(axis=0) - np.diag(confusion)
-    return _ratio(others - false_positives, others)
+    return _ratio(others - attraction(confusion), others)
 
 
 def f1(confusion: Confusion) -> Floats:
@@ -129,6 +128,11 @@ def per_class(predictions: Predictions) -> dict[str, dict[str, float | int]]:
         name: {key: values[i].item() for key, values in columns.items()}
         for i, name in enumerate(predictions.classes.names)
     }
+
+
+def attraction(confusion: Confusion) -> NDArray[np.int64]:
+    """Per class, the images of other classes that were given it (false positives), shape (C,)."""
+    return confusion.sum(axis=0) - np.diag(confusion)
 
 
 def most_confused(confusion: Confusion, names: tuple[str, ...]) -> list[tuple[str, str, int]]:

@@ -31,9 +31,9 @@ def spread(values: Sequence[float]) -> Spread:
     )
 
 
-def binomial_margin(share: float, n: int) -> float:
-    """Half the width of the 95 % interval of a share counted on n images (normal approximation).
+def difference_margin(share: float, n: int, other_n: int) -> float:
+    """How far the same share, counted on two sets of images, may differ by chance (95 %).
 
-    Source: Wald interval; good enough to say how far two test sets of this size may differ.
+    Source: normal approximation of the difference of two independent binomial shares.
     """
-    return 1.96 * float(np.sqrt(share * (1 - share) / n))
+    return 1.96 * float(np.sqrt(share * (1 - share) * (1 / n + 1 / other_n)))

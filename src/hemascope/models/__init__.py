@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from hemascope.config import ModelSettings, explain
 from hemascope.errors import UsageError, did_you_mean
@@ -26,6 +26,12 @@ class MlnnOptions(NoOptions):
 
     hidden_layers: PositiveInt = 1
     hidden_widths: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> Self:
+        if {"hidden_layers", "hidden_widths"} <= self.model_fields_set:
+            raise ValueError("give one of hidden_layers and hidden_widths")
+        return self
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hemascope import study
 from hemascope.core import BLOOD_CELLS
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.metrics import METRICS
-from hemascope.metrics.classification import most_confused
-from hemascope.metrics.summary import Spread, binomial_margin, spread
+from hemascope.metrics.classification import attraction, most_confused
+from hemascope.metrics.summary import Spread, difference_margin, spread
 from hemascope.report.runs import Runs, SavedRun
 
 _EFFICIENCY = (
@@ -23,7 +24,7 @@ _EFFICIENCY = (
     "peak_memory_bytes",
 )
 _PER_CLASS = ("precision", "recall", "specificity", "f1", "auroc")
-_REFERENCE = "paper-cnn-curve"
+_CURVE = "paper-cnn-curve"
 _TABLE_1 = "paper-cnn"
 
 
@@ -64,9 +65,11 @@ def compare(runs: Runs) -> dict[str, Any]:
         "table_2": [_against(row, networks, "results") for row in study.TABLE_2],
         "dynamics_first": [_against(row, networks, "first_epoch") for row in study.CURVE_FIRST],
         "dynamics_last": [_against(row, networks, "last_epoch") for row in study.CURVE_LAST],
-        "findings": _findings(networks, first.results["class_names"]),
-        "sampling_margin": binomial_margin(
-            study.TABLE_2[0].value, first.fingerprint["data"]["counts"]["test"]
+        "findings": _findings(networks, first.fingerprint["data"]),
+        "sampling_margin": difference_margin(
+            study.TABLE_2[0].value,
+            study.NUM_TEST_IMAGES,
+            first.fingerprint["data"]["counts"]["test"],
         ),
     }
 
@@ -120,42 +123,61 @@ def spread_of(values: Mapping[str, Any]) -> Spread:
 
 
 def _against(row: study.Published, networks: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """One published figure beside every network that has it; the differences are ours - paper."""
+    """One published figure beside every network that has it.
+
+    The study publishes its CNN alone, so only CNNs have a difference (ours - the study's), and say
+    whether the published figure lies within the range over their seeds.
+    """
     ours = {name: net[part][row.key] for name, net in networks.items() if row.key in net[part]}
+    cnns = {name: value for name, value in ours.items() if _is_cnn(networks[name])}
     return {
         **asdict(row),
         "ours": ours,
-        "difference": {name: value["mean"] - row.value for name, value in ours.items()},
+        "difference": {name: value["mean"] - row.value for name, value in cnns.items()},
+        "within_range": {
+            name: value["minimum"] <= row.value <= value["maximum"] for name, value in cnns.items()
+        },
     }
 
 
-def _findings(networks: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
-    findings: dict[str, Any] = {}
-    if tuple(class_names) == BLOOD_CELLS.names:
-        findings["attractor"] = {
-            name: _attractor(np.array(net["confusion_matrix_pooled"]), class_names)
-            for name, net in networks.items()
-        }
-    if {_TABLE_1, _REFERENCE} <= networks.keys():
-        findings["curve"] = _nearest_to_the_curve(networks)
-        findings["gap"] = {
+def _is_cnn(network: Mapping[str, Any]) -> bool:
+    return network["settings"]["model"]["name"] == "cnn"
+
+
+def _findings(networks: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the runs say about the study's two open points, where these data can say it."""
+    findings: dict[str, Any] = {
+        "gap": {
             name: networks[_TABLE_1]["results"]["accuracy"]["mean"]
             - net["results"]["accuracy"]["mean"]
             for name, net in networks.items()
-            if name != _TABLE_1
+            if _TABLE_1 in networks and not _is_cnn(net)
         }
+    }
+    if tuple(data["class_names"]) == BLOOD_CELLS.names:
+        findings["attractor"] = {
+            name: attractor
+            for name, net in networks.items()
+            if (attractor := _attractor(np.array(net["confusion_matrix_pooled"])))
+        }
+    if data["kind"] in ("official", "rebuilt") and {_TABLE_1, _CURVE} <= networks.keys():
+        findings["curve"] = _nearest_to_the_curve(networks)
     return findings
 
 
-def _attractor(pooled: np.ndarray[Any, Any], class_names: Sequence[str]) -> dict[str, Any]:
-    """The class that most errors end in."""
-    false_positives = pooled.sum(axis=0) - np.diag(pooled)
-    winner = int(false_positives.argmax())
+def _attractor(pooled: NDArray[np.int64]) -> dict[str, Any] | None:
+    """The class that most errors end in; None where there are none."""
+    errors = attraction(pooled)
+    winner = int(errors.argmax())
+    if errors[winner] == 0:
+        return None
+    others = pooled.sum() - pooled[winner].sum()
     return {
         "label": winner,
-        "class": class_names[winner],
-        "errors": int(false_positives[winner]),
-        "all_errors": int(false_positives.sum()),
+        "class": BLOOD_CELLS.names[winner],
+        "errors": int(errors[winner]),
+        "all_errors": int(errors.sum()),
+        "share_of_other_images": float(errors[winner] / others),
     }
 
 
@@ -164,15 +186,32 @@ def _nearest_to_the_curve(networks: Mapping[str, Any]) -> dict[str, Any]:
     points: list[dict[str, Any]] = []
     for part, rows in (("first_epoch", study.CURVE_FIRST), ("last_epoch", study.CURVE_LAST)):
         for row in rows:
-            distance = {
-                name: abs(networks[name][part][row.key]["mean"] - row.value)
-                for name in (_TABLE_1, _REFERENCE)
-            }
-            nearer = min(distance, key=lambda name: distance[name])
-            points.append({"epoch": part, "key": row.key, "distance": distance, "nearer": nearer})
+            if not all(row.key in networks[name][part] for name in (_TABLE_1, _CURVE)):
+                continue  # runs that did not watch the test split
+            ours = {name: networks[name][part][row.key] for name in (_TABLE_1, _CURVE)}
+            distance = {name: abs(value["mean"] - row.value) for name, value in ours.items()}
+            points.append(
+                {
+                    "epoch": part,
+                    "key": row.key,
+                    "distance": distance,
+                    "nearer": min(distance, key=lambda name: distance[name]),
+                    "within_range": [
+                        name
+                        for name, value in ours.items()
+                        if value["minimum"] <= row.value <= value["maximum"]
+                    ],
+                }
+            )
     return {
         "points": points,
-        "num_nearer": sum(point["nearer"] == _REFERENCE for point in points),
-        "preset": _REFERENCE,
-        "full_length": networks[_REFERENCE]["settings"]["training"]["epochs"] == study.CURVE_EPOCHS,
+        "num_nearer": sum(point["nearer"] == _CURVE for point in points),
+        "num_within": {
+            name: sum(name in point["within_range"] for point in points)
+            for name in (_TABLE_1, _CURVE)
+        },
+        "full_length": all(
+            networks[name]["settings"]["training"]["epochs"] == study.CURVE_EPOCHS
+            for name in (_TABLE_1, _CURVE)
+        ),
     }

@@ -8,8 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hemascope import study
-from hemascope.data.synthetic import TITLE as RENDERED_TITLE
-from hemascope.errors import RESEARCH_USE_ONLY
+from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.report.text import LABELS, in_shown_unit
 
 
@@ -47,13 +46,17 @@ def _render(template: str, comparison: Mapping[str, Any], folder: Path, *, autoe
         study=study,
         labels=LABELS,
         notice=RESEARCH_USE_ONLY,
-        is_rendered=comparison["data"]["title"] == RENDERED_TITLE,
+        kind=comparison["data"]["kind"],
     )
 
 
 def embedded(path: Path) -> str:
     """An SVG file as a data address, so that the page carries it (and its ids stay its own)."""
-    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the figure {path}: {error.strerror}; train again.") from error
+    return "data:image/svg+xml;base64," + base64.b64encode(content).decode("ascii")
 
 
 def percent(value: float, decimals: int = 2) -> str:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from hemascope.config import RunSettings, load_config
 from hemascope.errors import DataError
+from hemascope.files import MARK
+from hemascope.metrics import METRICS
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,9 @@ class SavedRun:
 
 Runs = Mapping[str, Sequence[SavedRun]]  # the runs of each network, one a seed
 
+_RESULTS = (*METRICS, "per_class", "confusion_matrix", "class_names", "data", "name", "split")
+_FINGERPRINT = ("data", "command", "date", "versions", "machine")
+
 
 def read_run(folder: Path) -> SavedRun:
     """Reads a finished run.
@@ -50,10 +55,15 @@ def read_run(folder: Path) -> SavedRun:
     return SavedRun(
         folder,
         load_config(folder / "config.toml"),
-        _read_json(folder / "results.json"),
+        _read_json(folder / "results.json", needed=_RESULTS),
         _read_history(folder / "history.csv"),
-        _read_json(folder / "fingerprint.json"),
+        _read_json(folder / MARK, needed=_FINGERPRINT),
     )
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run came to its results."""
+    return (folder / "results.json").is_file()
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -67,20 +77,22 @@ def find_runs(folder: Path) -> list[Path]:
     raise DataError(f"{folder} holds no run folders; give the --out of 'hemascope reproduce'.")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, *, needed: Collection[str]) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: the run was not finished; train it again.") from error
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable JSON ({error}).") from error
+        raise DataError(f"{path} is not readable JSON ({error}); train the run again.") from error
+    missing = [key for key in needed if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise DataError(f"{path} has no '{missing[0]}': it is damaged; train the run again.")
+    return content
 
 
 def _read_history(path: Path) -> dict[str, NDArray[np.float64]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        columns = {name for name in rows[0] if name != "data"}
+        columns = [name for name in rows[0] if name != "data"]
         return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
     except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a training history ({error}).") from error

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from hemascope.config import Precision, TrainingSettings
 from hemascope.core import ClassSet
 from hemascope.data.dataset import LabeledImages
-from hemascope.errors import HemascopeError
+from hemascope.errors import DivergedError
 from hemascope.inference import predict
 from hemascope.inference.torch_engine import TorchPredictor, autocast, to_input
 from hemascope.metrics import METRICS
@@ -37,10 +37,6 @@ class EpochRecord:
     test_accuracy: float | None
     test_f1_weighted: float | None
     train_seconds: float
-
-
-class DivergedError(HemascopeError):
-    """The loss is no longer a number."""
 
 
 def initialize(model: nn.Module) -> None:
@@ -83,7 +79,7 @@ def fit(
         on_step: Called after every batch.
 
     Raises:
-        DivergedError: If the loss of an epoch is not finite; that epoch is not yielded.
+        DivergedError: If a loss of an epoch is not finite; that epoch is not yielded.
     """
     images = torch.from_numpy(train.images).to(device)
     labels = torch.from_numpy(train.labels).to(device)
@@ -118,18 +114,20 @@ def fit(
             on_step()
         train_loss = torch.stack(losses).mean().item()
         seconds = time.perf_counter() - start
-        if not math.isfinite(train_loss):
-            raise DivergedError(
-                f"training diverged: the loss of epoch {epoch} is {train_loss}; the weights of "
-                f"epoch {epoch - 1} are kept. Lower training.learning_rate."
-            )
         on_val = predict(predictor, val, classes)
+        val_loss = METRICS["loss"](on_val)
+        if not math.isfinite(train_loss + val_loss):  # train_loss alone misses the last step
+            raise DivergedError(
+                f"training diverged: the loss of epoch {epoch} is {train_loss} on train and "
+                f"{val_loss} on val; the weights of epoch {epoch - 1} are kept. Lower "
+                "training.learning_rate."
+            )
         on_test = predict(predictor, watched, classes) if watched else None
         yield EpochRecord(
             epoch=epoch,
             train_loss=train_loss,
             train_accuracy=num_correct.item() / len(labels),
-            val_loss=METRICS["loss"](on_val),
+            val_loss=val_loss,
             val_accuracy=METRICS["accuracy"](on_val),
             test_loss=METRICS["loss"](on_test) if on_test else None,
             test_accuracy=METRICS["accuracy"](on_test) if on_test else None,

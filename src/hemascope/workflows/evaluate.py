@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from hemascope.artifact import ArtifactInfo
+from hemascope.artifact import ArtifactInfo, find_artifact
 from hemascope.config import Device, Precision
 from hemascope.core import Split
 from hemascope.data.dataset import Dataset, LabeledImages, concatenate
 from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
-from hemascope.files import make_out, write_json, write_text
+from hemascope.files import MARK, make_folder, make_out, write_json, write_text
 from hemascope.inference import predict
+from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.saved import write_predictions
 from hemascope.inference.torch_engine import TorchPredictor, load_model, pick_device
 from hemascope.metrics import evaluate_all
@@ -30,7 +31,7 @@ def evaluate(
     *,
     out: Path | None,
     device: Device,
-    precision: Precision,
+    precision: Precision | None,
     overwrite: bool,
     reporter: Reporter,
 ) -> str:
@@ -44,9 +45,12 @@ def evaluate(
     """
     chosen_device = pick_device(device)
     info, model = load_model(path)
-    dataset = load_data(source, reporter, image_size=info.preprocessing.image_size)
+    precision = precision or info.settings.precision
+    image_size = info.preprocessing.image_size
+    dataset = load_data(source, reporter, image_size=image_size, split=split != "all")
     _check_fit(info, dataset)
-    for warning in _warnings(info, dataset, split):
+    warnings = _warnings(info, dataset, split)
+    for warning in warnings:
         reporter.say(f"Warning: {warning}")
     images = _images(dataset, split)
     predictor = TorchPredictor(model.to(chosen_device), device=chosen_device, precision=precision)
@@ -59,20 +63,24 @@ def evaluate(
         "seed": info.settings.seed,
         "precision": precision,
         "trained_on": info.trained_on.title,
-        "warnings": _warnings(info, dataset, split),
+        "warnings": warnings,
         "class_names": list(dataset.classes.names),
         **evaluate_all(predictions),
         "num_parameters": info.num_parameters,
+        "size_bytes": (find_artifact(path) / info.weights_file).stat().st_size,
+        "latency_ms_batch1": latency_ms(predictor, images.images, batch_size=1),
+        "latency_ms_batch128": latency_ms(predictor, images.images, batch_size=128),
     }
     text = results_text(results)
     if out is not None:
         make_out(out, overwrite=overwrite)
-        (out / "figures").mkdir()
-        write_json(out / "fingerprint.json", fingerprint(dataset, device=chosen_device.type))
+        write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
         write_json(out / "results.json", results)
         write_text(out / "results.txt", text)
         write_predictions(out / f"predictions-{split}.csv", predictions)
-        draw_evaluation(results, out / "figures", caption_of(results, f"split {split}"))
+        draw_evaluation(
+            results, make_folder(out / "figures"), caption_of(results, f"split {split}")
+        )
     return text
 
 
@@ -101,7 +109,8 @@ def _warnings(info: ArtifactInfo, dataset: Dataset, split: SplitChoice) -> list[
     if info.trained_on.md5 == dataset.md5:
         seen = split in ("train", "all")
         return ["the model was trained on images of this split."] if seen else []
-    if {info.trained_on.md5, dataset.md5} == {OFFICIAL_MD5, REBUILT_MD5}:
+    trained_on_bloodmnist = info.trained_on.md5 in (OFFICIAL_MD5, REBUILT_MD5)
+    if trained_on_bloodmnist and dataset.kind in ("official", "rebuilt"):
         return [
             "the model was trained on another split of the same images, and has seen about 70 % "
             "of these: this is no test of it."

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hemascope.files import explained, write_json, write_text
+from hemascope.errors import DataError
+from hemascope.files import make_folder, write_json, write_text
 from hemascope.plots import save_figure
 from hemascope.report.comparison import compare, group, spread_of
 from hemascope.report.figures import (
@@ -16,7 +17,7 @@ from hemascope.report.figures import (
     seeds_text,
 )
 from hemascope.report.page import render_html, render_markdown
-from hemascope.report.runs import find_runs, read_run
+from hemascope.report.runs import find_runs, is_finished, read_run
 from hemascope.report.text import comparison_text
 
 
@@ -27,21 +28,21 @@ def write_report(folder: Path) -> str:
         A summary for the terminal.
 
     Raises:
-        DataError: If there are no runs, one is unfinished, or they do not belong together.
+        DataError: If there are no finished runs, or they do not belong together.
     """
-    runs = group([read_run(path) for path in find_runs(folder)])
+    found = find_runs(folder)
+    finished = [path for path in found if is_finished(path)]
+    if not finished:
+        raise DataError(f"no run in {folder} was finished; train again.")
+    runs = group([read_run(path) for path in finished])
     comparison = compare(runs)
-    figures = folder / "figures"
-    with explained(figures):
-        figures.mkdir(exist_ok=True)
+    figures = make_folder(folder / "figures")
     for key in AGAINST_PAPER:
         save_figure(against_paper(runs, key), figures / f"against-paper-{key}")
     for name, members in runs.items():
         network = comparison["networks"][name]
         caption = caption_of(members[0].results, seeds_text(members))
-        target = figures / name
-        with explained(target):
-            target.mkdir(exist_ok=True)
+        target = make_folder(figures / name)
         pooled = np.sum([run.confusion for run in members], axis=0)
         names = members[0].results["class_names"]
         draw_confusion(pooled, names, target, caption)
@@ -56,4 +57,5 @@ def write_report(folder: Path) -> str:
     write_json(folder / "comparison.json", comparison)
     write_text(folder / "report.md", render_markdown(comparison, folder))
     write_text(folder / "report.html", render_html(comparison, folder))
-    return comparison_text(comparison, folder / "report.html")
+    left_out = [f"Left out, not finished: {path}" for path in found if path not in finished]
+    return "\n".join([comparison_text(comparison, folder / "report.html"), *left_out])

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hemascope.config import RunSettings
-from hemascope.files import make_out
+from hemascope.files import MARK, make_out, write_json
+from hemascope.inference.torch_engine import pick_device
+from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.report import write_report
 from hemascope.workflows.sources import load_data
@@ -27,6 +29,7 @@ def reproduce(
     """
     dataset = load_data(source, reporter)
     make_out(out, overwrite=overwrite)
+    write_json(out / MARK, fingerprint(dataset, device=pick_device(plan[0].device).type))
     for seed in seeds:
         for settings in plan:
             run = settings.model_copy(update={"seed": seed})

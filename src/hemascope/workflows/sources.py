@@ -5,8 +5,10 @@ from hemascope.data.dataset import Dataset
 from hemascope.workflows.progress import Reporter
 
 
-def load_data(source: str, reporter: Reporter, *, image_size: int = DEFAULT_IMAGE_SIZE) -> Dataset:
-    """The data set that `--data` names.
+def load_data(
+    source: str, reporter: Reporter, *, image_size: int = DEFAULT_IMAGE_SIZE, split: bool = True
+) -> Dataset:
+    """The data set that `--data` names; `image_size` and `split` are for folders.
 
     Raises:
         DataError: If it is not there or not what it should be.
@@ -14,7 +16,8 @@ def load_data(source: str, reporter: Reporter, *, image_size: int = DEFAULT_IMAG
     """
     check_source(source)
     with reporter.download("downloading BloodMNIST") as on_download:
-        dataset = load(source, Request(image_size=image_size, on_download=on_download))
+        request = Request(image_size=image_size, split=split, on_download=on_download)
+        dataset = load(source, request)
     counts = ", ".join(f"{split} {len(part):,}" for split, part in dataset.splits.items())
     reporter.say(f"Data: {dataset.title} ({counts} images)")
     for note in dataset.notes:

@@ -15,8 +15,16 @@ from hemascope.artifact import ArtifactInfo, Preprocessing, TrainingData, save_a
 from hemascope.config import RunSettings
 from hemascope.core import Split
 from hemascope.data.dataset import Dataset
-from hemascope.errors import RESEARCH_USE_ONLY, DataError, OutputError
-from hemascope.files import append_line, make_out, uninterrupted, write_json, write_text
+from hemascope.errors import RESEARCH_USE_ONLY, OutputError
+from hemascope.files import (
+    MARK,
+    append_line,
+    make_folder,
+    make_out,
+    uninterrupted,
+    write_json,
+    write_text,
+)
 from hemascope.inference import predict
 from hemascope.inference.efficiency import latency_ms, peak_memory_bytes, reset_peak_memory
 from hemascope.inference.saved import write_predictions
@@ -44,12 +52,10 @@ def train(
 
     Raises:
         UsageError: If the settings cannot be carried out on this machine.
-        DataError: If the data lacks a split.
+        DivergedError: If the loss is no longer a number.
         OutputError: If `out` may not be written to, or a file cannot be.
     """
     device = pick_device(settings.device)
-    if missing := [split for split in Split if split not in dataset.splits]:
-        raise DataError(f"{dataset.source} has no {missing[0]} split; training needs all three.")
     torch.manual_seed(settings.seed)
     model = build_model(
         settings.model, image_size=dataset.image_size, num_classes=len(dataset.classes)
@@ -77,15 +83,15 @@ def train(
             ):
                 run.finish_epoch(record)
                 reporter.say(f"{label}: {run.epoch_line()}")
+        peak_memory = peak_memory_bytes()
+        predictor = TorchPredictor(model, device=device, precision=settings.precision)
+        run.finish(predictor, peak_memory)
+        draw_run(read_run(out))
     except BaseException as error:
         # A full disk may refuse this line too; what stopped the run is the error to show.
         with contextlib.suppress(OutputError):
             run.log(f"stopped ({error!r}): model/ holds the last epoch listed above")
         raise
-    peak_memory = peak_memory_bytes()
-    predictor = TorchPredictor(model, device=device, precision=settings.precision)
-    run.finish(predictor, peak_memory)
-    draw_run(read_run(out))
     return out
 
 
@@ -104,10 +110,10 @@ class _Run:
 
     def start(self, device: torch.device, *, overwrite: bool) -> None:
         make_out(self._folder, overwrite=overwrite)
-        for name in ("model", "figures"):
-            (self._folder / name).mkdir()
         facts = fingerprint(self._dataset, device=device.type)
-        write_json(self._folder / "fingerprint.json", facts)
+        write_json(self._folder / MARK, facts)
+        for name in ("model", "figures"):
+            make_folder(self._folder / name)
         write_text(self._folder / "config.toml", self._settings.to_toml())
         self.log(f"data: {self._dataset.title} (md5 of {self._dataset.md5_of} {self._dataset.md5})")
         self.log(f"command: {facts['command']}")

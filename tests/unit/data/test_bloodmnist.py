@@ -151,6 +151,23 @@ def test_auto_falls_back_to_rendered_cells_and_says_so(
     assert "could not be downloaded" in dataset.notes[0]
 
 
+@pytest.mark.usefixtures("server")
+def test_auto_falls_back_from_a_damaged_cache_but_not_from_a_wrong_variable(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "hemascope.data.synthetic.COUNTS", dict.fromkeys(("train", "val", "test"), (1,) * 8)
+    )
+    (home / ".medmnist").mkdir()
+    (home / ".medmnist" / "bloodmnist.npz").write_bytes(b"damaged")
+    dataset = load("auto", Request(image_size=16))
+    assert dataset.kind == "rendered"
+    assert "is not a whole" in dataset.notes[0]
+    monkeypatch.setenv("HEMASCOPE_BLOODMNIST", str(home / "none.npz"))
+    with pytest.raises(DataError, match="HEMASCOPE_BLOODMNIST names"):
+        load("auto")
+
+
 def test_the_variable_comes_before_the_cache(
     home: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@ import statistics
 
 import pytest
 
-from hemascope.metrics.summary import binomial_margin, spread
+from hemascope.metrics.summary import difference_margin, spread
 
 
 def test_spread_is_the_sample_s() -> None:
@@ -17,5 +17,6 @@ def test_one_run_has_no_spread() -> None:
     assert spread([0.9]).sd is None
 
 
-def test_binomial_margin_is_the_textbook_s() -> None:
-    assert binomial_margin(0.965, 3421) == pytest.approx(0.00616, abs=1e-5)
+def test_margin_of_a_difference_is_that_of_one_share_times_the_root_of_two() -> None:
+    one = 1.96 * (0.965 * 0.035 / 3421) ** 0.5
+    assert difference_margin(0.965, 3421, 3421) == pytest.approx(one * 2**0.5)
