@@ -1,6 +1,5 @@
 """BloodMNIST itself: found where MedMNIST's library keeps it, or downloaded there."""
 
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -72,7 +71,6 @@ def download(*, retries: int, on_download: OnDownload) -> Path:
     import requests
     from medmnist import INFO
 
-    logging.getLogger("pooch").setLevel(logging.WARNING)
     url = str(INFO["bloodmnist"]["url"])
     downloader: Any = _Resuming(path.with_suffix(".npz.part"), on_download)  # pooch types its own
     with explained(path):
