@@ -109,15 +109,21 @@ def demo(
 def train(
     out: OutOption,
     preset: Annotated[
-        str | None, typer.Option("--preset", metavar="NAME", help="paper-cnn, paper-mlnn, ...")
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="paper-cnn, paper-cnn-curve or paper-mlnn."),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="TOML, such as a run's config.toml."),
     ] = None,
     data: DataOption = "bloodmnist",
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1)] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Instead of the preset's.")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, max=2**32 - 1, help="Decides weights and order of images."),
+    ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     overwrite: OverwriteOption = False,
