@@ -147,8 +147,8 @@ class _Reader:
             (
                 self._resized,
                 f"image(s) were cropped to a square and resized to {size}. BloodMNIST's own were "
-                "made from the central 200 of 360 pixels: its cells look larger, and a network trained "
-                "on them fails on these.",
+                "made from the central 200 of 360 pixels: its cells look larger, and a network "
+                "trained on them fails on these.",
             ),
             (self._converted, "image(s) were converted to RGB."),
             (self._passed_over, "file(s) that are not images were passed over."),
