@@ -1,5 +1,6 @@
 """Runs the command line and turns every error into one sentence and an exit code."""
 
+import io
 import sys
 
 from typer.exceptions import TyperException
@@ -15,6 +16,9 @@ def main() -> None:
 
     Exit codes: 0 done, 2 usage or input, 3 unreachable data, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):  # a terminal without a sign shows another one for it
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     if len(sys.argv) == 1:
         sys.argv.append("--help")
     code = 0

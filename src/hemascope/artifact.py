@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from hemascope.config import ModelSettings, RunSettings, Settings, explain
 from hemascope.core import ClassSet
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Preprocessing(Settings):
     """What happens to an RGB uint8 image before the network."""
 
-    image_size: int
+    image_size: int = Field(ge=8, le=4096)
     scaling: Literal["pixels / 255"] = "pixels / 255"
 
 

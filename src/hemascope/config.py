@@ -65,7 +65,7 @@ class TrainingSettings(Settings):
 class RunSettings(Settings):
     """Everything that decides a training run but the data; written to `config.toml`."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")  # names files as well
     model: ModelSettings
     training: TrainingSettings
     seed: int = Field(default=0, ge=0, lt=2**32)

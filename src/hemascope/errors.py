@@ -48,5 +48,7 @@ class UnreachableError(HemascopeError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Ends an error about an unknown word with the nearest known one, or with all of them."""
     names = sorted(known)
+    if not names:
+        return "there are none here."
     near = get_close_matches(word, names, n=1)
     return f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(names)}."

@@ -41,6 +41,7 @@ def test_defaults_are_the_study_s(tmp_path: Path) -> None:
         ),
         (GOOD.replace("= 3", "= 'ten'"), r"'training.epochs' \(got 'ten'\)"),
         (GOOD + "betas = [0.9, 1.0]", r"betas must lie in \[0, 1\)"),
+        (GOOD.replace('"mine"', '"../mine"'), r"'name' \(got '\.\./mine'\)"),
         (GOOD.replace("[model]", "[model"), "is not valid TOML"),
         (GOOD.replace('name = "mine"', "nam = 1"), "unknown field 'nam'; did you mean 'name'"),
     ],

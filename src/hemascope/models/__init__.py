@@ -70,9 +70,15 @@ def build_model(settings: ModelSettings, *, image_size: int, num_classes: int) -
     """A freshly initialized network that maps (N, 3, H, H) images to (N, C) logits.
 
     Raises:
-        UsageError: As `check_model`.
+        UsageError: As `check_model`, or if it does not fit into memory.
     """
     options = check_model(settings)
     row = MODELS[settings.name]
     architecture = getattr(import_module(row.module), row.class_name)
-    return architecture(image_size=image_size, num_classes=num_classes, **options)
+    try:
+        return architecture(image_size=image_size, num_classes=num_classes, **options)
+    except (RuntimeError, MemoryError) as error:  # torch's way of saying that memory is short
+        raise UsageError(
+            f"model: '{settings.name}' with these options does not fit into memory ({error}); make "
+            "it smaller."
+        ) from error

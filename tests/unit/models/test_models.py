@@ -4,6 +4,7 @@ from torch import nn
 
 from hemascope import study
 from hemascope.config import ModelSettings
+from hemascope.errors import UsageError
 from hemascope.models import build_model
 
 
@@ -23,6 +24,12 @@ def test_n_hidden_layers_have_the_study_s_width(n: int) -> None:
     model = build_model(settings, image_size=28, num_classes=8)
     widths = [layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear)]
     assert widths == [1180] * n + [8]
+
+
+def test_a_network_larger_than_the_memory_is_refused() -> None:
+    settings = ModelSettings(name="mlnn", options={"hidden_widths": [10**12]})
+    with pytest.raises(UsageError, match="does not fit into memory"):
+        build_model(settings, image_size=28, num_classes=8)
 
 
 def test_any_list_of_widths_is_built() -> None:
