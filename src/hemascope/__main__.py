@@ -31,14 +31,16 @@ def main() -> None:
     except ModuleNotFoundError as error:
         _fail(f"this needs {error.name}: install it with pip install 'hemascope[train]'.", 2)
     except OSError as error:  # a path that is too long, not permitted, and the like
-        _fail(f"cannot use {error.filename}: {error.strerror or error}; correct the path.", 2)
+        place = "standard output" if error.filename is None else error.filename
+        _fail(f"cannot use {place}: {error.strerror or error}; correct the path.", 2)
     if code == _INTERRUPTED:
         _fail("interrupted; what was finished is kept.", _INTERRUPTED)
     sys.exit(code or 0)
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"hemascope: {message}\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"hemascope: {' '.join(message.split())}\n")
     sys.exit(code)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Preprocessing(Settings):
     """What happens to an RGB uint8 image before the network."""
 
-    image_size: int = Field(ge=8, le=4096)
+    image_size: int = Field(ge=8, le=1024)
     scaling: Literal["pixels / 255"] = "pixels / 255"
 
 
@@ -57,7 +57,7 @@ class ArtifactInfo(Settings):
     trained_on: TrainingData
     settings: RunSettings
     epoch: int
-    weights_file: str = ""
+    weights_file: str = Field(default="", pattern=r"^(weights-[0-9a-f]{12}\.safetensors)?$")
     weights_sha256: str = ""
 
     @property
@@ -115,8 +115,6 @@ def load_artifact(path: Path) -> tuple[ArtifactInfo, Weights]:
     folder = find_artifact(path)
     info = _read_info(folder / _INFO_FILE)
     weights_path = folder / info.weights_file
-    if weights_path.parent != folder:
-        raise DataError(f"{folder / _INFO_FILE}: weights_file must be a plain file name.")
     try:
         content = weights_path.read_bytes()
     except OSError as error:
@@ -130,14 +128,14 @@ def load_artifact(path: Path) -> tuple[ArtifactInfo, Weights]:
         )
     try:
         return info, load(content)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, ValueError) as error:
         raise DataError(f"{weights_path} is not a safetensors file ({error}).") from error
 
 
 def _read_info(path: Path) -> ArtifactInfo:
     try:
         content: Any = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not readable JSON ({error}); the model is damaged.") from error
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:

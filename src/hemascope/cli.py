@@ -79,8 +79,8 @@ def reproduce(
     plan = scaled_presets(
         STUDY_PRESETS, epochs_scale=epochs_scale, device=device, precision=precision
     )
-    _check(data, out, overwrite=overwrite)
     numbers = parse_seeds(seeds)
+    _check(data, out, overwrite=overwrite)
     from hemascope.workflows.progress import Reporter
     from hemascope.workflows.reproduce import reproduce as run
 
@@ -227,8 +227,11 @@ def _check(
 ) -> None:
     """Refuses a wrong --data or --out at once, before anything heavy is imported."""
     from hemascope.data import check_source
+    from hemascope.errors import OutputError
     from hemascope.files import check_out
 
     check_source(data)
     if out is not None:
+        if Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
+            raise OutputError(f"--out {out} lies inside --data {data}; choose another place.")
         check_out(out, overwrite=overwrite, inputs=[Path(data), *inputs])

@@ -104,6 +104,8 @@ def load_config(path: Path) -> RunSettings:
         UsageError: If the file is missing, not TOML, or a field is missing, unknown or wrong.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is no file; give a TOML file of settings.")
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
@@ -118,6 +120,8 @@ def _parse(text: str, *, origin: str) -> RunSettings:
         raise UsageError(f"{origin} is not valid TOML: {error}.") from error
     except ValidationError as error:
         raise UsageError(f"{origin}: {explain(error, RunSettings)}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{origin} cannot be read as TOML ({error}); correct it.") from error
 
 
 def explain(error: ValidationError, settings: type[BaseModel]) -> str:

@@ -13,7 +13,7 @@ from tempfile import mkstemp
 from types import FrameType
 from typing import Any
 
-from hemascope.errors import OutputError
+from hemascope.errors import RESEARCH_USE_ONLY, OutputError
 
 # Written first into every folder of results: one that holds it may be replaced with --overwrite.
 MARK = "fingerprint.json"
@@ -57,7 +57,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Writes a UTF-8 text file whole; see `write_bytes`."""
-    write_bytes(path, content.encode())
+    write_bytes(path, content.encode(errors="backslashreplace"))  # of undecodable file names
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -89,6 +89,12 @@ def check_out(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> Non
         OutputError: If `out` exists with content and may not be replaced.
     """
     if not out.exists():
+        parent = next(folder for folder in out.absolute().parents if folder.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise OutputError(
+                f"--out {out} cannot be made, since {parent} is not a folder that can be written "
+                "to; choose another place."
+            )
         return
     for needed in (Path(), *inputs):
         if overwrite and needed.resolve().is_relative_to(out.resolve()):
@@ -104,11 +110,20 @@ def check_out(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> Non
         raise OutputError(
             f"--out {out} exists and is not empty; choose another folder, or add --overwrite."
         )
-    if not (out / MARK).is_file():
+    if out.is_symlink() or not _is_ours(out):
         raise OutputError(
             f"--out {out} does not look like a folder made by hemascope, so --overwrite will not "
             "delete it; choose another folder."
         )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether our own mark lies in the folder, and not just any file of its name."""
+    try:
+        mark = json.loads((folder / MARK).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(mark, dict) and mark.get("notice") == RESEARCH_USE_ONLY
 
 
 def make_out(out: Path, *, overwrite: bool) -> None:

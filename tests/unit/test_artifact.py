@@ -16,6 +16,7 @@ from hemascope.config import load_preset
 from hemascope.core import BLOOD_CELLS
 from hemascope.errors import DataError
 from hemascope.inference.torch_engine import load_model
+from hemascope.models import build_model
 
 INFO = ArtifactInfo(
     hemascope_version="0",
@@ -72,7 +73,7 @@ def test_saving_again_replaces_the_model_and_leaves_one_weights_file(tmp_path: P
         (_flip_a_bit, "SHA-256 differs"),
         (_remove_weights, "the model is incomplete"),
         (lambda f: _edit(f, format_version=2), "format version 2"),
-        (lambda f: _edit(f, weights_file="../other"), "plain file name"),
+        (lambda f: _edit(f, weights_file="../other"), "'weights_file'"),
         (lambda f: _edit(f, class_names=None), "'class_names'"),
         (lambda f: (f / "artifact.json").write_text("{"), "not readable JSON"),
         (lambda f: (f / "artifact.json").write_text("[]"), "format version None"),
@@ -86,6 +87,15 @@ def test_a_damaged_model_is_refused_in_one_sentence(
     damage(folder)
     with pytest.raises(DataError, match=message):
         load_artifact(folder)
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    model = build_model(INFO.model, image_size=28, num_classes=8)
+    weights = {name: tensor.numpy().copy() for name, tensor in model.state_dict().items()}
+    weights["features.0.bias"][3] = np.nan
+    save_artifact(tmp_path, INFO, weights)
+    with pytest.raises(DataError, match="not finite numbers"):
+        load_model(tmp_path)
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:

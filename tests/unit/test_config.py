@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ def test_defaults_are_the_study_s(tmp_path: Path) -> None:
         (GOOD.replace("= 3", "= 'ten'"), r"'training.epochs' \(got 'ten'\)"),
         (GOOD + "betas = [0.9, 1.0]", r"betas must lie in \[0, 1\)"),
         (GOOD.replace('"mine"', '"../mine"'), r"'name' \(got '\.\./mine'\)"),
+        ("a = " + "[" * 5000, "cannot be read as TOML"),
         (GOOD.replace("[model]", "[model"), "is not valid TOML"),
         (GOOD.replace('name = "mine"', "nam = 1"), "unknown field 'nam'; did you mean 'name'"),
     ],
@@ -61,7 +63,7 @@ def test_a_wrong_config_is_one_sentence_that_names_the_field(
         ({"name": "cn"}, "did you mean 'cnn'"),
         ({"name": "cnn", "options": {"depth": 3}}, "unknown field 'depth'"),
         ({"name": "mlnn", "options": {"hidden_layer": 3}}, "did you mean 'hidden_layers'"),
-        ({"name": "mlnn", "options": {"hidden_layers": 0}}, "greater than 0"),
+        ({"name": "mlnn", "options": {"hidden_layers": 0}}, "greater than or equal to 1"),
         (
             {"name": "mlnn", "options": {"hidden_widths": [5], "hidden_layers": 1}},
             "give one of hidden_layers and hidden_widths",
@@ -74,6 +76,13 @@ def test_a_wrong_architecture_or_option_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         check_model(ModelSettings.model_validate(settings))
+
+
+def test_a_config_that_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    for path in (tmp_path / "pipe.toml", tmp_path):
+        with pytest.raises(UsageError, match="is no file"):
+            load_config(path)
 
 
 def test_an_unknown_preset_suggests_the_nearest() -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hemascope import files
-from hemascope.errors import OutputError
+from hemascope.errors import RESEARCH_USE_ONLY, OutputError
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_litter(
@@ -42,13 +43,23 @@ def test_out_with_content_is_refused_and_untouched(tmp_path: Path) -> None:
 
 
 def test_overwrite_deletes_only_folders_of_ours(tmp_path: Path) -> None:
-    mine, ours = tmp_path / "mine", tmp_path / "ours"
-    for folder, name in ((mine, "thesis.tex"), (ours, "fingerprint.json")):
+    mine, like_ours, ours = (tmp_path / name for name in ("mine", "like_ours", "ours"))
+    mark = {"notice": RESEARCH_USE_ONLY}
+    for folder, name, content in (
+        (mine, "thesis.tex", "x"),
+        (like_ours, "fingerprint.json", "{}"),
+        (ours, "fingerprint.json", json.dumps(mark)),
+    ):
         folder.mkdir()
-        (folder / name).write_text("x")
+        (folder / name).write_text(content)
+    for folder in (mine, like_ours):
+        with pytest.raises(OutputError, match="does not look like"):
+            files.make_out(folder, overwrite=True)
+        assert len(list(folder.iterdir())) == 1
+    link = tmp_path / "link"
+    link.symlink_to(ours)
     with pytest.raises(OutputError, match="does not look like"):
-        files.make_out(mine, overwrite=True)
-    assert (mine / "thesis.tex").exists()
+        files.make_out(link, overwrite=True)
     files.make_out(ours, overwrite=True)
     assert list(ours.iterdir()) == []
 
@@ -64,6 +75,12 @@ def test_overwrite_never_deletes_what_the_command_needs(
     monkeypatch.chdir(run)
     with pytest.raises(OutputError, match="which this command needs"):
         files.check_out(Path(), overwrite=True)
+
+
+def test_out_below_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    with pytest.raises(OutputError, match="is not a folder"):
+        files.check_out(tmp_path / "x" / "run", overwrite=False)
 
 
 def test_out_that_is_a_file_is_refused(tmp_path: Path) -> None:

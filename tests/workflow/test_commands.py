@@ -241,6 +241,23 @@ def test_data_commands(hemascope: Run, small_npz: Path) -> None:
     assert hemascope("data", "download", "synthetic").code == 2
 
 
+def test_report_refuses_files_that_do_not_fit_together(run_folder: Path, hemascope: Run) -> None:
+    path = run_folder / "results.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "per_class": {}}))
+    outcome = hemascope("report", run_folder.parent)
+    assert outcome.code == 2
+    assert "do not fit together" in outcome.err
+
+
+def test_output_inside_the_data_is_refused(hemascope: Run, tmp_path: Path) -> None:
+    (tmp_path / "ig").mkdir()
+    outcome = hemascope(
+        "train", "--preset", "paper-cnn", "--data", tmp_path, "--out", tmp_path / "run"
+    )
+    assert outcome.code == 2
+    assert "lies inside --data" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
@@ -252,6 +269,8 @@ def test_data_commands(hemascope: Run, small_npz: Path) -> None:
         (("train", "--config", "none.toml", "--out", "x"), 2, "cannot read none.toml"),
         (("train", "--preset", "paper-cnn", "--out", "x", "--data", "no.npz"), 2, "no.npz"),
         (("reproduce", "--out", "x", "--seeds", "a"), 2, "--seeds 'a'"),
+        (("reproduce", "--out", "x", "--epochs-scale", "1e308"), 2, "--epochs-scale 1e+308"),
+        (("data", "info", ""), 2, "--data is empty"),
         (("reproduc",), 2, "Did you mean 'reproduce'?"),
         (("evaluate", "x"), 2, "x holds no trained model"),
         (("report", "x"), 2, "x holds no run folders"),

@@ -54,7 +54,7 @@ def _auto(request: Request) -> Dataset:
     try:
         return _load_bloodmnist(request, retries=0)
     except HemascopeError as error:
-        if VARIABLE in os.environ:
+        if os.environ.get(VARIABLE):
             raise
         return replace(_synthetic(request), notes=(str(error),))
 
@@ -74,6 +74,8 @@ def check_source(source: str) -> None:
         DataError: If `source` is no name in `DATASETS`, no .npz file and no folder.
     """
     path = Path(source)
+    if not source:
+        raise DataError("--data is empty; name a data set, an .npz file or a folder.")
     if source in DATASETS or path.is_dir() or path.is_file():
         return
     if path.suffix == ".npz" or path.parent != Path():

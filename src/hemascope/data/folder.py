@@ -12,6 +12,7 @@ from hemascope.data.dataset import Dataset, LabeledImages, concatenate, pixels_m
 from hemascope.errors import DataError
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")  # and none that starts a program
 _ALIASES = {"ig": "immature granulocyte", "immature_granulocyte": "immature granulocyte"}
 _SEED = 0  # order and split of a folder are part of the data, not of a run
 _SHARES = {Split.VAL: 0.1, Split.TEST: 0.2}  # BloodMNIST's own 7 : 1 : 2
@@ -122,7 +123,7 @@ class _Reader:
     def _read_image(self, file: Path) -> tuple[NDArray[np.uint8], bool, bool]:
         """The pixels, and whether they were converted and resized."""
         try:
-            with Image.open(file) as image:
+            with Image.open(file, formats=_FORMATS) as image:
                 if image.width * image.height > _MAX_PIXELS:
                     raise ValueError(f"{image.width}x{image.height} pixels are too many")
                 if image.mode.startswith(("I", "F")):

@@ -1,5 +1,7 @@
 """Reads the MedMNIST file layout: `{train,val,test}_{images,labels}` in one .npz."""
 
+import lzma
+import tokenize
 import zipfile
 import zlib
 from dataclasses import replace
@@ -20,6 +22,14 @@ REBUILT_MD5 = "c0a772f8e159f0aa301c3ca29553bacc"
 
 _OFFICIAL_TITLE = "BloodMNIST, official split (MedMNIST v2)"
 _REBUILT_TITLE = "BloodMNIST pixels, rebuilt split (our own split, not the official one)"
+_BAD_FILE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(NotImplementedError, RuntimeError, UnicodeDecodeError),
+)
+_BAD_ARRAY = (
+    *(ValueError, TypeError, SyntaxError, OverflowError, MemoryError),
+    *(RecursionError, tokenize.TokenError),
+)
 _CHUNK_BYTES = 1 << 20
 _MIN_SIZE = 8  # the study's CNN halves an image three times
 _EXPECTED = "expected MedMNIST's layout, uint8 images (N, H, H, 3) and integer labels (N, 1)"
@@ -37,7 +47,7 @@ def read_npz(path: Path) -> Dataset:
     try:
         with zipfile.ZipFile(path) as archive:
             splits = {split: _read_split(archive, split, path) for split in Split}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _BAD_FILE as error:
         raise DataError(
             f"{path} is not a whole .npz file ({error}); it may be truncated: fetch it again."
         ) from error
@@ -102,9 +112,11 @@ def _read_array(archive: zipfile.ZipFile, key: str, path: Path) -> NDArray[Any]:
                     raise EOFError("it ends early")
                 start += count
             file.read(1)  # reaching the end makes zipfile compare the checksum
-    except (ValueError, TypeError, SyntaxError, MemoryError) as error:
-        raise DataError(f"{path}: the array '{key}' cannot be read ({error}).") from error
-    return flat.view(dtype).reshape(shape, order="F" if fortran_order else "C")
+            return flat.view(dtype).reshape(shape, order="F" if fortran_order else "C")
+    except _BAD_ARRAY as error:
+        raise DataError(
+            f"{path}: the array '{key}' cannot be read ({error}); write the file again."
+        ) from error
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -97,4 +97,6 @@ def load_model(path: Path) -> tuple[ArtifactInfo, nn.Module]:
             f"{path}: the weights do not fit architecture '{info.model.name}' with its options; "
             "the artifact is damaged or was altered."
         ) from error
+    if not all(np.isfinite(array).all() for array in weights.values()):
+        raise DataError(f"{path}: some weights are not finite numbers; train the model again.")
     return info, model

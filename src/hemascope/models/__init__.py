@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hemascope.config import ModelSettings, explain
 from hemascope.errors import UsageError, did_you_mean
@@ -21,11 +21,14 @@ class NoOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Width = Annotated[int, Field(ge=1, le=100_000)]
+
+
 class MlnnOptions(NoOptions):
     """Hidden layers of the MLNN: `hidden_layers` of the study's width, or a list of widths."""
 
-    hidden_layers: PositiveInt = 1
-    hidden_widths: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
+    hidden_layers: int = Field(default=1, ge=1, le=100)
+    hidden_widths: tuple[Width, ...] | None = Field(default=None, min_length=1, max_length=100)
 
     @model_validator(mode="after")
     def _one_of_the_two(self) -> Self:

@@ -80,7 +80,7 @@ def find_runs(folder: Path) -> list[Path]:
 def _read_json(path: Path, *, needed: Collection[str]) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not readable JSON ({error}); train the run again.") from error
     missing = [key for key in needed if not isinstance(content, dict) or key not in content]
     if missing:
@@ -94,5 +94,5 @@ def _read_history(path: Path) -> dict[str, NDArray[np.float64]]:
             rows = list(csv.DictReader(file))
         columns = [name for name in rows[0] if name != "data"]
         return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
-    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
+    except (OSError, ValueError, IndexError, KeyError, TypeError, csv.Error) as error:
         raise DataError(f"{path} is not a training history ({error}).") from error

@@ -1,6 +1,5 @@
 """Which settings a command trains with; decided, and refused, before anything heavy is loaded."""
 
-import math
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -9,6 +8,7 @@ from hemascope.config import Device, Precision, RunSettings, load_config, load_p
 from hemascope.errors import UsageError
 from hemascope.models import check_model
 
+_MOST_EPOCHS_SCALE = 1000
 STUDY_PRESETS = ("paper-cnn", "paper-cnn-curve", "paper-mlnn")
 
 
@@ -51,10 +51,13 @@ def scaled_presets(
     """Several presets with the same changes.
 
     Raises:
-        UsageError: If `epochs_scale` is not a positive number.
+        UsageError: If `epochs_scale` is not in (0, 1000].
     """
-    if not (epochs_scale > 0 and math.isfinite(epochs_scale)):
-        raise UsageError(f"--epochs-scale {epochs_scale}: give a number above 0, such as 0.2.")
+    if not 0 < epochs_scale <= _MOST_EPOCHS_SCALE:
+        raise UsageError(
+            f"--epochs-scale {epochs_scale}: give a number above 0 and up to "
+            f"{_MOST_EPOCHS_SCALE}, such as 0.2."
+        )
     settings = [choose_settings(name, None, device=device, precision=precision) for name in names]
     return [s.model_copy(update={"training": s.training.scaled(epochs_scale)}) for s in settings]
 

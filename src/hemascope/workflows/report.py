@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from jinja2 import UndefinedError
 
 from hemascope.errors import DataError
 from hemascope.files import make_folder, write_json, write_text
@@ -34,8 +35,15 @@ def write_report(folder: Path) -> str:
     finished = [path for path in found if is_finished(path)]
     if not finished:
         raise DataError(f"no run in {folder} was finished; train again.")
-    runs = group([read_run(path) for path in finished])
-    comparison = compare(runs)
+    try:
+        runs = group([read_run(path) for path in finished])
+        comparison = compare(runs)
+        markdown = render_markdown(comparison, folder)
+    except (KeyError, TypeError, ValueError, AttributeError, UndefinedError) as error:
+        raise DataError(
+            f"the files of the runs in {folder} do not fit together ({type(error).__name__}: "
+            f"{error}): one was altered; train the runs again."
+        ) from error
     figures = make_folder(folder / "figures")
     for key in AGAINST_PAPER:
         save_figure(against_paper(runs, key), figures / f"against-paper-{key}")
@@ -55,7 +63,7 @@ def write_report(folder: Path) -> str:
         )
         save_figure(bars, target / "precision-recall")
     write_json(folder / "comparison.json", comparison)
-    write_text(folder / "report.md", render_markdown(comparison, folder))
+    write_text(folder / "report.md", markdown)
     write_text(folder / "report.html", render_html(comparison, folder))
     left_out = [f"Left out, not finished: {path}" for path in found if path not in finished]
     return "\n".join([comparison_text(comparison, folder / "report.html"), *left_out])

@@ -105,7 +105,7 @@ def test_a_server_without_ranges_is_asked_again_from_the_start(server: Server) -
 
 
 def test_a_part_longer_than_the_file_is_thrown_away(server: Server, home: Path) -> None:
-    (home / ".medmnist").mkdir()
+    (home / ".medmnist").mkdir(exist_ok=True)  # importing medmnist makes it too
     (home / ".medmnist" / "bloodmnist.npz.part").write_bytes(CONTENT + b"more")
     assert _download().read_bytes() == CONTENT
 
@@ -158,7 +158,7 @@ def test_auto_falls_back_from_a_damaged_cache_but_not_from_a_wrong_variable(
     monkeypatch.setattr(
         "hemascope.data.synthetic.COUNTS", dict.fromkeys(("train", "val", "test"), (1,) * 8)
     )
-    (home / ".medmnist").mkdir()
+    (home / ".medmnist").mkdir(exist_ok=True)  # importing medmnist makes it too
     (home / ".medmnist" / "bloodmnist.npz").write_bytes(b"damaged")
     dataset = load("auto", Request(image_size=16))
     assert dataset.kind == "rendered"
@@ -172,7 +172,7 @@ def test_the_variable_comes_before_the_cache(
     home: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = home / ".medmnist"
-    cache.mkdir()
+    cache.mkdir(exist_ok=True)
     (cache / "bloodmnist.npz").write_bytes(b"damaged")
     monkeypatch.setenv("HEMASCOPE_BLOODMNIST", str(small_npz))
     assert load("bloodmnist").source == str(small_npz)
@@ -185,7 +185,7 @@ def test_another_file_in_medmnist_s_cache_is_not_taken_for_bloodmnist(
     home: Path, small_npz: Path
 ) -> None:
     cache = home / ".medmnist"
-    cache.mkdir()
+    cache.mkdir(exist_ok=True)
     (cache / "bloodmnist.npz").write_bytes(small_npz.read_bytes())
     with pytest.raises(DataError, match="is not the official BloodMNIST"):
         load("bloodmnist")

@@ -27,7 +27,7 @@ def test_n_hidden_layers_have_the_study_s_width(n: int) -> None:
 
 
 def test_a_network_larger_than_the_memory_is_refused() -> None:
-    settings = ModelSettings(name="mlnn", options={"hidden_widths": [10**12]})
+    settings = ModelSettings(name="mlnn", options={"hidden_widths": [100_000] * 100})
     with pytest.raises(UsageError, match="does not fit into memory"):
         build_model(settings, image_size=28, num_classes=8)
 
