@@ -54,6 +54,10 @@ def compare(runs: Runs) -> dict[str, Any]:
     """Everything the report says, for `comparison.json`: means, spreads and differences."""
     first = next(iter(runs.values()))[0]
     networks = {name: _network(members) for name, members in runs.items()}
+    dynamics = {
+        "first_epoch": [_against(row, networks, "first_epoch") for row in study.CURVE_FIRST],
+        "last_epoch": [_against(row, networks, "last_epoch") for row in study.CURVE_LAST],
+    }
     return {
         "notice": RESEARCH_USE_ONLY,
         "study": study.CITATION,
@@ -63,9 +67,9 @@ def compare(runs: Runs) -> dict[str, Any]:
         },
         "networks": networks,
         "table_2": [_against(row, networks, "results") for row in study.TABLE_2],
-        "dynamics_first": [_against(row, networks, "first_epoch") for row in study.CURVE_FIRST],
-        "dynamics_last": [_against(row, networks, "last_epoch") for row in study.CURVE_LAST],
-        "findings": _findings(networks, first.fingerprint["data"]),
+        "dynamics_first": dynamics["first_epoch"],
+        "dynamics_last": dynamics["last_epoch"],
+        "findings": _findings(networks, dynamics, first.fingerprint["data"]),
         "sampling_margin": difference_margin(
             study.TABLE_2[0].value,
             study.NUM_TEST_IMAGES,
@@ -144,7 +148,11 @@ def _is_cnn(network: Mapping[str, Any]) -> bool:
     return network["settings"]["model"]["name"] == "cnn"
 
 
-def _findings(networks: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+def _findings(
+    networks: Mapping[str, Any],
+    dynamics: Mapping[str, Sequence[Mapping[str, Any]]],
+    data: Mapping[str, Any],
+) -> dict[str, Any]:
     """What the runs say about the study's two open points, where these data can say it."""
     findings: dict[str, Any] = {
         "gap": {
@@ -161,7 +169,7 @@ def _findings(networks: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str,
             if (attractor := _attractor(np.array(net["confusion_matrix_pooled"])))
         }
     if data["kind"] in ("official", "rebuilt") and {_TABLE_1, _CURVE} <= networks.keys():
-        findings["curve"] = _nearest_to_the_curve(networks)
+        findings["curve"] = _nearest_to_the_curve(networks, dynamics)
     return findings
 
 
@@ -181,37 +189,36 @@ def _attractor(pooled: NDArray[np.int64]) -> dict[str, Any] | None:
     }
 
 
-def _nearest_to_the_curve(networks: Mapping[str, Any]) -> dict[str, Any]:
-    """Which CNN preset's mean lies nearer to each published point of the training curve."""
+def _nearest_to_the_curve(
+    networks: Mapping[str, Any], dynamics: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """Which CNN preset's mean lies nearer to each published point of the training curve.
+
+    `dynamics` holds the rows of the first and of the last epoch, as `_against` made them.
+    """
+    both = (_TABLE_1, _CURVE)
     points: list[dict[str, Any]] = []
-    for part, rows in (("first_epoch", study.CURVE_FIRST), ("last_epoch", study.CURVE_LAST)):
+    for part, rows in dynamics.items():
         for row in rows:
-            if not all(row.key in networks[name][part] for name in (_TABLE_1, _CURVE)):
+            if not row["difference"].keys() >= set(both):
                 continue  # runs that did not watch the test split
-            ours = {name: networks[name][part][row.key] for name in (_TABLE_1, _CURVE)}
-            distance = {name: abs(value["mean"] - row.value) for name, value in ours.items()}
+            distance = {name: abs(row["difference"][name]) for name in both}
             points.append(
                 {
                     "epoch": part,
-                    "key": row.key,
+                    "key": row["key"],
                     "distance": distance,
                     "nearer": min(distance, key=lambda name: distance[name]),
-                    "within_range": [
-                        name
-                        for name, value in ours.items()
-                        if value["minimum"] <= row.value <= value["maximum"]
-                    ],
+                    "within_range": [name for name in both if row["within_range"][name]],
                 }
             )
     return {
         "points": points,
         "num_nearer": sum(point["nearer"] == _CURVE for point in points),
         "num_within": {
-            name: sum(name in point["within_range"] for point in points)
-            for name in (_TABLE_1, _CURVE)
+            name: sum(name in point["within_range"] for point in points) for name in both
         },
         "full_length": all(
-            networks[name]["settings"]["training"]["epochs"] == study.CURVE_EPOCHS
-            for name in (_TABLE_1, _CURVE)
+            networks[name]["settings"]["training"]["epochs"] == study.CURVE_EPOCHS for name in both
         ),
     }
