@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,10 +23,9 @@ FORMAT_VERSION = 1
 _INFO_FILE = "artifact.json"
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    Weights = dict[str, NDArray[np.float32]]
+    Tensors = dict[str, NDArray[Any]]
 
 
 class Preprocessing(Settings):
@@ -66,7 +66,7 @@ class ArtifactInfo(Settings):
         return ClassSet(self.class_names)
 
 
-def save_artifact(folder: Path, info: ArtifactInfo, weights: Weights) -> int:
+def save_artifact(folder: Path, info: ArtifactInfo, weights: Tensors) -> int:
     """Writes a model folder, replacing the model in it at one stroke.
 
     Returns:
@@ -75,18 +75,69 @@ def save_artifact(folder: Path, info: ArtifactInfo, weights: Weights) -> int:
     Raises:
         OutputError: If it cannot be written; a model that was there is still whole.
     """
+
+    def commit(file: str, sha256: str) -> None:
+        complete = info.model_copy(update={"weights_file": file, "weights_sha256": sha256})
+        write_text(folder / _INFO_FILE, complete.model_dump_json(indent=2) + "\n")
+
+    return write_tensors(folder, "weights", weights, commit)
+
+
+def write_tensors(
+    folder: Path, stem: str, tensors: Tensors, commit: Callable[[str, str], None]
+) -> int:
+    """Writes arrays to a new file named by their SHA-256 and deletes the older one.
+
+    Args:
+        folder: Where to.
+        stem: How the file's name begins.
+        tensors: The arrays by name.
+        commit: Called with the file's name and SHA-256 when it is whole; makes it the valid one.
+
+    Returns:
+        Size of the file in bytes.
+
+    Raises:
+        OutputError: If it cannot be written; the older file is still there.
+    """
     from safetensors.numpy import save
 
-    content = save(weights)
+    content = save(tensors)
     digest = hashlib.sha256(content).hexdigest()
-    name = f"weights-{digest[:12]}.safetensors"
+    name = f"{stem}-{digest[:12]}.safetensors"
     write_bytes(folder / name, content)
-    complete = info.model_copy(update={"weights_file": name, "weights_sha256": digest})
-    write_text(folder / _INFO_FILE, complete.model_dump_json(indent=2) + "\n")
-    for other in folder.glob("weights-*.safetensors"):
+    commit(name, digest)
+    for other in folder.glob(f"{stem}-*.safetensors"):
         if other.name != name:
             other.unlink(missing_ok=True)
     return len(content)
+
+
+def read_tensors(folder: Path, name: str, sha256: str) -> Tensors:
+    """Reads and verifies what `write_tensors` wrote.
+
+    Raises:
+        DataError: If it is missing, damaged or altered.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = folder / Path(name).name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror}; the model is incomplete."
+        ) from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(
+            f"{path} is not the file that the JSON beside it describes (SHA-256 differs): it is "
+            "damaged or was altered; train or fetch it again."
+        )
+    try:
+        return load(content)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise DataError(f"{path} is not a safetensors file ({error}).") from error
 
 
 def find_artifact(path: Path) -> Path:
@@ -103,33 +154,23 @@ def find_artifact(path: Path) -> Path:
     )
 
 
-def load_artifact(path: Path) -> tuple[ArtifactInfo, Weights]:
+def load_artifact(path: Path) -> tuple[ArtifactInfo, Tensors]:
     """Reads a model folder and verifies its weights.
 
     Raises:
         DataError: If a part is missing, damaged, altered or of another format version.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    info = load_info(path)
+    return info, read_tensors(find_artifact(path), info.weights_file, info.weights_sha256)
 
-    folder = find_artifact(path)
-    info = _read_info(folder / _INFO_FILE)
-    weights_path = folder / info.weights_file
-    try:
-        content = weights_path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"cannot read {weights_path}: {error.strerror}; the model is incomplete."
-        ) from error
-    if hashlib.sha256(content).hexdigest() != info.weights_sha256:
-        raise DataError(
-            f"{weights_path} is not the file its artifact.json describes (SHA-256 differs): it is "
-            "damaged or was altered; train or fetch the model again."
-        )
-    try:
-        return info, load(content)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise DataError(f"{weights_path} is not a safetensors file ({error}).") from error
+
+def load_info(path: Path) -> ArtifactInfo:
+    """What a model folder says of its model.
+
+    Raises:
+        DataError: If there is no model, or it is damaged or of another format version.
+    """
+    return _read_info(find_artifact(path) / _INFO_FILE)
 
 
 def _read_info(path: Path) -> ArtifactInfo:

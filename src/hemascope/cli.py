@@ -40,10 +40,19 @@ DeviceOption = Annotated[
     typer.Option("--device", help="Where to compute; auto takes MPS, then CUDA, then the CPU."),
 ]
 PrecisionOption = Annotated[
-    Literal["fp32", "bf16"] | None,
-    typer.Option("--precision", help="fp32 is exact; bf16 is faster where the machine has it."),
+    Literal["auto", "fp32", "bf16"] | None,
+    typer.Option("--precision", help="fp32 is exact; auto takes bf16 where the machine has it."),
+]
+ViewsOption = Annotated[
+    Literal["1", "8"] | None,
+    typer.Option("--views", help="8 also shows every image mirrored and turned; test-time views."),
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on where a run in --out was stopped, if there is one.")
 ]
 SeedsOption = Annotated[str, typer.Option("--seeds", metavar="LIST", help="Such as 0,1,2.")]
+
+_VARIED = {"turns": True, "shift": 2}
 
 
 def _version(value: bool) -> None:
@@ -72,6 +81,7 @@ def reproduce(
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     overwrite: OverwriteOption = False,
+    resume: ResumeOption = False,
 ) -> None:
     """Reproduce the study: train its networks, compare with the published figures, report."""
     from hemascope.workflows.plan import STUDY_PRESETS, parse_seeds, scaled_presets
@@ -80,11 +90,21 @@ def reproduce(
         STUDY_PRESETS, epochs_scale=epochs_scale, device=device, precision=precision
     )
     numbers = parse_seeds(seeds)
-    _check(data, out, overwrite=overwrite)
+    _check(data, out, overwrite=overwrite, resume=resume)
     from hemascope.workflows.progress import Reporter
     from hemascope.workflows.reproduce import reproduce as run
 
-    typer.echo(run(plan, data, out, seeds=numbers, overwrite=overwrite, reporter=Reporter()))
+    typer.echo(
+        run(
+            plan,
+            data,
+            out,
+            seeds=numbers,
+            overwrite=overwrite,
+            resume=resume,
+            reporter=Reporter(),
+        )
+    )
 
 
 @app.command()
@@ -110,13 +130,51 @@ def train(
     out: OutOption,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", metavar="NAME", help="paper-cnn, paper-cnn-curve or paper-mlnn."),
+        typer.Option(
+            "--preset", metavar="NAME", help="hemanet, paper-cnn, paper-cnn-curve or paper-mlnn."
+        ),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="TOML, such as a run's config.toml."),
     ] = None,
     data: DataOption = "bloodmnist",
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="What reports call the network.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="NAME", help="Another architecture, such as timm/resnet18."
+        ),
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="With a timm model: begin with its weights.")
+    ] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option("--start", metavar="MODEL", help="Begin with the weights of a trained model."),
+    ] = None,
+    freeze: Annotated[bool, typer.Option("--freeze", help="Train the last layer only.")] = False,
+    teacher: Annotated[
+        Path | None,
+        typer.Option("--teacher", metavar="MODEL", help="Learn from a trained model as well."),
+    ] = None,
+    loss: Annotated[
+        Literal["cross-entropy", "focal", "weighted", "class-balanced"] | None,
+        typer.Option("--loss", help="Instead of the preset's; the last three help rare classes."),
+    ] = None,
+    balanced: Annotated[
+        bool, typer.Option("--balanced", help="Draw every class equally often.")
+    ] = False,
+    augment_only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--augment-only",
+            metavar="CLASS",
+            help="Turn and shift the images of this class alone; may be repeated.",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Instead of the preset's.")
     ] = None,
@@ -126,24 +184,42 @@ def train(
     ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    views: ViewsOption = None,
     overwrite: OverwriteOption = False,
+    resume: ResumeOption = False,
 ) -> None:
     """Train one network and evaluate it; the run folder holds everything about it."""
     from hemascope.workflows.plan import choose_settings
 
-    settings = choose_settings(
-        preset, config, epochs=epochs, seed=seed, device=device, precision=precision
-    )
-    _check(data, out, overwrite=overwrite, inputs=[config] if config else [])
+    if resume and preset is None and config is None:
+        config = out / "config.toml"
+    changes = {
+        "name": name,
+        "model": None if model is None else {"name": model, "options": {}},
+        "model.options.pretrained": pretrained or None,
+        "start": start and str(start),
+        "teacher": teacher and str(teacher),
+        "training.freeze": freeze or None,
+        "training.loss": loss,
+        "training.balanced": balanced or None,
+        "training.augmentation": augment_only and _VARIED | {"only_classes": augment_only},
+        "training.epochs": epochs,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "views": views and int(views),
+    }
+    settings = choose_settings(preset, config, changes)
+    inputs = [path for path in (config, start, teacher) if path]
+    _check(data, out, overwrite=overwrite, resume=resume, inputs=inputs)
     from hemascope.workflows.progress import Reporter
     from hemascope.workflows.sources import load_data
     from hemascope.workflows.train import train as run
 
     reporter = Reporter()
     dataset = load_data(data, reporter)
-    folder = run(settings, dataset, out, overwrite=overwrite, reporter=reporter)
-    typer.echo((folder / "results.txt").read_text("utf-8"))
-    typer.echo(f"Run folder: {folder}\nNext: hemascope evaluate {folder} --data {data}")
+    folder = run(settings, dataset, out, overwrite=overwrite, resume=resume, reporter=reporter)
+    _say_results(folder, data)
 
 
 @app.command()
@@ -156,6 +232,7 @@ def evaluate(
     ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    views: ViewsOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Evaluate a trained network on a split of any data with the same classes."""
@@ -174,10 +251,103 @@ def evaluate(
             out=out,
             device=device or "auto",
             precision=precision,
+            views=int(views or 1),
             overwrite=overwrite,
             reporter=Reporter(),
         )
     )
+
+
+@app.command()
+def ensemble(
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL...", help="Run folders or their model/.")
+    ],
+    out: OutOption,
+    data: DataOption = "bloodmnist",
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    views: ViewsOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Put several trained networks into one model that answers with their mean, and evaluate it."""
+    from hemascope.artifact import find_artifact
+
+    for path in models:
+        find_artifact(path)
+    _check(data, out, overwrite=overwrite, inputs=models)
+    from hemascope.workflows.ensemble import ensemble as run
+    from hemascope.workflows.progress import Reporter
+
+    typer.echo(
+        run(
+            models,
+            data,
+            out,
+            device=device or "auto",
+            precision=precision,
+            views=int(views or 1),
+            overwrite=overwrite,
+            reporter=Reporter(),
+        )
+    )
+    typer.echo(f"Model: {out}")
+
+
+@app.command()
+def prune(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or its model/.")],
+    out: OutOption,
+    keep: Annotated[
+        float, typer.Option("--keep", metavar="F", help="Share of the channels to keep.")
+    ] = 0.5,
+    data: DataOption = "bloodmnist",
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Instead of the model's own.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Instead of the model's own.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+    resume: ResumeOption = False,
+) -> None:
+    """Cut channels out of a trained network and train the rest, the whole one being its teacher."""
+    from hemascope.artifact import find_artifact
+    from hemascope.workflows.plan import check_share
+
+    find_artifact(model)
+    check_share("--keep", keep)
+    _check(data, out, overwrite=overwrite, resume=resume, inputs=[model])
+    from hemascope.workflows.progress import Reporter
+    from hemascope.workflows.prune import prune as run
+
+    folder = run(
+        model,
+        data,
+        out,
+        keep=keep,
+        epochs=epochs,
+        seed=seed,
+        overwrite=overwrite,
+        resume=resume,
+        reporter=Reporter(),
+    )
+    _say_results(folder, data)
+
+
+@app.command()
+def table(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders of results, or their parents.")
+    ],
+    class_name: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="Also show how one class fares.")
+    ] = None,
+) -> None:
+    """Print saved results side by side: mean and spread over seeds, size and speed."""
+    from hemascope.report.table import read_results, table_text
+
+    typer.echo(table_text(read_results(folders), class_name))
 
 
 @app.command()
@@ -222,16 +392,28 @@ def data_download(source: DataArgument = "bloodmnist") -> None:
     typer.echo(fetch(source, Reporter()))
 
 
+def _say_results(folder: Path, data: str) -> None:
+    typer.echo((folder / "results.txt").read_text("utf-8"))
+    typer.echo(f"Run folder: {folder}\nNext: hemascope evaluate {folder} --data {data}")
+
+
 def _check(
-    data: str, out: Path | None = None, *, overwrite: bool = False, inputs: Sequence[Path] = ()
+    data: str,
+    out: Path | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    inputs: Sequence[Path] = (),
 ) -> None:
     """Refuses a wrong --data or --out at once, before anything heavy is imported."""
     from hemascope.data import check_source
     from hemascope.errors import OutputError
-    from hemascope.files import check_out
+    from hemascope.files import MARK, check_out
 
     check_source(data)
     if out is not None:
         if Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
             raise OutputError(f"--out {out} lies inside --data {data}; choose another place.")
-        check_out(out, overwrite=overwrite, inputs=[Path(data), *inputs])
+        if resume and (out / MARK).is_file():
+            inputs = [path for path in inputs if not path.resolve().is_relative_to(out.resolve())]
+        check_out(out, overwrite=overwrite or resume, inputs=[Path(data), *inputs])

@@ -3,7 +3,7 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -19,6 +19,9 @@ from hemascope.errors import UsageError, did_you_mean
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
+PrecisionChoice = Literal["auto", "fp32", "bf16"]
+Loss = Literal["cross-entropy", "focal", "weighted", "class-balanced"]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Settings(BaseModel):
@@ -34,12 +37,47 @@ class ModelSettings(Settings):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class TrainingSettings(Settings):
-    """How the network is fitted.
+class AugmentationSettings(Settings):
+    """Random changes to the training images, drawn anew each time an image is seen.
 
-    `init` is "he" (Kaiming normal, fan-in, zero biases) or "default" (PyTorch's own).
-    `test_every_epoch` draws the study's curve of test accuracy per epoch; nothing is ever chosen
-    by it.
+    `turns` mirrors and turns by quarters (the eight symmetries of a square), `shift` moves by up to
+    that many whole pixels: neither computes a new pixel value. `affine` is the share of images that
+    are turned by any angle and zoomed, which blurs them. `color` is the standard deviation of a
+    gain and an offset of each channel. `cutout` is the side in pixels of a square that is painted
+    gray. `mixup` and `cutmix` are the alpha of Beta(alpha, alpha), by which a batch is mixed with
+    itself; where both are given, each batch gets one of them. `only_classes` restricts all but the
+    mixing to images of the classes named.
+
+    Source: MixUp, Zhang et al., ICLR 2018; CutMix, Yun et al., ICCV 2019; Cutout, DeVries & Taylor,
+    arXiv 1708.04552.
+    """
+
+    turns: bool = False
+    shift: int = Field(default=0, ge=0, le=64)
+    affine: Share = 0.0
+    color: Share = 0.0
+    cutout: int = Field(default=0, ge=0, le=1024)
+    mixup: float = Field(default=0.0, ge=0, le=100)
+    cutmix: float = Field(default=0.0, ge=0, le=100)
+    only_classes: tuple[str, ...] = ()
+
+
+class TrainingSettings(Settings):
+    """How the network is fitted; the defaults are the study's.
+
+    `init` is "he" (Kaiming normal, fan-in, zero biases) or "default" (the architecture's own); it
+    is left aside where weights are given. `schedule` "one-cycle" warms up over the share `warmup`
+    of the steps, then falls to zero as a cosine. `loss` "weighted" weights classes by the inverse
+    of their number of images, "class-balanced" by the inverse of their effective number. `balanced`
+    draws every class equally often. `max_grad_norm` clips the gradient, `average` is the decay of
+    an exponential moving average of the weights, which is then what is evaluated and kept, and
+    `patience` stops when the val loss has not fallen for that many epochs and keeps the best one;
+    0 leaves each of them out. `freeze` trains the last layer alone. `teacher_weight` is the share
+    of the loss that follows the teacher, where one is given. `test_every_epoch` draws the study's
+    curve of test accuracy per epoch; nothing is ever chosen by it.
+
+    Source: focal loss, Lin et al., ICCV 2017; effective number, Cui et al., CVPR 2019; one-cycle,
+    Smith & Topin, 2018; distillation, Hinton et al., 2015.
     """
 
     epochs: PositiveInt
@@ -49,6 +87,21 @@ class TrainingSettings(Settings):
     init: Literal["he", "default"] = "he"
     shuffle: bool = True
     test_every_epoch: bool = False
+    optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["constant", "one-cycle"] = "constant"
+    warmup: Share = 0.2
+    max_grad_norm: float = Field(default=0.0, ge=0)
+    average: float = Field(default=0.0, ge=0, lt=1)
+    patience: int = Field(default=0, ge=0)
+    loss: Loss = "cross-entropy"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    focal_gamma: float = Field(default=2.0, ge=0, le=10)
+    balanced: bool = False
+    freeze: bool = False
+    teacher_weight: Share = 0.7
+    teacher_temperature: PositiveFloat = 2.0
+    augmentation: AugmentationSettings = AugmentationSettings()
 
     @model_validator(mode="after")
     def _betas_in_range(self) -> Self:
@@ -63,14 +116,22 @@ class TrainingSettings(Settings):
 
 
 class RunSettings(Settings):
-    """Everything that decides a training run but the data; written to `config.toml`."""
+    """Everything that decides a training run but the data; written to `config.toml`.
+
+    `start` and `teacher` are paths of trained models: whose weights to begin with, and whom to
+    learn from. `views` is how many of the eight symmetries of a square each image is also shown in
+    when the finished network is evaluated.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")  # names files as well
     model: ModelSettings
     training: TrainingSettings
     seed: int = Field(default=0, ge=0, lt=2**32)
     device: Device = "auto"
-    precision: Precision = "fp32"
+    precision: PrecisionChoice = "fp32"
+    views: Literal[1, 8] = 1
+    start: str = ""
+    teacher: str = ""
 
     def to_toml(self) -> str:
         """The settings as TOML that `--config` takes again."""

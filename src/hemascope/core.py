@@ -42,6 +42,13 @@ BLOOD_CELLS = ClassSet(
 )
 
 
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Log-probabilities of logits (N, C), same shape, computed in float64."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """What a network said of some images: the one currency behind every network.
@@ -75,9 +82,7 @@ class Predictions:
     @cached_property
     def log_probs(self) -> NDArray[np.float64]:
         """Log of the softmax of the logits, shape (N, C), computed in float64."""
-        shifted = self.logits.astype(np.float64)
-        shifted -= shifted.max(axis=1, keepdims=True)
-        return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return log_softmax(self.logits)
 
     @cached_property
     def probs(self) -> NDArray[np.float64]:

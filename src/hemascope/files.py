@@ -6,14 +6,14 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
 from types import FrameType
 from typing import Any
 
-from hemascope.errors import RESEARCH_USE_ONLY, OutputError
+from hemascope.errors import RESEARCH_USE_ONLY, DataError, OutputError
 
 # Written first into every folder of results: one that holds it may be replaced with --overwrite.
 MARK = "fingerprint.json"
@@ -63,6 +63,22 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Writes readable JSON whole; a NaN in it is a programming error, write None."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, *, needed: Collection[str] = ()) -> dict[str, Any]:
+    """Reads a JSON object that holds at least the keys `needed`.
+
+    Raises:
+        DataError: If the file is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not readable JSON ({error}); train the run again.") from error
+    missing = [key for key in needed if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise DataError(f"{path} has no '{missing[0]}': it is damaged; train the run again.")
+    return content
 
 
 def append_line(path: Path, line: str) -> None:

@@ -21,11 +21,20 @@ from hemascope.data.npz import OFFICIAL_MD5
 from hemascope.data.synthetic import COUNTS
 from hemascope.inference.torch_engine import TorchPredictor
 from hemascope.metrics import METRICS, evaluate_all
-from hemascope.models import MODELS, build_model, check_model
+from hemascope.models import MODELS, build_model, check_model, head_of
 from hemascope.report.text import LABELS
 from hemascope.training.loop import fit, initialize
+from hemascope.training.state import TrainingState
 from hemascope.workflows.plan import STUDY_PRESETS
 
+# One architecture of each row; a library's row has many.
+ARCHITECTURES = {
+    **{name: ModelSettings(name=name) for name in MODELS if not name.endswith("/")},
+    "timm/": ModelSettings(name="timm/resnet10t"),
+    "ensemble": ModelSettings(
+        name="ensemble", options={"members": [{"name": "cnn"}, {"name": "cnn"}]}
+    ),
+}
 ROOT = Path(__file__).parents[2]
 PRESETS = ROOT / "src" / "hemascope" / "presets"
 
@@ -35,7 +44,7 @@ PRESETS = ROOT / "src" / "hemascope" / "presets"
 def test_every_model_maps_images_to_finite_logits(
     name: str, image_size: int, num_classes: int
 ) -> None:
-    model = build_model(ModelSettings(name=name), image_size=image_size, num_classes=num_classes)
+    model = build_model(ARCHITECTURES[name], image_size=image_size, num_classes=num_classes)
     logits = model(torch.zeros(2, 3, image_size, image_size))
     assert logits.shape == (2, num_classes)
     assert torch.isfinite(logits).all()
@@ -46,9 +55,10 @@ def test_every_model_names_its_source_and_grad_cam_layer(name: str) -> None:
     row = MODELS[name]
     architecture = getattr(import_module(row.module), row.class_name)
     assert "Source:" in architecture.__doc__
-    model = build_model(ModelSettings(name=name), image_size=28, num_classes=8)
-    layer = architecture.grad_cam_layer
+    model: Any = build_model(ARCHITECTURES[name], image_size=28, num_classes=8)
+    layer = model.grad_cam_layer
     assert layer is None or isinstance(model.get_submodule(layer), nn.Conv2d)
+    assert model.head_layer is None or isinstance(head_of(model), nn.Linear)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -58,20 +68,18 @@ def test_every_model_learns_a_handful_of_images(name: str) -> None:
     labels = arrays["train_labels"][:16].ravel().astype(np.int64)
     few = LabeledImages(images, labels, tuple(map(str, range(16))))
     torch.manual_seed(0)
-    model = build_model(ModelSettings(name=name), image_size=28, num_classes=8)
+    model = build_model(ARCHITECTURES[name], image_size=28, num_classes=8)
     initialize(model)
     settings = load_preset("paper-cnn").training.model_copy(update={"epochs": 60})
-    cpu = torch.device("cpu")
-    *_, last = fit(
-        model, few, few, settings, classes=BLOOD_CELLS, seed=0, device=cpu, precision="fp32"
-    )
+    state = TrainingState(model, settings, seed=0, device=torch.device("cpu"))
+    *_, last = fit(state, few, few, classes=BLOOD_CELLS, precision="fp32")
     assert last.val_accuracy == 1.0
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_prediction_is_independent_of_its_batch(name: str) -> None:
     torch.manual_seed(0)
-    model = build_model(ModelSettings(name=name), image_size=28, num_classes=8)
+    model = build_model(ARCHITECTURES[name], image_size=28, num_classes=8)
     images = small_arrays()["test_images"]
     cpu = torch.device("cpu")
     together = TorchPredictor(model, device=cpu).logits(images)

@@ -91,7 +91,11 @@ def test_an_unknown_preset_suggests_the_nearest() -> None:
 
 
 def test_the_command_line_overrides_the_preset() -> None:
-    settings = choose_settings("paper-cnn", None, epochs=2, seed=7, precision="bf16")
+    settings = choose_settings(
+        "paper-cnn",
+        None,
+        {"training.epochs": 2, "seed": 7, "precision": "bf16", "device": None},
+    )
     assert (settings.training.epochs, settings.seed, settings.precision) == (2, 7, "bf16")
     assert settings.device == "auto"
     assert settings.training.learning_rate == 0.001

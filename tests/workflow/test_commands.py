@@ -323,19 +323,19 @@ def test_help_and_usage_errors_import_no_torch() -> None:
 def test_ctrl_c_keeps_the_last_finished_epoch(
     hemascope: Run, small_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hemascope.training import loop
+    from hemascope.training import losses
 
     steps = 0
-    real = loop.cross_entropy
+    real = losses.cross_entropy
 
-    def interrupt(*args: object) -> object:
+    def interrupt(*args: object, **options: object) -> object:
         nonlocal steps
         steps += 1
         if steps == 2:  # one batch an epoch: in the middle of the second
             raise KeyboardInterrupt
-        return real(*args)  # type: ignore[arg-type]
+        return real(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "cross_entropy", interrupt)
+    monkeypatch.setattr(losses, "cross_entropy", interrupt)
     out = tmp_path / "run"
     outcome = hemascope("train", "--preset", "paper-cnn", "--data", small_npz, "--out", out)
     assert outcome.code == 130

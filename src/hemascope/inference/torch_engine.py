@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hemascope.artifact import ArtifactInfo, load_artifact
-from hemascope.config import Device, Precision
+from hemascope.config import Device, Precision, PrecisionChoice
 from hemascope.errors import DataError, UsageError
 from hemascope.models import build_model
 
@@ -38,6 +38,30 @@ def pick_device(name: Device) -> torch.device:
     return torch.device(chosen)
 
 
+def pick_precision(choice: PrecisionChoice, device: torch.device) -> Precision:
+    """What to compute in; "auto" takes bf16 where the processor has it, else fp32.
+
+    Raises:
+        UsageError: If bf16 is asked for and would be emulated, which takes ten times as long.
+    """
+    native = _has_bf16(device)
+    if choice == "bf16" and not native:
+        raise UsageError(
+            f"--precision bf16: this {device.type} does not compute in bfloat16 and would be "
+            "slower than in fp32; use --precision auto or fp32."
+        )
+    return "bf16" if native and choice != "fp32" else "fp32"
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "mps":
+        return False  # autocast on MPS is not checked by anyone here
+    abilities = torch.cpu.get_capabilities()
+    return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which the network runs: exact fp32, or bf16 where an operation allows it."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
@@ -62,7 +86,8 @@ class TorchPredictor:
         precision: Precision = "fp32",
         batch_size: int = 128,
     ) -> None:
-        self._model = model
+        self._model = model.to(device)
+        self._model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stubs
         self._device = device
         self._precision: Precision = precision
         self._batch_size = batch_size
@@ -89,6 +114,7 @@ def load_model(path: Path) -> tuple[ArtifactInfo, nn.Module]:
         info.model,
         image_size=info.preprocessing.image_size,
         num_classes=len(info.classes),
+        weights_follow=True,
     )
     try:
         model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})

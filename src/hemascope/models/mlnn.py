@@ -32,6 +32,7 @@ class MLNN(nn.Module):
             layers += [nn.Linear(inputs, width), nn.ReLU()]
             inputs = width
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, num_classes))
+        self.head_layer = f"layers.{len(layers)}"
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C) of images (N, 3, H, H)."""

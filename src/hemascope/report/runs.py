@@ -1,8 +1,7 @@
 """Reads what `hemascope train` left in a run folder."""
 
 import csv
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from hemascope.config import RunSettings, load_config
 from hemascope.errors import DataError
-from hemascope.files import MARK
+from hemascope.files import MARK, read_json
 from hemascope.metrics import METRICS
 
 
@@ -55,9 +54,9 @@ def read_run(folder: Path) -> SavedRun:
     return SavedRun(
         folder,
         load_config(folder / "config.toml"),
-        _read_json(folder / "results.json", needed=_RESULTS),
+        read_json(folder / "results.json", needed=_RESULTS),
         _read_history(folder / "history.csv"),
-        _read_json(folder / MARK, needed=_FINGERPRINT),
+        read_json(folder / MARK, needed=_FINGERPRINT),
     )
 
 
@@ -75,17 +74,6 @@ def find_runs(folder: Path) -> list[Path]:
     if found := sorted(config.parent for config in folder.glob("*/config.toml")):
         return found
     raise DataError(f"{folder} holds no run folders; give the --out of 'hemascope reproduce'.")
-
-
-def _read_json(path: Path, *, needed: Collection[str]) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not readable JSON ({error}); train the run again.") from error
-    missing = [key for key in needed if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise DataError(f"{path} has no '{missing[0]}': it is damaged; train the run again.")
-    return content
 
 
 def _read_history(path: Path) -> dict[str, NDArray[np.float64]]:

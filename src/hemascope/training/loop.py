@@ -1,42 +1,24 @@
-"""The study's training loop: zero_grad, forward, backward, step."""
+"""The training loop: zero_grad, forward, backward, step."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from hemascope.config import Precision, TrainingSettings
+from hemascope.config import Precision
 from hemascope.core import ClassSet
 from hemascope.data.dataset import LabeledImages
 from hemascope.errors import DivergedError
 from hemascope.inference import predict
-from hemascope.inference.torch_engine import TorchPredictor, autocast, to_input
+from hemascope.inference.torch_engine import TorchPredictor, autocast
 from hemascope.metrics import METRICS
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One row of the training history; losses in nats, accuracies as fractions.
-
-    `train_loss` is averaged per batch, then over the epoch's batches (the last, smaller one counts
-    as one), and `train_accuracy` is counted while the weights still change: both as the study has
-    them. `train_seconds` is the time of the steps alone, without evaluation. The test columns are
-    drawn as the study draws them, and never used; None where the settings leave them out.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    test_loss: float | None
-    test_accuracy: float | None
-    test_f1_weighted: float | None
-    train_seconds: float
+from hemascope.models import head_of
+from hemascope.training.augmentation import Augmentation
+from hemascope.training.losses import distillation, make_loss
+from hemascope.training.optimizers import rate_factor
+from hemascope.training.state import EpochRecord, TrainingState
 
 
 def initialize(model: nn.Module) -> None:
@@ -52,80 +34,93 @@ def initialize(model: nn.Module) -> None:
 
 
 def fit(
-    model: nn.Module,
+    state: TrainingState,
     train: LabeledImages,
     val: LabeledImages,
-    settings: TrainingSettings,
     *,
     classes: ClassSet,
-    seed: int,
-    device: torch.device,
     precision: Precision,
+    teacher: nn.Module | None = None,
     watched: LabeledImages | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Iterator[EpochRecord]:
     """Trains in place and yields after every epoch, so that the caller can save what is finished.
 
     Args:
-        model: The network, initialized.
+        state: The network and how it is trained; taken up where it stands.
         train: What it is fitted to; kept as uint8 and scaled to [0, 1] a batch at a time.
-        val: What its progress is measured on.
-        settings: Epochs, learning rate, batches.
+        val: What its progress is measured on, and where the settings say so, when it stops.
         classes: What the labels mean.
-        seed: Decides the order of the images where they are shuffled.
-        device: Where to compute.
         precision: "fp32" is exact; "bf16" computes the forward pass in bfloat16 where it is safe.
+        teacher: A trained network to learn from as well, shown the same variants of the images.
         watched: The test split, for the study's curve only: nothing here depends on it.
         on_step: Called after every batch.
 
     Raises:
-        DivergedError: If a loss of an epoch is not finite; that epoch is not yielded.
+        DivergedError: If the loss of a step or of val is not finite; that epoch is not yielded.
     """
+    settings, device, model = state.settings, state.device, state.model
     images = torch.from_numpy(train.images).to(device)
     labels = torch.from_numpy(train.labels).to(device)
-    model.to(device)
-    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stubs
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=settings.learning_rate, betas=settings.betas, fused=True
-    )
-    order_of = torch.Generator().manual_seed(seed)
-    predictor = TorchPredictor(model, device=device, precision=precision)
+    counts = torch.bincount(labels, minlength=len(classes))
+    augmentation = Augmentation(settings.augmentation, classes.names, state.variants)
+    criterion = make_loss(settings, counts)
+    num_batches = -(-len(labels) // settings.batch_size)
+    groups = [group for optimizer in state.optimizers for group in optimizer.param_groups]
+    predictor = TorchPredictor(state.result, device=device, precision=precision)
+    if teacher is not None:
+        teacher.to(device).eval()
 
-    for epoch in range(1, settings.epochs + 1):
+    while not state.is_finished:
+        epoch = len(state.history) + 1
         start = time.perf_counter()
-        model.train()
+        _train_mode(model, freeze=settings.freeze)
         losses: list[Tensor] = []
         num_correct = torch.zeros((), dtype=torch.int64, device=device)
-        order = torch.randperm(len(labels), generator=order_of) if settings.shuffle else None
+        order = _order(labels, counts, state)
         for first in range(0, len(labels), settings.batch_size):
-            batch = slice(first, first + settings.batch_size)
-            chosen = batch if order is None else order[batch].to(device)
-            inputs, targets = to_input(images[chosen]), labels[chosen]
+            chosen = order[first : first + settings.batch_size]
+            batch_labels = labels[chosen]
+            inputs = augmentation(images[chosen], batch_labels)
+            inputs, targets = augmentation.mix(inputs, batch_labels, len(classes))
+            factor = rate_factor(settings, state.num_steps, settings.epochs * num_batches)
+            for group in groups:
+                group["lr"] = settings.learning_rate * factor
 
-            optimizer.zero_grad()
+            model.zero_grad()
             with autocast(device, precision):
                 logits = model(inputs)
-                loss = cross_entropy(logits, targets)
+                loss = criterion(logits, targets)
+                if teacher is not None:
+                    loss = _blend(loss, logits, teacher, inputs, state)
+            if not torch.isfinite(loss):
+                raise DivergedError(
+                    f"training diverged: the loss of step {len(losses) + 1} of epoch {epoch} is "
+                    f"{loss.item()}; the weights of epoch {epoch - 1} are kept. Lower "
+                    "training.learning_rate."
+                )
             loss.backward()
-            optimizer.step()
+            if settings.max_grad_norm:
+                nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+            for optimizer in state.optimizers:
+                optimizer.step()
+            state.after_step()
 
             losses.append(loss.detach())
-            num_correct += (logits.argmax(dim=1) == targets).sum()
+            num_correct += (logits.argmax(dim=1) == batch_labels).sum()
             on_step()
-        train_loss = torch.stack(losses).mean().item()
         seconds = time.perf_counter() - start
         on_val = predict(predictor, val, classes)
         val_loss = METRICS["loss"](on_val)
-        if not math.isfinite(train_loss + val_loss):  # train_loss alone misses the last step
+        if not math.isfinite(val_loss):  # the losses alone miss what the last step did
             raise DivergedError(
-                f"training diverged: the loss of epoch {epoch} is {train_loss} on train and "
-                f"{val_loss} on val; the weights of epoch {epoch - 1} are kept. Lower "
-                "training.learning_rate."
+                f"training diverged: the val loss of epoch {epoch} is {val_loss}; the weights of "
+                f"epoch {epoch - 1} are kept. Lower training.learning_rate."
             )
         on_test = predict(predictor, watched, classes) if watched else None
-        yield EpochRecord(
+        record = EpochRecord(
             epoch=epoch,
-            train_loss=train_loss,
+            train_loss=torch.stack(losses).mean().item(),
             train_accuracy=num_correct.item() / len(labels),
             val_loss=val_loss,
             val_accuracy=METRICS["accuracy"](on_val),
@@ -134,3 +129,37 @@ def fit(
             test_f1_weighted=METRICS["f1_weighted"](on_test) if on_test else None,
             train_seconds=seconds,
         )
+        state.history.append(record)
+        yield record
+
+
+def _order(labels: Tensor, counts: Tensor, state: TrainingState) -> Tensor:
+    """The images of an epoch by index; with `balanced`, some twice and some not at all."""
+    if state.settings.balanced:
+        chance = (1 / counts.clamp(min=1).double())[labels].cpu()
+        order = torch.multinomial(chance, len(labels), replacement=True, generator=state.order)
+    elif state.settings.shuffle:
+        order = torch.randperm(len(labels), generator=state.order)
+    else:
+        order = torch.arange(len(labels))
+    return order.to(labels.device)
+
+
+def _train_mode(model: nn.Module, *, freeze: bool) -> None:
+    """Training mode; a frozen network keeps its statistics too, all but its last layer."""
+    model.train(not freeze)
+    if freeze:
+        head_of(model).train()
+
+
+def _blend(
+    loss: Tensor, logits: Tensor, teacher: nn.Module, inputs: Tensor, state: TrainingState
+) -> Tensor:
+    """The loss with the teacher's share in it."""
+    share = state.settings.teacher_weight
+    with torch.no_grad():
+        teacher_logits = teacher(inputs)
+    temperature = state.settings.teacher_temperature
+    return (1 - share) * loss + share * distillation(
+        logits, teacher_logits, temperature=temperature
+    )

@@ -4,21 +4,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hemascope.artifact import ArtifactInfo, find_artifact
-from hemascope.config import Device, Precision
+from hemascope.config import Device, PrecisionChoice
 from hemascope.core import Split
 from hemascope.data.dataset import Dataset, LabeledImages, concatenate
 from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
-from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.files import MARK, make_folder, make_out, write_json, write_text
-from hemascope.inference import predict
+from hemascope.inference import Predictor, predict
 from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.saved import write_predictions
-from hemascope.inference.torch_engine import TorchPredictor, load_model, pick_device
+from hemascope.inference.torch_engine import TorchPredictor, load_model, pick_device, pick_precision
+from hemascope.inference.views import ViewsPredictor
 from hemascope.metrics import evaluate_all
 from hemascope.report.figures import caption_of, draw_evaluation
 from hemascope.report.text import results_text
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
+from hemascope.workflows.results import check_fit, describe
 from hemascope.workflows.sources import load_data
 
 SplitChoice = Literal["train", "val", "test", "all"]
@@ -31,7 +32,8 @@ def evaluate(
     *,
     out: Path | None,
     device: Device,
-    precision: Precision | None,
+    precision: PrecisionChoice | None,
+    views: int,
     overwrite: bool,
     reporter: Reporter,
 ) -> str:
@@ -45,29 +47,28 @@ def evaluate(
     """
     chosen_device = pick_device(device)
     info, model = load_model(path)
-    precision = precision or info.settings.precision
+    if precision is None:  # what it was trained in, where this machine has that
+        precision = "fp32" if info.settings.precision == "fp32" else "auto"
+    chosen_precision = pick_precision(precision, chosen_device)
     image_size = info.preprocessing.image_size
     dataset = load_data(source, reporter, image_size=image_size, split=split != "all")
-    _check_fit(info, dataset)
+    check_fit(info, dataset)
     warnings = _warnings(info, dataset, split)
     for warning in warnings:
         reporter.say(f"Warning: {warning}")
     images = _images(dataset, split)
-    predictor = TorchPredictor(model.to(chosen_device), device=chosen_device, precision=precision)
+    predictor: Predictor = TorchPredictor(model, device=chosen_device, precision=chosen_precision)
+    if views > 1:
+        predictor = ViewsPredictor(predictor)
     predictions = predict(predictor, images, dataset.classes)
     results: dict[str, Any] = {
-        "notice": RESEARCH_USE_ONLY,
+        **describe(info, find_artifact(path)),
         "data": dataset.title,
         "split": split,
-        "name": info.settings.name,
-        "seed": info.settings.seed,
-        "precision": precision,
-        "trained_on": info.trained_on.title,
+        "precision": chosen_precision,
+        "num_views": views,
         "warnings": warnings,
-        "class_names": list(dataset.classes.names),
         **evaluate_all(predictions),
-        "num_parameters": info.num_parameters,
-        "size_bytes": (find_artifact(path) / info.weights_file).stat().st_size,
         "latency_ms_batch1": latency_ms(predictor, images.images, batch_size=1),
         "latency_ms_batch128": latency_ms(predictor, images.images, batch_size=128),
     }
@@ -88,20 +89,6 @@ def _images(dataset: Dataset, split: SplitChoice) -> LabeledImages:
     if split == "all":
         return concatenate(list(dataset.splits.values()))
     return dataset.splits[Split(split)]
-
-
-def _check_fit(info: ArtifactInfo, dataset: Dataset) -> None:
-    if dataset.classes != info.classes:
-        raise DataError(
-            f"the classes of {dataset.source} ({', '.join(dataset.classes.names)}) are not the "
-            f"model's ({', '.join(info.class_names)}); rename the folders to the model's classes."
-        )
-    if dataset.image_size != info.preprocessing.image_size:
-        wanted = info.preprocessing.image_size
-        raise DataError(
-            f"{dataset.source} holds images of {dataset.image_size} pixels, the model takes "
-            f"{wanted}; give an .npz of {wanted}x{wanted} images or a folder, which is resized."
-        )
 
 
 def _warnings(info: ArtifactInfo, dataset: Dataset, split: SplitChoice) -> list[str]:

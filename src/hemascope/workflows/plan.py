@@ -1,10 +1,21 @@
 """Which settings a command trains with; decided, and refused, before anything heavy is loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
-from hemascope.config import Device, Precision, RunSettings, load_config, load_preset
+from pydantic import ValidationError
+
+from hemascope.artifact import find_artifact
+from hemascope.config import (
+    Device,
+    PrecisionChoice,
+    RunSettings,
+    explain,
+    load_config,
+    load_preset,
+)
 from hemascope.errors import UsageError
 from hemascope.models import check_model
 
@@ -13,18 +24,17 @@ STUDY_PRESETS = ("paper-cnn", "paper-cnn-curve", "paper-mlnn")
 
 
 def choose_settings(
-    preset: str | None,
-    config: Path | None,
-    *,
-    epochs: int | None = None,
-    seed: int | None = None,
-    device: Device | None = None,
-    precision: Precision | None = None,
+    preset: str | None, config: Path | None, changes: Mapping[str, Any] | None = None
 ) -> RunSettings:
     """A preset's or a file's settings, with what the command line says in their place.
 
+    Args:
+        preset: Name of a preset.
+        config: A TOML file instead.
+        changes: New values by field, such as `training.loss`; None leaves a field as it is.
+
     Raises:
-        UsageError: If neither or both are named, or one of them is wrong.
+        UsageError: If neither or both are named, or a value is wrong.
     """
     if preset is not None and config is None:
         settings = load_preset(preset)
@@ -32,13 +42,32 @@ def choose_settings(
         settings = load_config(config)
     else:
         raise UsageError("give one of --preset NAME and --config FILE.")
+    settings = changed(settings, changes or {})
     check_model(settings.model)
-    training = settings.training
-    if epochs is not None:
-        training = training.model_copy(update={"epochs": epochs})
-    changes = {"seed": seed, "device": device, "precision": precision}
-    given = {name: value for name, value in changes.items() if value is not None}
-    return settings.model_copy(update={"training": training, **given})
+    for path in (settings.start, settings.teacher):
+        if path:
+            find_artifact(Path(path))
+    return settings
+
+
+def changed(settings: RunSettings, changes: Mapping[str, Any]) -> RunSettings:
+    """The settings with some fields replaced; see `choose_settings`.
+
+    Raises:
+        UsageError: If a value does not fit.
+    """
+    values = settings.model_dump()
+    for field, value in changes.items():
+        *tables, last = field.split(".")
+        table = values
+        for name in tables:
+            table = table[name]
+        if value is not None:
+            table[last] = value
+    try:
+        return RunSettings.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"the options given: {explain(error, RunSettings)}") from error
 
 
 def scaled_presets(
@@ -46,7 +75,7 @@ def scaled_presets(
     *,
     epochs_scale: float = 1.0,
     device: Device | None = None,
-    precision: Precision | None = None,
+    precision: PrecisionChoice | None = None,
 ) -> list[RunSettings]:
     """Several presets with the same changes.
 
@@ -58,7 +87,8 @@ def scaled_presets(
             f"--epochs-scale {epochs_scale}: give a number above 0 and up to "
             f"{_MOST_EPOCHS_SCALE}, such as 0.2."
         )
-    settings = [choose_settings(name, None, device=device, precision=precision) for name in names]
+    changes = {"device": device, "precision": precision}
+    settings = [choose_settings(name, None, changes) for name in names]
     return [s.model_copy(update={"training": s.training.scaled(epochs_scale)}) for s in settings]
 
 
@@ -77,6 +107,16 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {text!r}: a seed stands there twice; each run needs its own.")
     return seeds
+
+
+def check_share(option: str, value: float) -> None:
+    """Refuses what is not a share strictly between nothing and everything.
+
+    Raises:
+        UsageError: If it is not.
+    """
+    if not 0 < value < 1:
+        raise UsageError(f"{option} {value}: give a number between 0 and 1, such as 0.5.")
 
 
 def next_free(folder: Path) -> Path:

@@ -21,18 +21,22 @@ def reproduce(
     seeds: Sequence[int],
     overwrite: bool,
     reporter: Reporter,
+    resume: bool = False,
 ) -> str:
     """Trains every network of the plan with every seed, then compares and reports.
+
+    With `resume`, runs that are there are kept, and the one that was stopped is gone on with.
 
     Returns:
         A summary for the terminal.
     """
     dataset = load_data(source, reporter)
-    make_out(out, overwrite=overwrite)
-    write_json(out / MARK, fingerprint(dataset, device=pick_device(plan[0].device).type))
+    if not (resume and (out / MARK).is_file()):
+        make_out(out, overwrite=overwrite)
+        write_json(out / MARK, fingerprint(dataset, device=pick_device(plan[0].device).type))
     for seed in seeds:
         for settings in plan:
             run = settings.model_copy(update={"seed": seed})
             folder = out / f"{settings.name}-seed{seed}"
-            train(run, dataset, folder, overwrite=False, reporter=reporter)
+            train(run, dataset, folder, overwrite=False, reporter=reporter, resume=resume)
     return write_report(out)

@@ -14,7 +14,8 @@ from hemascope.core import BLOOD_CELLS
 from hemascope.data.dataset import LabeledImages
 from hemascope.errors import DivergedError
 from hemascope.models import build_model
-from hemascope.training.loop import EpochRecord, fit, initialize
+from hemascope.training.loop import fit, initialize
+from hemascope.training.state import EpochRecord, TrainingState
 
 CPU = torch.device("cpu")
 SETTINGS = TrainingSettings(epochs=3, learning_rate=0.001, batch_size=24, shuffle=False)
@@ -38,19 +39,9 @@ def _cnn(seed: int = 0) -> nn.Module:
 def _fit(
     model: nn.Module, settings: TrainingSettings = SETTINGS, *, seed: int = 0, watch: bool = False
 ) -> list[EpochRecord]:
-    return list(
-        fit(
-            model,
-            TRAIN,
-            VAL,
-            settings,
-            classes=BLOOD_CELLS,
-            seed=seed,
-            device=CPU,
-            precision="fp32",
-            watched=TEST if watch else None,
-        )
-    )
+    state = TrainingState(model, settings, seed=seed, device=CPU)
+    watched = TEST if watch else None
+    return list(fit(state, TRAIN, VAL, classes=BLOOD_CELLS, precision="fp32", watched=watched))
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
@@ -131,27 +122,24 @@ def test_every_image_is_seen_once_an_epoch_the_last_batch_too() -> None:
 
 def test_divergence_stops_before_the_epoch_is_counted() -> None:
     settings = SETTINGS.model_copy(update={"learning_rate": 1e30})
-    with pytest.raises(DivergedError, match="weights of epoch 0 are kept"):
+    with pytest.raises(DivergedError, match=r"step \d of epoch 1 .* weights of epoch 0 are kept"):
         _fit(_cnn(), settings)
 
 
 def test_divergence_in_the_last_step_of_an_epoch_is_noticed() -> None:
     one_batch = SETTINGS.model_copy(update={"learning_rate": 1e30, "batch_size": 64, "epochs": 1})
-    with pytest.raises(DivergedError, match="on val"):
+    with pytest.raises(DivergedError, match="val loss of epoch 1"):
         _fit(_cnn(), one_batch)
 
 
 def test_epochs_are_yielded_as_they_finish() -> None:
-    model = _cnn()
+    state = TrainingState(_cnn(), SETTINGS, seed=0, device=CPU)
     steps: list[int] = []
     epochs = fit(
-        model,
+        state,
         TRAIN,
         VAL,
-        SETTINGS,
         classes=BLOOD_CELLS,
-        seed=0,
-        device=CPU,
         precision="fp32",
         on_step=lambda: steps.append(1),
     )
@@ -163,9 +151,9 @@ def test_bf16_computes_in_bfloat16_and_keeps_fp32_weights() -> None:
     dtypes: set[torch.dtype] = set()
     model = _cnn()
     model.get_submodule("classifier.1").register_forward_hook(lambda _m, _i, o: dtypes.add(o.dtype))
-    list(
-        fit(model, TRAIN, VAL, SETTINGS, classes=BLOOD_CELLS, seed=0, device=CPU, precision="bf16")
-    )
+    one_batch = SETTINGS.model_copy(update={"epochs": 1, "batch_size": 64})
+    state = TrainingState(model, one_batch, seed=0, device=CPU)
+    list(fit(state, TRAIN, VAL, classes=BLOOD_CELLS, precision="bf16"))
     assert dtypes == {torch.bfloat16}
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 

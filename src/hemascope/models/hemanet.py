@@ -1,0 +1,94 @@
+"""Our own network: residual, inside the study's budget."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hemascope.models.links import Link
+
+
+class HemaNet(nn.Module):
+    """A small residual network; its preset has fewer parameters than the study's CNN.
+
+    The images are standardized by what training saw, pass one convolution at full resolution, and
+    then blocks of two convolutions, of which those named in `strides` halve the resolution. The
+    head sees mean and maximum of every feature over the image. `inner` are the widths inside the
+    blocks, which pruning makes smaller; by default those of the outputs. Maps images (N, 3, H, H)
+    in [0, 1] to logits (N, C).
+
+    Source: residual blocks, He et al., Deep Residual Learning, CVPR 2016; shortcuts with mean
+    pooling, He et al., Bag of Tricks, CVPR 2019.
+    """
+
+    head_layer = "head"
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        num_classes: int,
+        stem: int,
+        widths: Sequence[int],
+        strides: Sequence[int],
+        inner: Sequence[int] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        del image_size  # any: the head pools
+        self.standardize = nn.BatchNorm2d(3, affine=False)
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem), nn.ReLU()
+        )
+        blocks: list[nn.Module] = []
+        inputs = stem
+        for width, stride, inside in zip(widths, strides, inner or widths, strict=True):
+            blocks.append(Block(inputs, inside, width, stride=stride))
+            inputs = width
+        self.blocks = nn.Sequential(*blocks)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(2 * inputs, num_classes)
+        self.grad_cam_layer = f"blocks.{len(blocks) - 1}.conv2"
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, C) of images (N, 3, H, H)."""
+        features = self.blocks(self.stem(self.standardize(images)))
+        pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
+        return self.head(self.dropout(pooled))
+
+    def links(self) -> list[Link]:
+        """What pruning may make narrower: the inside of every block."""
+        return [
+            Link(f"blocks.{i}.conv1", f"blocks.{i}.norm1", f"blocks.{i}.conv2")
+            for i in range(len(self.blocks))
+        ]
+
+    @staticmethod
+    def pruned_options(options: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+        """The options of the network whose links are `kept` wide."""
+        return {**options, "inner": list(kept)}
+
+
+class Block(nn.Module):
+    """Two convolutions beside a shortcut; halves the resolution where `stride` is 2."""
+
+    def __init__(self, inputs: int, inner: int, outputs: int, *, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, inner, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, outputs, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        nn.init.zeros_(self.norm2.weight)  # every block starts as its shortcut
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.AvgPool2d(stride, ceil_mode=True),
+                nn.Conv2d(inputs, outputs, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+            )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (N, outputs, ceil(H / stride), ceil(W / stride)) of (N, inputs, H, W)."""
+        inner = torch.relu(self.norm1(self.conv1(features)))
+        return torch.relu(self.shortcut(features) + self.norm2(self.conv2(inner)))

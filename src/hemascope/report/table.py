@@ -1,0 +1,129 @@
+"""One row per network: saved results side by side, as a Markdown table."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hemascope.errors import RESEARCH_USE_ONLY, DataError, did_you_mean
+from hemascope.files import read_json
+from hemascope.metrics.summary import spread
+
+_NEEDED = ("name", "data", "split", "accuracy", "f1_macro", "per_class", "num_parameters")
+_SAME = ("data", "split", "num_parameters", "epochs")  # of runs that are averaged
+Results = Mapping[str, Any]
+Column = Callable[[Sequence[Results]], str]
+
+
+def read_results(folders: Sequence[Path]) -> list[Results]:
+    """The results in some folders, and in the folders directly inside them.
+
+    Raises:
+        DataError: If a folder holds none, or a file is damaged.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        here = [folder / "results.json", *sorted(folder.glob("*/results.json"))]
+        present = [path for path in here if path.is_file()]
+        if not present:
+            raise DataError(f"{folder} holds no results.json; give run folders, or their parent.")
+        found += [path for path in present if path not in found]
+    return [read_json(path, needed=_NEEDED) for path in found]
+
+
+def table_text(results: Sequence[Results], class_name: str | None = None) -> str:
+    """A Markdown table of mean ± sample standard deviation over the seeds, best accuracy first.
+
+    Args:
+        results: What `read_results` read.
+        class_name: A class whose sensitivity gets a column as well.
+
+    Raises:
+        DataError: If results of one name are not of the same network, or not of the same data.
+    """
+    titles = {result["data"]: result["split"] for result in results}
+    if len(titles) > 1:
+        raise DataError(
+            f"these results are of different data ({'; '.join(titles)}); a table compares networks "
+            "on the same images."
+        )
+    groups: dict[str, list[Results]] = {}
+    for result in results:
+        groups.setdefault(result["name"], []).append(result)
+    for name, members in groups.items():
+        if any(m.get(key) != members[0].get(key) for m in members for key in _SAME):
+            raise DataError(
+                f"the results called '{name}' are not of one network over several seeds; give each "
+                "its own --name when training."
+            )
+    columns = _columns(results, class_name)
+    ranked = sorted(groups.items(), key=lambda item: -(_mean(item[1], "accuracy") or 0))
+    lines = [
+        f"| network | n | {' | '.join(columns)} |",
+        f"| --- | ---: |{' ---: |' * len(columns)}",
+    ]
+    for name, members in ranked:
+        cells = [column(members) for column in columns.values()]
+        lines.append(f"| {name} | {len(members)} | {' | '.join(cells)} |")
+    data, split = next(iter(titles.items()))
+    return "\n".join([f"{data}, split {split}", "", *lines, "", RESEARCH_USE_ONLY])
+
+
+def _columns(results: Sequence[Results], class_name: str | None) -> dict[str, Column]:
+    columns: dict[str, Column] = {"accuracy (%)": _percent("accuracy")}
+    if any("with_views" in result for result in results):
+        columns["accuracy, 8 views (%)"] = _percent("with_views.accuracy")
+    columns["F1, macro"] = _fraction("f1_macro")
+    if class_name is not None:
+        known = results[0]["per_class"]
+        if class_name not in known:
+            raise DataError(f"--class {class_name}: {did_you_mean(class_name, known)}")
+        columns[f"{class_name}, sensitivity (%)"] = _percent(f"per_class.{class_name}.recall")
+        columns[f"{class_name}, precision (%)"] = _percent(f"per_class.{class_name}.precision")
+    columns["parameters"] = lambda members: f"{members[0]['num_parameters']:,}"
+    columns["ms an image, batch 1"] = _plain("latency_ms_batch1", 1)
+    columns["ms an image, batch 128"] = _plain("latency_ms_batch128", 1)
+    columns["training (min)"] = _plain("train_seconds", 60)
+    return columns
+
+
+def _percent(key: str) -> Column:
+    return lambda members: _mean_and_sd(members, key, factor=100, digits=2)
+
+
+def _fraction(key: str) -> Column:
+    return lambda members: _mean_and_sd(members, key, factor=1, digits=4)
+
+
+def _plain(key: str, divisor: float) -> Column:
+    def column(members: Sequence[Results]) -> str:
+        mean = _mean(members, key)
+        return "-" if mean is None else f"{mean / divisor:.2f}"
+
+    return column
+
+
+def _mean_and_sd(members: Sequence[Results], key: str, *, factor: float, digits: int) -> str:
+    values = _values(members, key)
+    if values is None:
+        return "-"
+    result = spread([factor * value for value in values])
+    sd = "" if result.sd is None else f" ± {result.sd:.{digits}f}"
+    return f"{result.mean:.{digits}f}{sd}"
+
+
+def _mean(members: Sequence[Results], key: str) -> float | None:
+    values = _values(members, key)
+    return None if values is None else spread(values).mean
+
+
+def _values(members: Sequence[Results], key: str) -> list[float] | None:
+    """One figure of every run, by the path of its keys; None where a run has none."""
+    values: list[float] = []
+    for member in members:
+        value: Any = member
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is None:
+            return None
+        values.append(float(value))
+    return values

@@ -1,0 +1,133 @@
+"""Random changes to a batch of training images, computed on the whole batch at once."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample, one_hot
+
+from hemascope.config import AugmentationSettings
+from hemascope.inference.torch_engine import to_input
+
+_MAX_ZOOM = 0.2  # of the affine change: the log of the scale
+_GRAY = 0.5
+
+
+class Augmentation:
+    """Draws a new variant of every image; the same generator state gives the same variants."""
+
+    def __init__(
+        self,
+        settings: AugmentationSettings,
+        class_names: tuple[str, ...],
+        generator: torch.Generator,
+    ) -> None:
+        self._settings = settings
+        self._generator = generator
+        only = settings.only_classes or class_names
+        self._augmented = torch.tensor([name in only for name in class_names])
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Turns uint8 pixels (N, H, H, 3) into varied network inputs, float (N, 3, H, H).
+
+        Notes:
+            Random numbers are drawn on the CPU, so that every device sees the same variants.
+        """
+        settings = self._settings
+        size, count = images.shape[1], len(images)
+        changed = self._augmented[labels.cpu()]
+        if settings.turns or settings.shift:
+            source = self._source_pixels(count, size, changed).to(images.device)
+            pixels = images.reshape(count, size * size, 3)
+            source = source.reshape(count, size * size, 1).expand(-1, -1, 3)
+            images = pixels.gather(1, source).reshape(images.shape)
+        inputs = to_input(images)
+        if settings.affine:
+            chosen = (self._uniform(count) < settings.affine) & changed
+            self._turn_and_zoom(inputs, chosen.nonzero().squeeze(1).to(inputs.device))
+        if settings.color:
+            gain = self._normal(count, 3, 1, 1) * settings.color * changed.view(-1, 1, 1, 1)
+            offset = self._normal(count, 3, 1, 1) * settings.color * changed.view(-1, 1, 1, 1)
+            inputs = inputs * (1 + gain.to(inputs.device)) + offset.to(inputs.device)
+        if settings.cutout:
+            hidden = self._squares(count, size) & changed.view(-1, 1, 1)
+            inputs = inputs.masked_fill(hidden.unsqueeze(1).to(inputs.device), _GRAY)
+        return inputs
+
+    def mix(self, inputs: Tensor, targets: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+        """Mixes the batch with a shuffled copy of itself, as MixUp and CutMix do.
+
+        Returns:
+            The inputs, and the targets: unchanged classes (N,), or probabilities (N, C) if mixed.
+        """
+        settings = self._settings
+        if not settings.mixup and not settings.cutmix:
+            return inputs, targets
+        cut = settings.cutmix and (not settings.mixup or self._uniform(1).item() < 0.5)
+        alpha = settings.cutmix if cut else settings.mixup
+        share = self._beta(alpha)
+        other = torch.randperm(len(inputs), generator=self._generator).to(inputs.device)
+        if cut:
+            size = inputs.shape[-1]
+            side = int(size * math.sqrt(1 - share))
+            top, left = (int(self._uniform(1).item() * (size - side + 1)) for _ in range(2))
+            window = (..., slice(top, top + side), slice(left, left + side))
+            mixed = inputs.clone()
+            mixed[window] = inputs[other][window]
+            share = 1 - (side / size) ** 2
+        else:
+            mixed = share * inputs + (1 - share) * inputs[other]
+        classes = one_hot(targets, num_classes).to(inputs.dtype)
+        return mixed, share * classes + (1 - share) * classes[other]
+
+    def _source_pixels(self, count: int, size: int, changed: Tensor) -> Tensor:
+        """For every pixel of the new images, the index of the old one: shape (N, H, H)."""
+        place = torch.arange(size)
+        shift = self._settings.shift
+        lines: list[Tensor] = []
+        for _ in range(2):
+            moved = place + torch.randint(-shift, shift + 1, (count, 1), generator=self._generator)
+            lines.append((size - 1 - (moved.abs() - (size - 1)).abs()).clamp(0, size - 1))
+        rows, columns = lines
+        flips = self._uniform(3, count, 1) < (0.5 if self._settings.turns else 0)
+        rows = torch.where(flips[0], size - 1 - rows, rows)
+        columns = torch.where(flips[1], size - 1 - columns, columns)
+        source = rows.unsqueeze(2) * size + columns.unsqueeze(1)
+        source = torch.where(flips[2].unsqueeze(2), source.transpose(1, 2), source)
+        unchanged = place.unsqueeze(1) * size + place
+        return torch.where(changed.view(-1, 1, 1), source, unchanged)
+
+    def _turn_and_zoom(self, inputs: Tensor, chosen: Tensor) -> None:
+        count = len(chosen)
+        angle = self._uniform(count) * 2 * math.pi
+        scale = torch.exp((2 * self._uniform(count) - 1) * _MAX_ZOOM)
+        cosine, sine, zero = angle.cos() * scale, angle.sin() * scale, torch.zeros(count)
+        rows = (torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1))
+        matrices = torch.stack(rows, 1).to(inputs.device)
+        if count:
+            grid = affine_grid(matrices, [count, *inputs.shape[1:]], align_corners=False)
+            inputs[chosen] = grid_sample(
+                inputs[chosen], grid, mode="bicubic", padding_mode="reflection", align_corners=False
+            )
+
+    def _squares(self, count: int, size: int) -> Tensor:
+        """One square per image, cut off at the edge: shape (N, H, H), true inside."""
+        place = torch.arange(size)
+        inside: list[Tensor] = []
+        for _ in range(2):
+            start = (self._uniform(count, 1) * size).int() - self._settings.cutout // 2
+            inside.append((place >= start) & (place < start + self._settings.cutout))
+        return inside[0].unsqueeze(2) & inside[1].unsqueeze(1)
+
+    def _beta(self, alpha: float) -> float:
+        """A draw from Beta(alpha, alpha), seeded by the generator."""
+        import numpy as np
+
+        seed = int(torch.randint(2**31, (1,), generator=self._generator).item())
+        return float(np.random.default_rng(seed).beta(alpha, alpha))
+
+    def _uniform(self, *shape: int) -> Tensor:
+        return torch.rand(*shape, generator=self._generator)
+
+    def _normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self._generator)

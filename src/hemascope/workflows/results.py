@@ -1,0 +1,101 @@
+"""What a finished network gets to know of itself: predictions and figures on val and test."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hemascope.artifact import ArtifactInfo, find_artifact
+from hemascope.config import Precision
+from hemascope.core import Predictions, Split
+from hemascope.data.dataset import Dataset
+from hemascope.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.files import write_json, write_text
+from hemascope.inference import Predictor, predict
+from hemascope.inference.efficiency import latency_ms
+from hemascope.inference.saved import write_predictions
+from hemascope.inference.torch_engine import TorchPredictor, load_model
+from hemascope.inference.views import ViewsPredictor
+from hemascope.metrics import evaluate_all
+from hemascope.report.text import results_text
+
+
+def write_results(
+    folder: Path,
+    dataset: Dataset,
+    *,
+    device: torch.device,
+    precision: Precision,
+    views: int,
+    more: dict[str, Any],
+) -> str:
+    """Evaluates the model in `folder`, on val and once on test, and writes the results beside it.
+
+    Returns:
+        The results as text.
+
+    Raises:
+        OutputError: If a file cannot be written.
+    """
+    info, model = load_model(folder)
+    predictor: Predictor = TorchPredictor(model, device=device, precision=precision)
+    images = dataset.splits[Split.TEST].images
+    results = {
+        **describe(info, find_artifact(folder)),
+        "data": dataset.title,
+        "split": Split.TEST.value,
+        "precision": precision,
+        **evaluate_all(_predict_and_save(folder, predictor, dataset, "")),
+        "latency_ms_batch1": latency_ms(predictor, images, batch_size=1),
+        "latency_ms_batch128": latency_ms(predictor, images, batch_size=128),
+        **more,
+    }
+    if views > 1:
+        with_views = _predict_and_save(folder, ViewsPredictor(predictor), dataset, "-views")
+        results["with_views"] = {"num_views": views, **evaluate_all(with_views)}
+    text = results_text(results)
+    write_text(folder / "results.txt", text)
+    write_json(folder / "results.json", results)
+    return text
+
+
+def describe(info: ArtifactInfo, folder: Path) -> dict[str, Any]:
+    """What the results say of the network itself."""
+    return {
+        "notice": RESEARCH_USE_ONLY,
+        "name": info.settings.name,
+        "seed": info.settings.seed,
+        "trained_on": info.trained_on.title,
+        "class_names": list(info.class_names),
+        "num_parameters": info.num_parameters,
+        "size_bytes": (folder / info.weights_file).stat().st_size,
+    }
+
+
+def check_fit(info: ArtifactInfo, dataset: Dataset) -> None:
+    """Holds a model and data to one another.
+
+    Raises:
+        DataError: If their classes or image sizes differ.
+    """
+    if dataset.classes != info.classes:
+        raise DataError(
+            f"the classes of {dataset.source} ({', '.join(dataset.classes.names)}) are not the "
+            f"model's ({', '.join(info.class_names)}); rename the folders to the model's classes."
+        )
+    if dataset.image_size != info.preprocessing.image_size:
+        wanted = info.preprocessing.image_size
+        raise DataError(
+            f"{dataset.source} holds images of {dataset.image_size} pixels, the model takes "
+            f"{wanted}; give an .npz of {wanted}x{wanted} images or a folder, which is resized."
+        )
+
+
+def _predict_and_save(
+    folder: Path, predictor: Predictor, dataset: Dataset, suffix: str
+) -> Predictions:
+    """Predictions on test; those on val are saved beside them."""
+    for split in (Split.VAL, Split.TEST):
+        predictions = predict(predictor, dataset.splits[split], dataset.classes)
+        write_predictions(folder / f"predictions-{split.value}{suffix}.csv", predictions)
+    return predictions
