@@ -1,6 +1,7 @@
 """Small data, the real data where it lies, and the command line in this process."""
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,25 @@ def small_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "small.npz"
     save_npz(path, small_arrays())
     return path
+
+
+@pytest.fixture(scope="session")
+def trained(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the study's CNN over two epochs, trained once for all tests: not to be changed."""
+    from hemascope.data import load
+    from hemascope.workflows.plan import choose_settings
+    from hemascope.workflows.progress import Reporter
+    from hemascope.workflows.train import train
+
+    settings = choose_settings("paper-cnn", None, {"training.epochs": 2})
+    out = tmp_path_factory.mktemp("trained") / "run"
+    return train(settings, load(str(small_npz)), out, overwrite=False, reporter=Reporter())
+
+
+@pytest.fixture
+def run_folder(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained run, to do with as a test likes."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 @pytest.fixture

@@ -29,15 +29,6 @@ RESULT_KEYS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def run_folder(hemascope: Run, small_npz: Path, tmp_path: Path) -> Path:
-    out = tmp_path / "run"
-    train = ("train", "--preset", "paper-cnn", "--data", small_npz, "--out", out, "--epochs", 2)
-    outcome = hemascope(*train)
-    assert outcome.code == 0, outcome.err
-    return out
-
-
 def test_a_run_folder_holds_everything(run_folder: Path) -> None:
     assert {path.name for path in run_folder.iterdir()} == RUN_FILES
     results = json.loads((run_folder / "results.json").read_text())

@@ -48,6 +48,7 @@ class HemaNetOptions(NoOptions):
     """Widths of the stem and of each block, and by which factor each block halves (1 or 2)."""
 
     stem: Width = 24
+    stem_stride: Literal[1, 2] = 1
     widths: tuple[Width, ...] = Field(default=(48, 48, 96, 96), min_length=1, max_length=100)
     strides: tuple[Literal[1, 2], ...] = (2, 1, 2, 1)
     inner: tuple[Width, ...] | None = None

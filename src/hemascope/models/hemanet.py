@@ -12,8 +12,8 @@ from hemascope.models.links import Link
 class HemaNet(nn.Module):
     """A small residual network; its preset has fewer parameters than the study's CNN.
 
-    The images are standardized by what training saw, pass one convolution at full resolution, and
-    then blocks of two convolutions, of which those named in `strides` halve the resolution. The
+    The images are standardized by what training saw, pass one convolution, and then blocks of two;
+    `stem_stride` and `strides` say which of them halve the resolution. The
     head sees mean and maximum of every feature over the image. `inner` are the widths inside the
     blocks, which pruning makes smaller; by default those of the outputs. Maps images (N, 3, H, H)
     in [0, 1] to logits (N, C).
@@ -30,6 +30,7 @@ class HemaNet(nn.Module):
         image_size: int,
         num_classes: int,
         stem: int,
+        stem_stride: int = 1,
         widths: Sequence[int],
         strides: Sequence[int],
         inner: Sequence[int] | None = None,
@@ -39,7 +40,7 @@ class HemaNet(nn.Module):
         del image_size  # any: the head pools
         self.standardize = nn.BatchNorm2d(3, affine=False)
         self.stem = nn.Sequential(
-            nn.Conv2d(3, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem), nn.ReLU()
+            nn.Conv2d(3, stem, 3, stride=stem_stride, padding=1, bias=False), nn.BatchNorm2d(stem), nn.ReLU()
         )
         blocks: list[nn.Module] = []
         inputs = stem

@@ -66,6 +66,10 @@ def results_text(results: Mapping[str, Any]) -> str:
         for key, label in rows.items()
         if key in results
     ]
+    if views := results.get("with_views"):
+        for key in ("accuracy", "f1_macro", "loss"):
+            label = f"{LABELS['Quality'][key]}, {views['num_views']} views"
+            lines.append(f"{label:<38}{number(views[key]):>14}")
     width = max(len(name) for name in results["class_names"]) + 2
     lines += ["", f"{'class':<{width}}" + "".join(f"{c:>13}" for c in _CLASS_COLUMNS)]
     for name, row in results["per_class"].items():

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hemascope.artifact import ArtifactInfo, Tensors, load_artifact, save_artifact
+from hemascope.artifact import ArtifactInfo, load_artifact, save_artifact
 from hemascope.config import Device, ModelSettings, PrecisionChoice
 from hemascope.errors import DataError
 from hemascope.files import MARK, make_folder, make_out, write_json
@@ -37,7 +37,7 @@ def ensemble(
     chosen_device = pick_device(device)
     members = [load_artifact(path) for path in paths]
     info = _merge(paths, [info for info, _ in members])
-    weights: Tensors = {
+    weights = {
         f"members.{number}.{name}": array
         for number, (_, arrays) in enumerate(members)
         for name, array in arrays.items()

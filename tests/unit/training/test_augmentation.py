@@ -1,0 +1,123 @@
+"""What augmentation may and may not do to an image."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from conftest import small_arrays
+from hemascope.config import AugmentationSettings
+from hemascope.core import BLOOD_CELLS
+from hemascope.inference.torch_engine import to_input
+from hemascope.training.augmentation import Augmentation
+
+ARRAYS = small_arrays()
+IMAGES = torch.from_numpy(ARRAYS["train_images"])
+LABELS = torch.from_numpy(ARRAYS["train_labels"].ravel().astype(np.int64))
+
+
+def _augmentation(seed: int = 0, **settings: object) -> Augmentation:
+    generator = torch.Generator().manual_seed(seed)
+    values = AugmentationSettings.model_validate(settings)
+    return Augmentation(values, BLOOD_CELLS.names, generator)
+
+
+def test_without_settings_images_are_only_scaled() -> None:
+    inputs = _augmentation()(IMAGES, LABELS)
+    assert torch.equal(inputs, to_input(IMAGES))
+
+
+def test_turns_are_the_eight_symmetries_and_no_more() -> None:
+    plain = to_input(IMAGES[:1])
+    symmetries = [torch.rot90(base, k, (2, 3)) for base in (plain, plain.flip(3)) for k in range(4)]
+    augmentation = _augmentation(turns=True)
+    seen: set[int] = set()
+    for _ in range(60):
+        (variant,) = augmentation(IMAGES[:1], LABELS[:1]).split(1)
+        found = [i for i, symmetry in enumerate(symmetries) if torch.equal(variant, symmetry)]
+        assert len(found) == 1
+        seen |= set(found)
+    assert seen == set(range(8))
+
+
+def test_shifts_move_by_whole_pixels_and_mirror_the_edge() -> None:
+    image = torch.arange(784, dtype=torch.int64).remainder(251).to(torch.uint8)
+    images = image.view(1, 28, 28, 1).expand(-1, -1, -1, 3)
+    padded = np.pad(images[0].numpy(), ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    windows = [
+        to_input(torch.from_numpy(padded[None, y : y + 28, x : x + 28].copy()))
+        for y in range(5)
+        for x in range(5)
+    ]
+    augmentation = _augmentation(shift=2)
+    seen: set[int] = set()
+    for _ in range(200):
+        variant = augmentation(images, LABELS[:1])
+        found = [i for i, window in enumerate(windows) if torch.equal(variant, window)]
+        assert len(found) == 1
+        seen |= set(found)
+    assert len(seen) == 25
+
+
+def test_affine_changes_about_its_share_of_the_images() -> None:
+    inputs = _augmentation(affine=0.5)(IMAGES, LABELS)
+    changed = (inputs != to_input(IMAGES)).flatten(1).any(dim=1)
+    assert 0.25 < changed.float().mean() < 0.75
+    assert torch.isfinite(inputs).all()
+
+
+def test_cutout_paints_one_gray_square() -> None:
+    black = torch.zeros(64, 28, 28, 3, dtype=torch.uint8)
+    painted = _augmentation(cutout=8)(black, LABELS)[:, 0] != 0
+    for image in painted:
+        rows, columns = image.any(dim=1).nonzero(), image.any(dim=0).nonzero()
+        assert 1 <= len(rows) <= 8
+        assert image.sum() == len(rows) * len(columns)
+
+
+def test_color_changes_channels_as_a_whole() -> None:
+    plain, varied = to_input(IMAGES), _augmentation(color=0.1)(IMAGES, LABELS)
+    for image in range(4):
+        for channel in range(3):
+            x, y = plain[image, channel].ravel(), varied[image, channel].ravel()
+            slope, offset = np.polyfit(x, y, 1)
+            torch.testing.assert_close(y, x * slope + offset, atol=1e-4, rtol=0)
+            assert slope != pytest.approx(1, abs=1e-6)
+
+
+def test_only_the_classes_named_are_changed() -> None:
+    augmentation = _augmentation(
+        turns=True, shift=2, affine=1.0, color=0.1, cutout=8, only_classes=["monocyte"]
+    )
+    changed = (augmentation(IMAGES, LABELS) != to_input(IMAGES)).flatten(1).any(dim=1)
+    monocytes = LABELS.eq(BLOOD_CELLS.names.index("monocyte"))
+    assert torch.equal(changed, monocytes)
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.5}, {"cutmix": 1.0}])
+def test_mixed_targets_say_how_much_of_each_image_is_there(settings: dict[str, float]) -> None:
+    """With images that are black or white by class, the mean pixel is the share of a class."""
+    labels = torch.arange(32) % 2
+    images = (labels * 255).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 28, 28, 3)
+    augmentation = _augmentation(0, **settings)
+    for _ in range(10):
+        inputs, targets = augmentation.mix(to_input(images), labels, 2)
+        torch.testing.assert_close(targets.sum(dim=1), torch.ones(32))
+        torch.testing.assert_close(inputs.mean(dim=(1, 2, 3)), targets[:, 1], atol=1e-5, rtol=0)
+
+
+def test_without_mixing_targets_stay_classes() -> None:
+    inputs = to_input(IMAGES)
+    same, targets = _augmentation(turns=True).mix(inputs, LABELS, 8)
+    assert same is inputs
+    assert targets is LABELS
+
+
+def test_the_same_seed_draws_the_same_variants() -> None:
+    everything = {"turns": True, "shift": 3, "affine": 0.3, "color": 0.1, "cutout": 6, "mixup": 0.2}
+    results: list[Tensor] = []
+    for seed in (1, 1, 2):
+        augmentation = _augmentation(seed, **everything)
+        results.append(augmentation.mix(augmentation(IMAGES, LABELS), LABELS, 8)[0])
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])

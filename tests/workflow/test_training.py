@@ -1,0 +1,318 @@
+"""What `train` can be asked for beyond the study, and what comes of a trained model."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import Outcome
+from hemascope.artifact import load_artifact, load_info
+from hemascope.config import load_config
+from hemascope.data import load
+from hemascope.inference.saved import read_predictions
+from hemascope.inference.torch_engine import TorchPredictor, load_model
+
+Run = Callable[..., Outcome]
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+TINY = """
+name = "tiny"
+views = 8
+[model]
+name = "hemanet"
+[model.options]
+stem = 4
+widths = [8, 8]
+strides = [2, 1]
+[training]
+epochs = 3
+learning_rate = 0.01
+batch_size = 16
+optimizer = "muon"
+schedule = "one-cycle"
+average = 0.9
+max_grad_norm = 1.0
+[training.augmentation]
+turns = true
+mixup = 0.2
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+def _logits(path: Path, data: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    _, model = load_model(path)
+    return TorchPredictor(model, device=CPU).logits(load(str(data)).splits["test"].images)  # type: ignore[index]
+
+
+def test_a_killed_run_resumes_to_the_same_bits() -> None:
+    script = ROOT / "benchmarks" / "resume.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--kills", "6"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "different after 6 kills: nothing"
+
+
+def test_resume_goes_on_only_with_the_same_run(
+    hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
+) -> None:
+    resume = ("train", "--preset", "paper-cnn", "--out", run_folder, "--resume", "--epochs")
+    before = (run_folder / "results.json").read_bytes()
+    outcome = hemascope(*resume, 2, "--data", small_npz)
+    assert outcome.code == 0, outcome.err
+    assert (run_folder / "results.json").read_bytes() == before  # finished: nothing left to do
+    outcome = hemascope(*resume, 3, "--data", small_npz)
+    assert outcome.code == 2
+    assert "was started with other settings" in outcome.err
+    folder = tmp_path / "other" / "results"
+    folder.mkdir(parents=True)
+    (folder / "fingerprint.json").write_text((run_folder / "fingerprint.json").read_text())
+    outcome = hemascope(
+        "train", "--preset", "paper-cnn", "--out", folder, "--resume", "--data", small_npz
+    )
+    assert outcome.code == 2
+    assert "holds no run of 'hemascope train'" in outcome.err
+    assert (folder / "fingerprint.json").exists()
+
+
+def test_a_damaged_checkpoint_is_refused_and_kept(
+    hemascope: Run, tiny: Path, small_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hemascope.workflows import train as workflow
+
+    def interrupt(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    command = ("train", "--config", tiny, "--data", small_npz, "--out", out, "--resume")
+    monkeypatch.setattr(workflow, "write_results", interrupt)
+    assert hemascope(*command).code == 130
+    (tensors,) = (out / "checkpoint").glob("state-*.safetensors")
+    content = bytearray(tensors.read_bytes())
+    content[-1] ^= 1
+    tensors.write_bytes(content)
+    outcome = hemascope(*command)
+    assert outcome.code == 2
+    assert "SHA-256 differs" in outcome.err
+    assert tensors.read_bytes() == content
+
+
+def test_a_recipe_with_everything_trains_and_is_evaluated_with_views(
+    hemascope: Run, tiny: Path, small_npz: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    outcome = hemascope("train", "--config", tiny, "--data", small_npz, "--out", out)
+    assert outcome.code == 0, outcome.err
+    results = json.loads((out / "results.json").read_text())
+    assert results["with_views"]["num_views"] == 8
+    assert "accuracy, 8 views" in (out / "results.txt").read_text()
+    with_views = read_predictions(out / "predictions-test-views.csv")
+    plain = read_predictions(out / "predictions-test.csv")
+    assert not np.allclose(with_views.probs, plain.probs, atol=1e-6)
+    again = hemascope("evaluate", out, "--data", small_npz, "--views", 8, "--out", tmp_path / "e")
+    assert again.code == 0, again.err
+    evaluated = json.loads((tmp_path / "e" / "results.json").read_text())
+    assert evaluated["confusion_matrix"] == results["with_views"]["confusion_matrix"]
+    assert not (out / "checkpoint").exists()
+
+
+def test_patience_stops_and_keeps_the_best_epoch(
+    hemascope: Run, small_npz: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "patient.toml"
+    text = TINY.replace("epochs = 3", "epochs = 60\npatience = 2").replace("views = 8", "")
+    config.write_text(text.replace("0.01", "0.3"))  # too fast to get better for long
+    out = tmp_path / "run"
+    outcome = hemascope("train", "--config", config, "--data", small_npz, "--out", out)
+    assert outcome.code == 0, outcome.err
+    rows = [line.split(",") for line in (out / "history.csv").read_text().splitlines()]
+    losses = [float(row[rows[0].index("val_loss")]) for row in rows[1:]]
+    best = int(np.argmin(losses)) + 1
+    assert len(losses) == best + 2 < 60
+    assert load_info(out).epoch == best
+    on_val = read_predictions(out / "predictions-val.csv")
+    rows_of_truth = np.arange(len(on_val.labels))
+    kept = -on_val.log_probs[rows_of_truth, on_val.labels].mean()
+    assert kept == pytest.approx(min(losses), abs=1e-5)
+
+
+def test_a_model_of_ours_is_a_start_and_only_the_last_layer_moves_when_frozen(
+    hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned"
+    outcome = hemascope(
+        *("train", "--preset", "paper-cnn", "--data", small_npz, "--out", out, "--epochs", 1),
+        *("--start", run_folder, "--freeze", "--name", "tuned", "--loss", "focal", "--balanced"),
+    )
+    assert outcome.code == 0, outcome.err
+    _, before = load_artifact(run_folder)
+    _, after = load_artifact(out)
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {"classifier.5.weight", "classifier.5.bias"}
+    fingerprint = json.loads((out / "fingerprint.json").read_text())
+    assert fingerprint["models"] == {"start": load_info(run_folder).weights_sha256}
+    settings = load_config(out / "config.toml")
+    assert (settings.training.loss, settings.training.balanced) == ("focal", True)
+
+
+def test_a_start_of_another_architecture_or_other_classes_is_refused(
+    hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
+) -> None:
+    train = ("train", "--out", tmp_path / "x", "--start", run_folder)
+    outcome = hemascope(*train, "--preset", "paper-mlnn", "--data", small_npz)
+    assert outcome.code == 2
+    assert "is a 'cnn'" in outcome.err
+    cells = tmp_path / "cells"
+    for split in ("train", "val", "test"):
+        for name in ("blast", "smudge"):
+            (cells / split / name).mkdir(parents=True)
+            for i in range(3):
+                from PIL import Image
+
+                Image.new("RGB", (28, 28), (i, 0, 0)).save(cells / split / name / f"{i}.png")
+    outcome = hemascope(*train, "--preset", "paper-cnn", "--data", cells)
+    assert outcome.code == 2
+    assert "blast, smudge" in outcome.err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_teacher_is_followed(
+    hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "pupil"
+    outcome = hemascope(
+        *("train", "--preset", "paper-cnn", "--data", small_npz, "--out", out, "--epochs", 12),
+        *("--teacher", run_folder, "--name", "pupil", "--seed", 5),
+    )
+    assert outcome.code == 0, outcome.err
+    teacher, pupil = _logits(run_folder, small_npz), _logits(out, small_npz)
+    agreement = (teacher.argmax(1) == pupil.argmax(1)).mean()
+    assert agreement > 0.6
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members(
+    hemascope: Run, run_folder: Path, tiny: Path, small_npz: Path, tmp_path: Path
+) -> None:
+    other, out = tmp_path / "other", tmp_path / "ensemble"
+    assert hemascope("train", "--config", tiny, "--data", small_npz, "--out", other).code == 0
+    outcome = hemascope("ensemble", run_folder, other, "--data", small_npz, "--out", out)
+    assert outcome.code == 0, outcome.err
+    members = [_logits(path, small_npz) for path in (run_folder, other)]
+    probs = [np.exp(m - m.max(1, keepdims=True)) for m in members]
+    mean = sum(p / p.sum(1, keepdims=True) for p in probs) / 2
+    np.testing.assert_allclose(np.exp(_logits(out, small_npz)), mean, atol=1e-5)
+    info = load_info(out)
+    assert info.num_parameters == sum(load_info(p).num_parameters for p in (run_folder, other))
+    table = hemascope("table", run_folder, other, out, "--class", "monocyte")
+    assert table.code == 0, table.err
+    assert "| ensemble-paper-cnn-tiny | 1 |" in table.out
+    assert "monocyte, sensitivity" in table.out
+    assert "Research use only" in table.out
+
+
+def test_a_pruned_network_is_smaller_and_trained_on(
+    hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "pruned"
+    outcome = hemascope(
+        *("prune", run_folder, "--keep", 0.5, "--data", small_npz, "--out", out, "--epochs", 1)
+    )
+    assert outcome.code == 0, outcome.err
+    before, after = load_info(run_folder), load_info(out)
+    assert after.num_parameters < 0.3 * before.num_parameters
+    assert after.model.options["channels"] == [16, 32, 64]
+    assert after.settings.name == "paper-cnn-pruned-50"
+    size = sum(file.stat().st_size for file in (out / "model").glob("*.safetensors"))
+    assert size < 0.3 * sum(f.stat().st_size for f in (run_folder / "model").glob("*.safetensors"))
+
+
+def test_table_gives_mean_and_spread_over_seeds(
+    hemascope: Run, run_folder: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    for seed, accuracy in enumerate((0.5, 0.6, 0.7)):
+        (runs / str(seed)).mkdir(parents=True)
+        results = json.loads((run_folder / "results.json").read_text())
+        results |= {"seed": seed, "accuracy": accuracy}
+        (runs / str(seed) / "results.json").write_text(json.dumps(results))
+    outcome = hemascope("table", runs)
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"\| paper-cnn \| 3 \| 60\.00 ± 10\.00 \|", outcome.out)
+    assert "422,344" in outcome.out
+    assert hemascope("table", runs, "--class", "monocite").code == 2
+    results = json.loads((runs / "0" / "results.json").read_text())
+    (runs / "0" / "results.json").write_text(json.dumps({**results, "num_parameters": 1}))
+    outcome = hemascope("table", runs)
+    assert outcome.code == 2
+    assert "are not of one network" in outcome.err
+    outcome = hemascope("table", tmp_path / "tiny")
+    assert outcome.code == 2
+    assert "holds no results.json" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--model", "timm/resnet81"), "did you mean 'resnet"),
+        (("--model", "timm/"), "names no architecture"),
+        (("--model", "resnet18"), "no architecture is called 'resnet18'"),
+        (("--pretrained",), "unknown field 'pretrained'"),
+        (("--start", "none"), "none holds no trained model"),
+        (("--teacher", "none"), "none holds no trained model"),
+        (("--name", "a/b"), "field 'name'"),
+        (("--augment-only", "monocite"), "did you mean 'monocyte'"),
+        (("--model", "timm/resnet18", "--precision", "bf17"), "--precision"),
+    ],
+)
+def test_wrong_options_are_one_sentence(
+    args: tuple[str, ...], message: str, hemascope: Run, small_npz: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "x"
+    train = ("train", "--preset", "paper-cnn", "--data", small_npz, "--out", out, *args)
+    outcome = hemascope(*train)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not out.exists()
+
+
+def test_pretrained_weights_that_cannot_be_fetched_are_said_so(
+    hemascope: Run, small_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", refuse)
+    outcome = hemascope(
+        *("train", "--preset", "paper-cnn", "--data", small_npz, "--out", tmp_path / "x"),
+        *("--model", "timm/resnet18", "--pretrained"),
+    )
+    assert outcome.code == 3
+    assert "cannot be fetched from the Hugging Face hub" in outcome.err
+
+
+def test_bf16_is_refused_where_it_would_be_emulated(
+    hemascope: Run, small_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    train = ("train", "--preset", "paper-mlnn", "--data", small_npz, "--out", tmp_path / "x")
+    options = ("--device", "cpu", "--epochs", 1, "--precision")
+    outcome = hemascope(*train, *options, "bf16")
+    assert outcome.code == 2
+    assert "does not compute in bfloat16" in outcome.err
+    assert hemascope(*train, *options, "auto").code == 0
+    assert json.loads((tmp_path / "x" / "results.json").read_text())["precision"] == "fp32"
