@@ -178,6 +178,18 @@ def test_reproduce_reports_and_says_rendered_everywhere(hemascope: Run, tmp_path
     assert hemascope("report", out).code == 0
     assert (out / "report.html").read_text() == page
 
+    last = out / "paper-mlnn-seed1"
+    weights = {path.name for path in last.glob("model/*.safetensors")}
+    shutil.rmtree(last)  # as if it had been stopped before its last run
+    kept = (out / runs[0] / "results.json").stat().st_mtime_ns
+    again = hemascope(
+        *("reproduce", "--data", "synthetic", "--out", out, "--seeds", "0,1"),
+        *("--epochs-scale", 0.01, "--resume"),
+    )
+    assert again.code == 0, again.err
+    assert (out / runs[0] / "results.json").stat().st_mtime_ns == kept
+    assert {path.name for path in last.glob("model/*.safetensors")} == weights
+
 
 @pytest.mark.usefixtures("few_rendered")
 def test_demo_takes_what_is_at_hand(

@@ -40,7 +40,9 @@ class HemaNet(nn.Module):
         del image_size  # any: the head pools
         self.standardize = nn.BatchNorm2d(3, affine=False)
         self.stem = nn.Sequential(
-            nn.Conv2d(3, stem, 3, stride=stem_stride, padding=1, bias=False), nn.BatchNorm2d(stem), nn.ReLU()
+            nn.Conv2d(3, stem, 3, stride=stem_stride, padding=1, bias=False),
+            nn.BatchNorm2d(stem),
+            nn.ReLU(),
         )
         blocks: list[nn.Module] = []
         inputs = stem
