@@ -131,7 +131,9 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            "--preset", metavar="NAME", help="hemanet, paper-cnn, paper-cnn-curve or paper-mlnn."
+            "--preset",
+            metavar="NAME",
+            help="hemanet, hemanet-tiny, paper-cnn, paper-cnn-curve or paper-mlnn.",
         ),
     ] = None,
     config: Annotated[

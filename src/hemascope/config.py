@@ -65,16 +65,17 @@ class AugmentationSettings(Settings):
 class TrainingSettings(Settings):
     """How the network is fitted; the defaults are the study's.
 
-    `init` is "he" (Kaiming normal, fan-in, zero biases) or "default" (the architecture's own); it
-    is left aside where weights are given. `schedule` "one-cycle" warms up over the share `warmup`
-    of the steps, then falls to zero as a cosine. `loss` "weighted" weights classes by the inverse
-    of their number of images, "class-balanced" by the inverse of their effective number. `balanced`
-    draws every class equally often. `max_grad_norm` clips the gradient, `average` is the decay of
-    an exponential moving average of the weights, which is then what is evaluated and kept, and
-    `patience` stops when the val loss has not fallen for that many epochs and keeps the best one;
-    0 leaves each of them out. `freeze` trains the last layer alone. `teacher_weight` is the share
-    of the loss that follows the teacher, where one is given. `test_every_epoch` draws the study's
-    curve of test accuracy per epoch; nothing is ever chosen by it.
+    `init` is "he" (Kaiming normal, fan-in, zero biases) or "default" (the architecture's own, which
+    a library's always has); it is left aside where weights are given. `schedule` "one-cycle" warms
+    up over the share `warmup` of the steps, then falls to zero as a cosine. `loss` "weighted"
+    weights classes by the inverse of their number of images, "class-balanced" by the inverse of
+    their effective number. `balanced` draws every class equally often. `max_grad_norm` clips the
+    gradient, `average` is the decay of an exponential moving average of the weights, which is then
+    what is evaluated and kept, and `patience` stops when the val loss has not fallen for that many
+    epochs and keeps the best one; 0 leaves each of them out. `freeze` trains the last layer alone.
+    `teacher_weight` is the share of the loss that follows the teacher, where one is given.
+    `test_every_epoch` draws the study's curve of test accuracy per epoch; nothing is ever chosen by
+    it.
 
     Source: focal loss, Lin et al., ICCV 2017; effective number, Cui et al., CVPR 2019; one-cycle,
     Smith & Topin, 2018; distillation, Hinton et al., 2015.

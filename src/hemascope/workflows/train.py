@@ -25,7 +25,6 @@ from hemascope.errors import RESEARCH_USE_ONLY, DataError, OutputError, UsageErr
 from hemascope.files import (
     MARK,
     append_line,
-    explained,
     make_folder,
     make_out,
     read_json,
@@ -92,8 +91,9 @@ def train(
     run = _Run(settings, dataset, out, precision)
     if resume and (out / MARK).is_file():
         run.check_same()
-        if (out / "results.json").is_file():
+        if (out / "results.json").is_file():  # killed while it was drawn, perhaps
             draw_run(read_run(out))
+            run.forget_checkpoint()
             return out
     if resume and has_checkpoint(out / "checkpoint"):
         state.restore(*load_checkpoint(out / "checkpoint"))
@@ -121,6 +121,7 @@ def train(
                 reporter.say(f"{label}: {line}")
         run.finish(state.history, device, peak_memory_bytes())
         draw_run(read_run(out))
+        run.forget_checkpoint()
     except BaseException as error:
         # A full disk may refuse this line too; what stopped the run is the error to show.
         with contextlib.suppress(OutputError):
@@ -151,9 +152,8 @@ def starting_model(settings: RunSettings, dataset: Dataset) -> nn.Module:
             )
     else:
         model = build_model(settings.model, image_size=size, num_classes=count)
-        pretrained = check_model(settings.model).get("pretrained", False)
-        if settings.training.init == "he" and not pretrained:
-            initialize(model)
+        if settings.training.init == "he" and "/" not in settings.model.name:
+            initialize(model)  # a library's architectures have initializations of their own
     if settings.training.freeze:
         model.requires_grad_(requires_grad=False)
         head_of(model).requires_grad_()
@@ -194,11 +194,12 @@ class _Run:
         config = self._folder / "config.toml"
         if not config.is_file():
             raise DataError(f"--resume: {self._folder} holds no run of 'hemascope train'.")
-        facts = read_json(self._folder / MARK, needed=("data", "precision"))
+        facts = read_json(self._folder / MARK, needed=("data", "precision", "models"))
         differences = {
             "settings": load_config(config) != self._settings,
             "data": facts["data"].get("md5") != self._dataset.md5,
             "precision": facts["precision"] != self._precision,
+            "weights in --start or --teacher": facts["models"] != self._models_used(),
         }
         for what, differ in differences.items():
             if differ:
@@ -288,5 +289,7 @@ class _Run:
             more=results,
         )
         self.log(f"\n{text}")
-        with explained(self._folder / "checkpoint"):
-            shutil.rmtree(self._folder / "checkpoint")
+
+    def forget_checkpoint(self) -> None:
+        """A finished run is not resumed."""
+        shutil.rmtree(self._folder / "checkpoint", ignore_errors=True)
