@@ -19,9 +19,9 @@ from hemascope.config import RunSettings, load_preset
 from hemascope.core import Split
 from hemascope.data import load
 from hemascope.inference.torch_engine import pick_precision
-from hemascope.models import build_model
-from hemascope.training.loop import fit, initialize
+from hemascope.training.loop import fit
 from hemascope.training.state import TrainingState
+from hemascope.workflows.train import starting_model
 
 MARKS = (study.TABLE_2[0].value, 0.95)
 
@@ -32,8 +32,7 @@ def seconds_to(settings: RunSettings, source: str) -> tuple[list[float | None], 
     reached: list[float | None] = [None] * len(MARKS)
     dataset = load(source)
     torch.manual_seed(settings.seed)
-    model = build_model(settings.model, image_size=dataset.image_size, num_classes=8)
-    initialize(model)
+    model = starting_model(settings, dataset)
     device = torch.device("cpu")
     state = TrainingState(model, settings.training, seed=settings.seed, device=device)
     train, val, test = (dataset.splits[split] for split in (Split.TRAIN, Split.VAL, Split.TEST))

@@ -52,8 +52,6 @@ ResumeOption = Annotated[
 ]
 SeedsOption = Annotated[str, typer.Option("--seeds", metavar="LIST", help="Such as 0,1,2.")]
 
-_VARIED = {"turns": True, "shift": 2}
-
 
 def _version(value: bool) -> None:
     if value:
@@ -174,7 +172,7 @@ def train(
         typer.Option(
             "--augment-only",
             metavar="CLASS",
-            help="Turn and shift the images of this class alone; may be repeated.",
+            help="Vary the images of this class alone; may be repeated.",
         ),
     ] = None,
     epochs: Annotated[
@@ -204,7 +202,7 @@ def train(
         "training.freeze": freeze or None,
         "training.loss": loss,
         "training.balanced": balanced or None,
-        "training.augmentation": augment_only and _VARIED | {"only_classes": augment_only},
+        "training.augmentation.only_classes": augment_only,
         "training.epochs": epochs,
         "seed": seed,
         "device": device,
@@ -212,7 +210,7 @@ def train(
         "views": views and int(views),
     }
     settings = choose_settings(preset, config, changes)
-    inputs = [path for path in (config, start, teacher) if path]
+    inputs = [Path(path) for path in (config, settings.start, settings.teacher) if path]
     _check(data, out, overwrite=overwrite, resume=resume, inputs=inputs)
     from hemascope.workflows.progress import Reporter
     from hemascope.workflows.sources import load_data
@@ -221,7 +219,8 @@ def train(
     reporter = Reporter()
     dataset = load_data(data, reporter)
     folder = run(settings, dataset, out, overwrite=overwrite, resume=resume, reporter=reporter)
-    _say_results(folder, data)
+    typer.echo((folder / "results.txt").read_text("utf-8"))
+    typer.echo(f"Run folder: {folder}\nNext: hemascope evaluate {folder} --data {data}")
 
 
 @app.command()
@@ -303,38 +302,19 @@ def prune(
     keep: Annotated[
         float, typer.Option("--keep", metavar="F", help="Share of the channels to keep.")
     ] = 0.5,
-    data: DataOption = "bloodmnist",
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Instead of the model's own.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Instead of the model's own.")
-    ] = None,
     overwrite: OverwriteOption = False,
-    resume: ResumeOption = False,
 ) -> None:
-    """Cut channels out of a trained network and train the rest, the whole one being its teacher."""
+    """Cut whole channels out of a trained network, and say how to train on what is left."""
     from hemascope.artifact import find_artifact
+    from hemascope.files import check_out
     from hemascope.workflows.plan import check_share
 
     find_artifact(model)
     check_share("--keep", keep)
-    _check(data, out, overwrite=overwrite, resume=resume, inputs=[model])
-    from hemascope.workflows.progress import Reporter
+    check_out(out, overwrite=overwrite, inputs=[model])
     from hemascope.workflows.prune import prune as run
 
-    folder = run(
-        model,
-        data,
-        out,
-        keep=keep,
-        epochs=epochs,
-        seed=seed,
-        overwrite=overwrite,
-        resume=resume,
-        reporter=Reporter(),
-    )
-    _say_results(folder, data)
+    typer.echo(run(model, out, keep=keep, overwrite=overwrite))
 
 
 @app.command()
@@ -394,11 +374,6 @@ def data_download(source: DataArgument = "bloodmnist") -> None:
     typer.echo(fetch(source, Reporter()))
 
 
-def _say_results(folder: Path, data: str) -> None:
-    typer.echo((folder / "results.txt").read_text("utf-8"))
-    typer.echo(f"Run folder: {folder}\nNext: hemascope evaluate {folder} --data {data}")
-
-
 def _check(
     data: str,
     out: Path | None = None,
@@ -409,13 +384,15 @@ def _check(
 ) -> None:
     """Refuses a wrong --data or --out at once, before anything heavy is imported."""
     from hemascope.data import check_source
-    from hemascope.errors import OutputError
+    from hemascope.errors import OutputError, UsageError
     from hemascope.files import MARK, check_out
 
     check_source(data)
+    if resume and overwrite:
+        raise UsageError("give one of --resume and --overwrite: go on, or begin again.")
     if out is not None:
         if Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
             raise OutputError(f"--out {out} lies inside --data {data}; choose another place.")
         if resume and (out / MARK).is_file():
-            inputs = [path for path in inputs if not path.resolve().is_relative_to(out.resolve())]
-        check_out(out, overwrite=overwrite or resume, inputs=[Path(data), *inputs])
+            return  # the workflow looks whether it is the same run
+        check_out(out, overwrite=overwrite, inputs=[Path(data), *inputs])

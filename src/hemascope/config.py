@@ -61,6 +61,14 @@ class AugmentationSettings(Settings):
     cutmix: float = Field(default=0.0, ge=0, le=100)
     only_classes: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _something_to_restrict(self) -> Self:
+        changes = (self.turns, self.shift, self.affine, self.color, self.cutout)
+        if self.only_classes and not any(changes):
+            msg = "only_classes needs turns, shift, affine, color or cutout, which are all off here"
+            raise ValueError(msg)
+        return self
+
 
 class TrainingSettings(Settings):
     """How the network is fitted; the defaults are the study's.
@@ -195,9 +203,10 @@ def explain(error: ValidationError, settings: type[BaseModel]) -> str:
     field = ".".join(str(part) for part in first["loc"]) or "settings"
     if first["type"] == "extra_forbidden":
         table: Any = settings
-        for part in first["loc"][:-1]:
-            table = table.model_fields[part].annotation
-        hint = did_you_mean(str(first["loc"][-1]), table.model_fields)
+        for part in first["loc"][:-1]:  # into a table; the tables in a list are not looked into
+            table = table.model_fields[part].annotation if hasattr(table, "model_fields") else None
+        known = getattr(table, "model_fields", None)
+        hint = did_you_mean(str(first["loc"][-1]), known) if known else "remove it."
         return f"unknown field '{field}'; {hint}"
     if first["type"] == "missing":
         return f"field '{field}' is missing; add it."

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import Outcome
-from hemascope.artifact import load_artifact, load_info
+from conftest import Outcome, save_npz, small_arrays
+from hemascope.artifact import load_artifact, load_info, save_artifact
 from hemascope.config import load_config
 from hemascope.data import load
 from hemascope.inference.saved import read_predictions
@@ -77,6 +77,20 @@ def test_resume_goes_on_only_with_the_same_run(
     outcome = hemascope(*resume, 3, "--data", small_npz)
     assert outcome.code == 2
     assert "was started with other settings" in outcome.err
+    arrays = small_arrays()
+    arrays["train_images"][0] += 1
+    save_npz(tmp_path / "changed.npz", arrays)
+    outcome = hemascope(*resume, 2, "--data", tmp_path / "changed.npz")
+    assert outcome.code == 2
+    assert "was started with other data" in outcome.err
+    (run_folder / "results.json").unlink()
+    outcome = hemascope(*resume, 2, "--data", small_npz)
+    assert outcome.code == 2
+    assert "has no checkpoint to go on from" in outcome.err
+    assert load_info(run_folder).epoch == 2  # nothing was deleted
+    outcome = hemascope(*resume, 2, "--data", small_npz, "--overwrite")
+    assert outcome.code == 2
+    assert "one of --resume and --overwrite" in outcome.err
     folder = tmp_path / "other" / "results"
     folder.mkdir(parents=True)
     (folder / "fingerprint.json").write_text((run_folder / "fingerprint.json").read_text())
@@ -150,20 +164,21 @@ def test_patience_stops_and_keeps_the_best_epoch(
 
 
 def test_a_model_of_ours_is_a_start_and_only_the_last_layer_moves_when_frozen(
-    hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
+    hemascope: Run, tiny: Path, small_npz: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "tuned"
+    start, out = tmp_path / "start", tmp_path / "tuned"
+    assert hemascope("train", "--config", tiny, "--data", small_npz, "--out", start).code == 0
     outcome = hemascope(
-        *("train", "--preset", "paper-cnn", "--data", small_npz, "--out", out, "--epochs", 1),
-        *("--start", run_folder, "--freeze", "--name", "tuned", "--loss", "focal", "--balanced"),
+        *("train", "--config", tiny, "--data", small_npz, "--out", out, "--epochs", 1),
+        *("--start", start, "--freeze", "--name", "tuned", "--loss", "focal", "--balanced"),
     )
     assert outcome.code == 0, outcome.err
-    _, before = load_artifact(run_folder)
+    _, before = load_artifact(start)
     _, after = load_artifact(out)
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
-    assert moved == {"classifier.5.weight", "classifier.5.bias"}
+    assert moved == {"head.weight", "head.bias"}  # and no statistics of a normalization
     fingerprint = json.loads((out / "fingerprint.json").read_text())
-    assert fingerprint["models"] == {"start": load_info(run_folder).weights_sha256}
+    assert fingerprint["models"] == {"start": load_info(start).weights_sha256}
     settings = load_config(out / "config.toml")
     assert (settings.training.loss, settings.training.balanced) == ("focal", True)
 
@@ -192,15 +207,23 @@ def test_a_start_of_another_architecture_or_other_classes_is_refused(
 def test_a_teacher_is_followed(
     hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "pupil"
-    outcome = hemascope(
-        *("train", "--preset", "paper-cnn", "--data", small_npz, "--out", out, "--epochs", 12),
-        *("--teacher", run_folder, "--name", "pupil", "--seed", 5),
-    )
-    assert outcome.code == 0, outcome.err
-    teacher, pupil = _logits(run_folder, small_npz), _logits(out, small_npz)
-    agreement = (teacher.argmax(1) == pupil.argmax(1)).mean()
-    assert agreement > 0.6
+    """The teacher answers with the wrong class, always the next one: the pupil learns that."""
+    info, weights = load_artifact(run_folder)
+    for name in ("classifier.5.weight", "classifier.5.bias"):
+        weights[name] = np.roll(weights[name], 1, axis=0)
+    save_artifact(run_folder / "model", info, weights)
+    agreement: list[float] = []
+    for share in (1.0, 0.0):
+        config, out = tmp_path / f"{share}.toml", tmp_path / f"pupil-{share}"
+        settings = load_config(run_folder / "config.toml")
+        training = settings.training.model_copy(update={"teacher_weight": share, "epochs": 12})
+        changes = {"training": training, "teacher": str(run_folder), "seed": 5}
+        config.write_text(settings.model_copy(update=changes).to_toml())
+        outcome = hemascope("train", "--config", config, "--data", small_npz, "--out", out)
+        assert outcome.code == 0, outcome.err
+        teacher, pupil = _logits(run_folder, small_npz), _logits(out, small_npz)
+        agreement.append(float((teacher.argmax(1) == pupil.argmax(1)).mean()))
+    assert agreement[0] > agreement[1] + 0.2
 
 
 def test_an_ensemble_answers_with_the_mean_of_its_members(
@@ -223,20 +246,38 @@ def test_an_ensemble_answers_with_the_mean_of_its_members(
     assert "Research use only" in table.out
 
 
-def test_a_pruned_network_is_smaller_and_trained_on(
+def test_a_pruned_network_is_smaller_and_can_be_trained_on(
+    hemascope: Run, tiny: Path, small_npz: Path, tmp_path: Path
+) -> None:
+    whole, pruned, tuned = tmp_path / "whole", tmp_path / "pruned", tmp_path / "tuned"
+    assert hemascope("train", "--config", tiny, "--data", small_npz, "--out", whole).code == 0
+    outcome = hemascope("prune", whole, "--keep", 0.5, "--out", pruned)
+    assert outcome.code == 0, outcome.err
+    assert load_info(pruned).model.options["inner"] == [4, 4]
+    assert load_info(pruned).num_parameters < 0.6 * load_info(whole).num_parameters
+    train = ("train", "--config", pruned / "train-on.toml", "--data", small_npz, "--out", tuned)
+    outcome = hemascope(*train, "--resume")
+    assert outcome.code == 0, outcome.err
+    assert hemascope(*train, "--resume").code == 0  # finished: the settings are found the same
+    assert load_info(tuned).settings.name == "tiny-pruned-50"
+    assert load_info(tuned).num_parameters == load_info(pruned).num_parameters
+    weights = [next((p / "model").glob("*.safetensors")) for p in (whole, tuned)]
+    assert weights[1].stat().st_size < weights[0].stat().st_size
+    assert hemascope("prune", tuned, "--keep", 1, "--out", tmp_path / "x").code == 2
+
+
+def test_overwriting_never_deletes_the_teacher_named_in_a_config(
     hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "pruned"
+    config = tmp_path / "pupil.toml"
+    settings = load_config(run_folder / "config.toml")
+    config.write_text(settings.model_copy(update={"teacher": str(run_folder)}).to_toml())
     outcome = hemascope(
-        *("prune", run_folder, "--keep", 0.5, "--data", small_npz, "--out", out, "--epochs", 1)
+        *("train", "--config", config, "--data", small_npz, "--out", run_folder, "--overwrite")
     )
-    assert outcome.code == 0, outcome.err
-    before, after = load_info(run_folder), load_info(out)
-    assert after.num_parameters < 0.3 * before.num_parameters
-    assert after.model.options["channels"] == [16, 32, 64]
-    assert after.settings.name == "paper-cnn-pruned-50"
-    size = sum(file.stat().st_size for file in (out / "model").glob("*.safetensors"))
-    assert size < 0.3 * sum(f.stat().st_size for f in (run_folder / "model").glob("*.safetensors"))
+    assert outcome.code == 2
+    assert "which this command needs" in outcome.err
+    assert load_info(run_folder)
 
 
 def test_table_gives_mean_and_spread_over_seeds(
@@ -254,10 +295,15 @@ def test_table_gives_mean_and_spread_over_seeds(
     assert "422,344" in outcome.out
     assert hemascope("table", runs, "--class", "monocite").code == 2
     results = json.loads((runs / "0" / "results.json").read_text())
-    (runs / "0" / "results.json").write_text(json.dumps({**results, "num_parameters": 1}))
-    outcome = hemascope("table", runs)
-    assert outcome.code == 2
-    assert "are not of one network" in outcome.err
+    for change, message in (
+        ({"num_parameters": 1}, "are not of one network"),
+        ({"seed": 2}, "are not of one network"),
+        ({"split": "val", "name": "other"}, "are of different images"),
+    ):
+        (runs / "0" / "results.json").write_text(json.dumps({**results, **change}))
+        outcome = hemascope("table", runs)
+        assert outcome.code == 2
+        assert message in outcome.err
     outcome = hemascope("table", tmp_path / "tiny")
     assert outcome.code == 2
     assert "holds no results.json" in outcome.err
@@ -273,7 +319,8 @@ def test_table_gives_mean_and_spread_over_seeds(
         (("--start", "none"), "none holds no trained model"),
         (("--teacher", "none"), "none holds no trained model"),
         (("--name", "a/b"), "field 'name'"),
-        (("--augment-only", "monocite"), "did you mean 'monocyte'"),
+        (("--augment-only", "monocyte"), "only_classes needs turns"),
+        (("--preset", "hemanet", "--augment-only", "monocite"), "did you mean 'monocyte'"),
         (("--model", "timm/resnet18", "--precision", "bf17"), "--precision"),
     ],
 )

@@ -31,9 +31,7 @@ def pick_device(name: Device) -> torch.device:
         chosen = name
     if not available[chosen]:
         raise UsageError(f"--device {name}: this machine has none; use --device cpu or auto.")
-    if (
-        chosen == "cuda"
-    ):  # fp32 is to mean fp32: cuDNN rounds convolutions to TF32 unless told not to
+    if chosen == "cuda":  # fp32 is to mean fp32: cuDNN rounds convolutions unless told not to
         torch.backends.cudnn.allow_tf32 = False
     return torch.device(chosen)
 

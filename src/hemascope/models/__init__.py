@@ -112,7 +112,7 @@ def check_model(settings: ModelSettings) -> dict[str, Any]:
     """
     options = _find(settings.name)[0].options
     try:
-        return options.model_validate(settings.options).model_dump(exclude_none=True)
+        return options.model_validate(settings.options).model_dump(mode="json", exclude_none=True)
     except ValidationError as error:
         raise UsageError(f"model.options: {explain(error, options)}") from error
 
@@ -154,5 +154,8 @@ def head_of(model: nn.Module) -> nn.Module:
     """
     name = getattr(model, "head_layer", None)
     if name is None:
-        raise UsageError("this architecture has no single last layer; leave training.freeze out.")
+        raise UsageError(
+            "this architecture has no single last layer, which training.freeze and the optimizer "
+            "'muon' need; leave the first out, or take 'adamw'."
+        )
     return model.get_submodule(name)

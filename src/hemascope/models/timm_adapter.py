@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hemascope.errors import UnreachableError, UsageError, did_you_mean
 
+_MAP_DIMENSIONS = 4
 _LARGE = 64  # pixels; the stems of ImageNet networks are left as they are above this
 _POOLS = ("maxpool", "features.pool0", "stem.pool")  # what timm calls a stem's pooling
 
@@ -28,7 +29,7 @@ class TimmModel(nn.Module):
     """
 
     grad_cam_layer: str | None
-    head_layer: str
+    head_layer: str | None
 
     def __init__(
         self, *, image_size: int, num_classes: int, variant: str, pretrained: bool = False
@@ -37,34 +38,54 @@ class TimmModel(nn.Module):
         if not timm.is_model(variant):
             hint = did_you_mean(variant, timm.list_models())
             raise UsageError(f"model.name: timm has no architecture '{variant}'; {hint}")
-        config: Any = timm.get_pretrained_cfg(variant)
-        options: dict[str, Any] = {"num_classes": num_classes}
-        if config.fixed_input_size:
-            options["img_size"] = image_size
-            if image_size <= _LARGE:
-                options["patch_size"] = 4
-        self.network = _create(variant, pretrained, options)
+        self.network = _create(variant, pretrained, image_size, num_classes)
+        config: Any = self.network.pretrained_cfg
         if image_size <= _LARGE:
-            _fit_stem(self.network, config.first_conv)
-        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1))
+            _fit_stem(self.network, config["first_conv"])
+        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1))
         names = {module: f"network.{name}" for name, module in self.network.named_modules()}
-        self.head_layer = names[self.network.get_classifier()]
-        self.grad_cam_layer = _last_convolution(self.network)
+        head = self.network.get_classifier()  # a tuple where there are several
+        self.head_layer = names.get(head) if isinstance(head, nn.Module) else None
         try:
-            self.eval()(torch.zeros(1, 3, image_size, image_size))
-        except (RuntimeError, AssertionError, ValueError) as error:
+            self.grad_cam_layer = self._last_map(torch.zeros(1, 3, image_size, image_size))
+        except (RuntimeError, AssertionError, ValueError, TypeError) as error:
             raise _unfit(variant, error) from error
-        self.train()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C) of images (N, 3, H, H)."""
         return self.network((images - self.get_buffer("mean")) / self.get_buffer("std"))
 
+    def _last_map(self, images: Tensor) -> str | None:
+        """The last convolution whose output still is a map; None if there is only the first."""
+        maps: list[str] = []
+        names = {part: name for name, part in self.named_modules()}
 
-def _create(variant: str, pretrained: bool, options: dict[str, Any]) -> Any:  # noqa: FBT001
+        def note(part: nn.Module, _inputs: Any, output: Tensor) -> None:
+            if output.ndim == _MAP_DIMENSIONS and output.shape[-1] > 1:
+                maps.append(names[part])
+
+        hooks = [part.register_forward_hook(note) for part in names if isinstance(part, nn.Conv2d)]
+        self.eval()(images)
+        self.train()
+        for hook in hooks:
+            hook.remove()
+        return maps[-1] if len(maps) > 1 else None
+
+
+def _create(variant: str, pretrained: bool, image_size: int, num_classes: int) -> Any:  # noqa: FBT001
+    options: dict[str, Any] = {"pretrained": pretrained, "num_classes": num_classes}
     try:
-        return timm.create_model(variant, pretrained=pretrained, **options)
+        config: Any = timm.get_pretrained_cfg(variant)
+        if not config.fixed_input_size:
+            return timm.create_model(variant, **options)
+        options["img_size"] = image_size
+        if image_size > _LARGE:
+            return timm.create_model(variant, **options)
+        try:
+            return timm.create_model(variant, patch_size=4, **options)
+        except TypeError:  # not every transformer can be told the size of its patches
+            return timm.create_model(variant, **options)
     except Exception as error:
         if not pretrained:
             raise _unfit(variant, error) from error
@@ -99,9 +120,3 @@ def _fit_stem(network: nn.Module, first_conv: Any) -> None:
         except AttributeError:
             continue
         setattr(network.get_submodule(parent), last, nn.Identity())
-
-
-def _last_convolution(network: nn.Module) -> str | None:
-    """Where maps of the image are read; None for a network that only cuts it into patches."""
-    names = [name for name, part in network.named_modules() if isinstance(part, nn.Conv2d)]
-    return f"network.{names[-1]}" if len(names) > 1 else None

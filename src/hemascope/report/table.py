@@ -8,8 +8,7 @@ from hemascope.errors import RESEARCH_USE_ONLY, DataError, did_you_mean
 from hemascope.files import read_json
 from hemascope.metrics.summary import spread
 
-_NEEDED = ("name", "data", "split", "accuracy", "f1_macro", "per_class", "num_parameters")
-_SAME = ("data", "split", "num_parameters", "epochs")  # of runs that are averaged
+_NEEDED = ("name", "seed", "data", "split", "accuracy", "f1_macro", "per_class", "num_parameters")
 Results = Mapping[str, Any]
 Column = Callable[[Sequence[Results]], str]
 
@@ -40,23 +39,24 @@ def table_text(results: Sequence[Results], class_name: str | None = None) -> str
     Raises:
         DataError: If results of one name are not of the same network, or not of the same data.
     """
-    titles = {result["data"]: result["split"] for result in results}
-    if len(titles) > 1:
+    sources = sorted({f"{result['data']}, split {result['split']}" for result in results})
+    if len(sources) > 1:
         raise DataError(
-            f"these results are of different data ({'; '.join(titles)}); a table compares networks "
-            "on the same images."
+            f"these results are of different images ({'; '.join(sources)}); a table compares "
+            "networks on the same ones."
         )
     groups: dict[str, list[Results]] = {}
     for result in results:
-        groups.setdefault(result["name"], []).append(result)
+        groups.setdefault(_label(result), []).append(result)
     for name, members in groups.items():
-        if any(m.get(key) != members[0].get(key) for m in members for key in _SAME):
+        seeds = {member["seed"] for member in members}
+        if len(seeds) < len(members) or len({m["num_parameters"] for m in members}) > 1:
             raise DataError(
                 f"the results called '{name}' are not of one network over several seeds; give each "
-                "its own --name when training."
+                "network its own --name when training, and each run once."
             )
     columns = _columns(results, class_name)
-    ranked = sorted(groups.items(), key=lambda item: -(_mean(item[1], "accuracy") or 0))
+    ranked = sorted(groups.items(), key=lambda item: -(_mean(item[1], ("accuracy",)) or 0))
     lines = [
         f"| network | n | {' | '.join(columns)} |",
         f"| --- | ---: |{' ---: |' * len(columns)}",
@@ -64,21 +64,26 @@ def table_text(results: Sequence[Results], class_name: str | None = None) -> str
     for name, members in ranked:
         cells = [column(members) for column in columns.values()]
         lines.append(f"| {name} | {len(members)} | {' | '.join(cells)} |")
-    data, split = next(iter(titles.items()))
-    return "\n".join([f"{data}, split {split}", "", *lines, "", RESEARCH_USE_ONLY])
+    return "\n".join([sources[0], "", *lines, "", RESEARCH_USE_ONLY])
+
+
+def _label(result: Results) -> str:
+    """The network's name; an evaluation with views is not the same as one without."""
+    views = result.get("num_views", 1)
+    return result["name"] if views == 1 else f"{result['name']}, {views} views"
 
 
 def _columns(results: Sequence[Results], class_name: str | None) -> dict[str, Column]:
     columns: dict[str, Column] = {"accuracy (%)": _percent("accuracy")}
     if any("with_views" in result for result in results):
-        columns["accuracy, 8 views (%)"] = _percent("with_views.accuracy")
+        columns["accuracy, 8 views (%)"] = _percent("with_views", "accuracy")
     columns["F1, macro"] = _fraction("f1_macro")
     if class_name is not None:
         known = results[0]["per_class"]
         if class_name not in known:
             raise DataError(f"--class {class_name}: {did_you_mean(class_name, known)}")
-        columns[f"{class_name}, sensitivity (%)"] = _percent(f"per_class.{class_name}.recall")
-        columns[f"{class_name}, precision (%)"] = _percent(f"per_class.{class_name}.precision")
+        columns[f"{class_name}, sensitivity (%)"] = _percent("per_class", class_name, "recall")
+        columns[f"{class_name}, precision (%)"] = _percent("per_class", class_name, "precision")
     columns["parameters"] = lambda members: f"{members[0]['num_parameters']:,}"
     columns["ms an image, batch 1"] = _plain("latency_ms_batch1", 1)
     columns["ms an image, batch 128"] = _plain("latency_ms_batch128", 1)
@@ -86,23 +91,25 @@ def _columns(results: Sequence[Results], class_name: str | None) -> dict[str, Co
     return columns
 
 
-def _percent(key: str) -> Column:
+def _percent(*key: str) -> Column:
     return lambda members: _mean_and_sd(members, key, factor=100, digits=2)
 
 
 def _fraction(key: str) -> Column:
-    return lambda members: _mean_and_sd(members, key, factor=1, digits=4)
+    return lambda members: _mean_and_sd(members, (key,), factor=1, digits=4)
 
 
 def _plain(key: str, divisor: float) -> Column:
     def column(members: Sequence[Results]) -> str:
-        mean = _mean(members, key)
+        mean = _mean(members, (key,))
         return "-" if mean is None else f"{mean / divisor:.2f}"
 
     return column
 
 
-def _mean_and_sd(members: Sequence[Results], key: str, *, factor: float, digits: int) -> str:
+def _mean_and_sd(
+    members: Sequence[Results], key: Sequence[str], *, factor: float, digits: int
+) -> str:
     values = _values(members, key)
     if values is None:
         return "-"
@@ -111,17 +118,17 @@ def _mean_and_sd(members: Sequence[Results], key: str, *, factor: float, digits:
     return f"{result.mean:.{digits}f}{sd}"
 
 
-def _mean(members: Sequence[Results], key: str) -> float | None:
+def _mean(members: Sequence[Results], key: Sequence[str]) -> float | None:
     values = _values(members, key)
     return None if values is None else spread(values).mean
 
 
-def _values(members: Sequence[Results], key: str) -> list[float] | None:
+def _values(members: Sequence[Results], key: Sequence[str]) -> list[float] | None:
     """One figure of every run, by the path of its keys; None where a run has none."""
     values: list[float] = []
     for member in members:
         value: Any = member
-        for part in key.split("."):
+        for part in key:
             value = value.get(part) if isinstance(value, Mapping) else None
         if value is None:
             return None

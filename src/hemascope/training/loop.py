@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hemascope.config import Precision
 from hemascope.core import ClassSet
 from hemascope.data.dataset import LabeledImages
-from hemascope.errors import DivergedError
+from hemascope.errors import DivergedError, UsageError
 from hemascope.inference import predict
 from hemascope.inference.torch_engine import TorchPredictor, autocast
 from hemascope.metrics import METRICS
@@ -89,14 +89,14 @@ def fit(
 
             model.zero_grad()
             with autocast(device, precision):
-                logits = model(inputs)
+                logits = _forward(model, inputs)
                 loss = criterion(logits, targets)
                 if teacher is not None:
                     loss = _blend(loss, logits, teacher, inputs, state)
             if not torch.isfinite(loss):
                 raise DivergedError(
                     f"training diverged: the loss of step {len(losses) + 1} of epoch {epoch} is "
-                    f"{loss.item()}; the weights of epoch {epoch - 1} are kept. Lower "
+                    f"{loss.item()}; what was kept after epoch {epoch - 1} is still there. Lower "
                     "training.learning_rate."
                 )
             loss.backward()
@@ -109,18 +109,19 @@ def fit(
             losses.append(loss.detach())
             num_correct += (logits.argmax(dim=1) == batch_labels).sum()
             on_step()
+        train_loss = torch.stack(losses).mean().item()
         seconds = time.perf_counter() - start
         on_val = predict(predictor, val, classes)
         val_loss = METRICS["loss"](on_val)
         if not math.isfinite(val_loss):  # the losses alone miss what the last step did
             raise DivergedError(
-                f"training diverged: the val loss of epoch {epoch} is {val_loss}; the weights of "
-                f"epoch {epoch - 1} are kept. Lower training.learning_rate."
+                f"training diverged: the val loss of epoch {epoch} is {val_loss}; what was "
+                f"kept after epoch {epoch - 1} is still there. Lower training.learning_rate."
             )
         on_test = predict(predictor, watched, classes) if watched else None
         record = EpochRecord(
             epoch=epoch,
-            train_loss=torch.stack(losses).mean().item(),
+            train_loss=train_loss,
             train_accuracy=num_correct.item() / len(labels),
             val_loss=val_loss,
             val_accuracy=METRICS["accuracy"](on_val),
@@ -143,6 +144,16 @@ def _order(labels: Tensor, counts: Tensor, state: TrainingState) -> Tensor:
     else:
         order = torch.arange(len(labels))
     return order.to(labels.device)
+
+
+def _forward(model: nn.Module, inputs: Tensor) -> Tensor:
+    try:
+        return model(inputs)
+    except ValueError as error:  # batch normalization of one image without any area
+        raise UsageError(
+            f"training.batch_size: this network cannot be trained on a batch of {len(inputs)} "
+            f"({error}); choose one that leaves no single image over."
+        ) from error
 
 
 def _train_mode(model: nn.Module, *, freeze: bool) -> None:

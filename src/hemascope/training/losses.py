@@ -62,7 +62,8 @@ def focal(logits: Tensor, targets: Tensor, *, gamma: float, smoothing: float) ->
     """
     log_probs = log_softmax(logits.float(), dim=1)
     target_probs = _smooth(targets, logits.shape[1], smoothing)
-    return -(target_probs * (1 - log_probs.exp()) ** gamma * log_probs).sum(dim=1).mean()
+    doubt = (1 - log_probs.exp()).clamp(min=1e-7)  # at 0 a small gamma has no gradient
+    return -(target_probs * doubt**gamma * log_probs).sum(dim=1).mean()
 
 
 def distillation(logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:

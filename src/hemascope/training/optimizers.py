@@ -11,7 +11,6 @@ from hemascope.config import TrainingSettings
 from hemascope.models import head_of
 
 _MOMENTUM = 0.9
-_COLORS = 3
 
 
 def make_optimizers(model: nn.Module, settings: TrainingSettings) -> list[Optimizer]:
@@ -23,8 +22,7 @@ def make_optimizers(model: nn.Module, settings: TrainingSettings) -> list[Optimi
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "muon":
-        last = {id(parameter) for parameter in head_of(model).parameters()}
-        inner = [p for p in trained if _is_matrix(p) and id(p) not in last]
+        inner = _inner_matrices(model)
         taken = {id(parameter) for parameter in inner}
         trained = [parameter for parameter in trained if id(parameter) not in taken]
         others = _adam(torch.optim.AdamW, trained, settings)
@@ -70,7 +68,10 @@ class Muon(Optimizer):
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
-                momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                state = self.state[weight]
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                momentum = state["momentum"]
                 momentum.mul_(group["momentum"]).add_(weight.grad)
                 ahead = weight.grad.add(momentum, alpha=group["momentum"])  # Nesterov's
                 matrix = orthogonal(ahead.flatten(1))
@@ -92,8 +93,17 @@ def orthogonal(matrix: Tensor) -> Tensor:
     return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
 
 
-def _is_matrix(parameter: Tensor) -> bool:
-    return parameter.ndim in (2, 4) and parameter.shape[1] > _COLORS
+def _inner_matrices(model: nn.Module) -> list[Tensor]:
+    """The trained weights between the first and the last layer, but for those of one channel."""
+    layers = [part for part in model.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    last = head_of(model)
+    return [
+        layer.weight
+        for layer in layers[1:]
+        if layer is not last
+        and layer.weight.requires_grad
+        and not (isinstance(layer, nn.Conv2d) and layer.groups > 1)
+    ]
 
 
 def _adam(

@@ -13,7 +13,7 @@ from hemascope.errors import DataError
 from hemascope.training.optimizers import make_optimizers
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
-_AVERAGE_WARM_UP = 9  # steps after which the average forgets as slowly as the settings say
+_AVERAGE_WARM_UP = 9  # the larger, the faster the average forgets its first steps
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hemascope.artifact import ArtifactInfo, load_artifact, save_artifact
+from hemascope.artifact import ArtifactInfo, load_artifact, load_info, save_artifact
 from hemascope.config import Device, ModelSettings, PrecisionChoice
 from hemascope.errors import DataError
 from hemascope.files import MARK, make_folder, make_out, write_json
@@ -35,6 +35,10 @@ def ensemble(
         OutputError: If the results cannot be written.
     """
     chosen_device = pick_device(device)
+    if precision is None:  # what they were trained in, where this machine has that
+        trained_in = {load_info(path).settings.precision for path in paths}
+        precision = "fp32" if trained_in == {"fp32"} else "auto"
+    chosen_precision = pick_precision(precision, chosen_device)
     members = [load_artifact(path) for path in paths]
     info = _merge(paths, [info for info, _ in members])
     weights = {
@@ -47,12 +51,11 @@ def ensemble(
     make_out(out, overwrite=overwrite)
     write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
     save_artifact(make_folder(out / "model"), info, weights)
-    default: PrecisionChoice = "fp32" if info.settings.precision == "fp32" else "auto"
     return write_results(
         out,
         dataset,
         device=chosen_device,
-        precision=pick_precision(precision or default, chosen_device),
+        precision=chosen_precision,
         views=views,
         more={"num_members": len(members)},
     )

@@ -1,72 +1,65 @@
-"""`hemascope prune`: a narrower network made of a trained one, trained on."""
+"""`hemascope prune`: a narrower network made of a trained one."""
 
+import shlex
+import sys
 from pathlib import Path
 
+from hemascope.artifact import load_artifact, save_artifact
+from hemascope.errors import RESEARCH_USE_ONLY
+from hemascope.files import MARK, make_folder, make_out, write_json, write_text
 from hemascope.inference.torch_engine import load_model
-from hemascope.models import build_model
 from hemascope.models.pruning import prune as cut
 from hemascope.workflows.plan import changed
-from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import check_fit
-from hemascope.workflows.sources import load_data
-from hemascope.workflows.train import train
+
+_CONFIG = "train-on.toml"
 
 
-def prune(
-    path: Path,
-    source: str,
-    out: Path,
-    *,
-    keep: float,
-    epochs: int | None,
-    seed: int | None,
-    overwrite: bool,
-    resume: bool,
-    reporter: Reporter,
-) -> Path:
-    """Cuts channels out of a network and trains what is left, with the whole one as its teacher.
+def prune(path: Path, out: Path, *, keep: float, overwrite: bool) -> str:
+    """Cuts channels out of a network and writes the narrower one, with settings to train it on.
+
+    Those settings are the network's own, beginning with the weights that are left and with the
+    whole network as the teacher.
 
     Args:
         path: The trained network.
-        source: What `--data` names.
-        out: The new run folder.
+        out: The folder for the narrower one.
         keep: Share of the channels to keep, in (0, 1).
-        epochs: Instead of those that the network was trained for.
-        seed: Instead of the network's own.
-        overwrite: Whether an older run in `out` may be deleted.
-        resume: Whether to go on with the run in `out`.
-        reporter: Whom to tell.
+        overwrite: Whether an older result in `out` may be deleted.
 
     Returns:
-        The run folder.
+        What was done and how to go on, for the terminal.
 
     Raises:
         UsageError: If the architecture cannot be pruned.
-        DataError: If model and data do not fit together.
+        DataError: If there is no whole model.
+        OutputError: If `out` may not be written to.
     """
     info, model = load_model(path)
     smaller, weights = cut(info.model, model, keep)
-    dataset = load_data(source, reporter)
-    check_fit(info, dataset)
-    pruned = build_model(smaller, image_size=dataset.image_size, num_classes=len(dataset.classes))
-    pruned.load_state_dict(weights)
     settings = changed(
         info.settings,
         {
             "name": f"{info.settings.name[:50]}-pruned-{round(100 * keep)}",
             "model": smaller.model_dump(),
-            "training.epochs": epochs,
-            "seed": seed,
+            "training.freeze": False,
+            "start": str(out),
             "teacher": str(path),
-            "start": "",
         },
     )
-    return train(
-        settings,
-        dataset,
-        out,
-        overwrite=overwrite,
-        resume=resume,
-        reporter=reporter,
-        model=pruned,
+    trained = {name for name, _ in model.named_parameters()}
+    changes = {
+        "model": smaller,
+        "num_parameters": sum(weights[name].numel() for name in trained),
+        "settings": settings,
+    }
+    make_out(out, overwrite=overwrite)
+    command = shlex.join(["hemascope", *sys.argv[1:]])
+    write_json(out / MARK, {"notice": RESEARCH_USE_ONLY, "command": command})
+    arrays = {name: tensor.contiguous().numpy() for name, tensor in weights.items()}
+    save_artifact(make_folder(out / "model"), info.model_copy(update=changes), arrays)
+    write_text(out / _CONFIG, settings.to_toml())
+    before, after = info.num_parameters, load_artifact(out)[0].num_parameters
+    return (
+        f"{before:,} parameters became {after:,}: {out}\n"
+        f"Next: hemascope train --config {out / _CONFIG} --out NEW-FOLDER\n{RESEARCH_USE_ONLY}"
     )

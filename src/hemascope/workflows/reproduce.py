@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hemascope.config import RunSettings
+from hemascope.errors import DataError
 from hemascope.files import MARK, make_out, write_json
 from hemascope.inference.torch_engine import pick_device
 from hemascope.workflows.environment import fingerprint
@@ -31,6 +32,8 @@ def reproduce(
         A summary for the terminal.
     """
     dataset = load_data(source, reporter)
+    if resume and ((out / "config.toml").exists() or (out / "results.json").exists()):
+        raise DataError(f"--out {out} holds a single run; choose another folder.")
     if not (resume and (out / MARK).is_file()):
         make_out(out, overwrite=overwrite)
         write_json(out / MARK, fingerprint(dataset, device=pick_device(plan[0].device).type))

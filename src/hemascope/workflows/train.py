@@ -6,6 +6,7 @@ import io
 import shutil
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -34,7 +35,7 @@ from hemascope.files import (
 )
 from hemascope.inference.efficiency import peak_memory_bytes, reset_peak_memory
 from hemascope.inference.torch_engine import load_model, pick_device, pick_precision
-from hemascope.models import build_model, check_model, head_of
+from hemascope.models import build_model, head_of
 from hemascope.report.figures import draw_run
 from hemascope.report.runs import read_run
 from hemascope.report.text import epoch_line
@@ -54,13 +55,12 @@ def train(
     overwrite: bool,
     reporter: Reporter,
     resume: bool = False,
-    model: nn.Module | None = None,
 ) -> Path:
     """Trains and evaluates one network; every stage leaves its file in the run folder `out`.
 
     After each epoch, history, model and checkpoint are written together: a run that is stopped at
-    any point holds its last finished epoch, and `resume` goes on from there to the same weights, to
-    the bit, that it would have had.
+    any point holds its last finished epoch, and `resume` goes on from there; on a CPU, to the same
+    weights, to the bit, that it would have had.
 
     Args:
         settings: What to train and how.
@@ -69,7 +69,6 @@ def train(
         overwrite: Whether an older run in `out` may be deleted.
         reporter: Whom to tell.
         resume: Whether to go on with the run in `out`, if there is one.
-        model: The network to begin with, instead of a fresh one of `settings.model`.
 
     Returns:
         The run folder.
@@ -84,22 +83,22 @@ def train(
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
     _check_classes(settings, dataset)
+    run = _Run(settings, dataset, out, device, precision)
+    earlier = run.look_back() if resume else "nothing"
+    if earlier == "finished":  # killed while it was drawn, perhaps
+        draw_run(read_run(out))
+        run.forget_checkpoint()
+        return out
+    stopped = earlier == "stopped"
     torch.manual_seed(settings.seed)
-    model = model or starting_model(settings, dataset)
+    model = starting_model(settings, dataset, weights_follow=stopped)
     teacher = _fitting_model(settings.teacher, dataset)[1] if settings.teacher else None
     state = TrainingState(model, settings.training, seed=settings.seed, device=device)
-    run = _Run(settings, dataset, out, precision)
-    if resume and (out / MARK).is_file():
-        run.check_same()
-        if (out / "results.json").is_file():  # killed while it was drawn, perhaps
-            draw_run(read_run(out))
-            run.forget_checkpoint()
-            return out
-    if resume and has_checkpoint(out / "checkpoint"):
+    if stopped:
         state.restore(*load_checkpoint(out / "checkpoint"))
-        run.log(f"resumed after epoch {len(state.history)}")
+        run.go_on(state.history)
     else:
-        run.start(device, overwrite=overwrite or resume)
+        run.start(overwrite=overwrite or earlier == "begun")
     reset_peak_memory()
     num_batches = -(-len(dataset.splits[Split.TRAIN]) // settings.training.batch_size)
     label = f"{settings.name} seed {settings.seed}"
@@ -119,41 +118,50 @@ def train(
                 run.finish_epoch(state)
                 line = epoch_line(asdict(record), settings.training.epochs)
                 reporter.say(f"{label}: {line}")
-        run.finish(state.history, device, peak_memory_bytes())
+        run.finish(state.history, peak_memory_bytes())
         draw_run(read_run(out))
         run.forget_checkpoint()
     except BaseException as error:
         # A full disk may refuse this line too; what stopped the run is the error to show.
         with contextlib.suppress(OutputError):
-            run.log(f"stopped ({error!r}): model/ holds the last epoch listed above")
+            run.log(f"stopped ({error!r}): what the epochs listed above left is kept")
         raise
     return out
 
 
-def starting_model(settings: RunSettings, dataset: Dataset) -> nn.Module:
+def starting_model(
+    settings: RunSettings, dataset: Dataset, *, weights_follow: bool = False
+) -> nn.Module:
     """The network as training finds it: fresh, pretrained, or with another run's weights.
+
+    Args:
+        settings: Which architecture, and whose weights.
+        dataset: Whose image size and classes it takes.
+        weights_follow: Whether a checkpoint's weights will be loaded into it.
 
     Raises:
         UsageError: If there is no such architecture.
         DataError: If `settings.start` is another architecture or has other classes.
         UnreachableError: If pretrained weights cannot be fetched.
     """
-    size, count = dataset.image_size, len(dataset.classes)
-    if settings.start:
-        info, model = _fitting_model(settings.start, dataset)
-        if (info.model.name, check_model(info.model)) != (
-            settings.model.name,
-            check_model(settings.model),
-        ):
+    model = build_model(
+        settings.model,
+        image_size=dataset.image_size,
+        num_classes=len(dataset.classes),
+        weights_follow=weights_follow or bool(settings.start),
+    )
+    if settings.start and not weights_follow:
+        info, started = _fitting_model(settings.start, dataset)
+        try:
+            model.load_state_dict(started.state_dict())
+        except RuntimeError as error:
             raise DataError(
                 f"{settings.start} is a '{info.model.name}' with the options {info.model.options}, "
-                f"not the '{settings.model.name}' to be trained; choose a model of the same "
-                "architecture."
-            )
-    else:
-        model = build_model(settings.model, image_size=size, num_classes=count)
-        if settings.training.init == "he" and "/" not in settings.model.name:
-            initialize(model)  # a library's architectures have initializations of their own
+                f"whose weights do not fit the '{settings.model.name}' to be trained; choose a "
+                "model of the same architecture."
+            ) from error
+    elif settings.training.init == "he" and "/" not in settings.model.name:
+        initialize(model)  # a library's architectures have initializations of their own
     if settings.training.freeze:
         model.requires_grad_(requires_grad=False)
         head_of(model).requires_grad_()
@@ -178,50 +186,70 @@ class _Run:
     """The run folder: what is written, and when."""
 
     def __init__(
-        self, settings: RunSettings, dataset: Dataset, folder: Path, precision: Precision
+        self,
+        settings: RunSettings,
+        dataset: Dataset,
+        folder: Path,
+        device: torch.device,
+        precision: Precision,
     ) -> None:
         self._settings = settings
+        self._config = settings.to_toml()
         self._dataset = dataset
         self._folder = folder
+        self._device = device
         self._precision: Precision = precision
 
-    def check_same(self) -> None:
-        """Refuses to go on with a run of other settings, data or precision.
+    def look_back(self) -> Literal["nothing", "begun", "stopped", "finished"]:
+        """How far the run in the folder came; "begun" is not yet the end of an epoch.
 
         Raises:
-            DataError: If it is one.
+            DataError: If it is another run than the one to go on with, or cannot be gone on with.
         """
-        config = self._folder / "config.toml"
-        if not config.is_file():
+        if not (self._folder / MARK).is_file():
+            return "nothing"
+        facts = read_json(self._folder / MARK)
+        if not facts.keys() >= {"data", "machine", "precision", "models"}:
             raise DataError(f"--resume: {self._folder} holds no run of 'hemascope train'.")
-        facts = read_json(self._folder / MARK, needed=("data", "precision", "models"))
+        config = self._folder / "config.toml"
         differences = {
-            "settings": load_config(config) != self._settings,
+            "settings": config.is_file() and load_config(config).to_toml() != self._config,
             "data": facts["data"].get("md5") != self._dataset.md5,
-            "precision": facts["precision"] != self._precision,
             "weights in --start or --teacher": facts["models"] != self._models_used(),
+            "device or precision": (facts["machine"].get("device"), facts["precision"])
+            != (self._device.type, self._precision),
         }
         for what, differ in differences.items():
             if differ:
                 raise DataError(
                     f"--resume: the run in {self._folder} was started with other {what}; give the "
-                    "same command as then, or --overwrite."
+                    "same command as then, or --overwrite instead of --resume."
                 )
+        if (self._folder / "results.json").is_file():
+            return "finished"
+        if has_checkpoint(self._folder / "checkpoint"):
+            return "stopped"
+        if (self._folder / "history.csv").is_file():
+            raise DataError(
+                f"--resume: {self._folder} has no checkpoint to go on from; give --overwrite "
+                "instead, or another --out."
+            )
+        return "begun"
 
-    def start(self, device: torch.device, *, overwrite: bool) -> None:
-        make_out(self._folder, overwrite=overwrite)
+    def start(self, *, overwrite: bool) -> None:
         facts = {
-            **fingerprint(self._dataset, device=device.type),
+            **fingerprint(self._dataset, device=self._device.type),
             "precision": self._precision,
             "models": self._models_used(),
         }
+        make_out(self._folder, overwrite=overwrite)
         write_json(self._folder / MARK, facts)
         for name in ("model", "figures", "checkpoint"):
             make_folder(self._folder / name)
-        write_text(self._folder / "config.toml", self._settings.to_toml())
+        write_text(self._folder / "config.toml", self._config)
         self.log(f"data: {self._dataset.title} (md5 of {self._dataset.md5_of} {self._dataset.md5})")
         self.log(f"command: {facts['command']}")
-        self.log(f"date: {facts['date']}, device: {device.type}. {RESEARCH_USE_ONLY}")
+        self.log(f"date: {facts['date']}, device: {self._device.type}. {RESEARCH_USE_ONLY}")
 
     def log(self, line: str) -> None:
         append_line(self._folder / "training.log", line)
@@ -241,8 +269,8 @@ class _Run:
                 }
                 info = self._info(record, sum(p.numel() for p in state.result.parameters()))
                 save_artifact(self._folder / "model", info, weights)
-            write_text(self._folder / "history.csv", self._history_csv(state.history))
             save_checkpoint(self._folder / "checkpoint", state.tensors(), state.history)
+            self._write_history(state.history)
             self.log(epoch_line(asdict(record), self._settings.training.epochs))
 
     def _info(self, record: EpochRecord, num_parameters: int) -> ArtifactInfo:
@@ -260,7 +288,12 @@ class _Run:
             epoch=record.epoch,
         )
 
-    def _history_csv(self, history: list[EpochRecord]) -> str:
+    def go_on(self, history: list[EpochRecord]) -> None:
+        """Takes the run up: its checkpoint may be one epoch ahead of its other files."""
+        self._write_history(history)
+        self.log(f"resumed after epoch {len(history)}")
+
+    def _write_history(self, history: list[EpochRecord]) -> None:
         text = io.StringIO()
         columns = [field.name for field in fields(EpochRecord)]
         writer = csv.writer(text, lineterminator="\n")
@@ -269,11 +302,9 @@ class _Run:
             values = asdict(record).values()
             cells = (f"{value:.6f}" if isinstance(value, float) else value for value in values)
             writer.writerow([*cells, self._dataset.title])
-        return text.getvalue()
+        write_text(self._folder / "history.csv", text.getvalue())
 
-    def finish(
-        self, history: list[EpochRecord], device: torch.device, peak_memory: int | None
-    ) -> None:
+    def finish(self, history: list[EpochRecord], peak_memory: int | None) -> None:
         """Evaluates the network that was kept; the test split is read for the run's one figure."""
         results = {
             "epochs": len(history),
@@ -283,7 +314,7 @@ class _Run:
         text = write_results(
             self._folder,
             self._dataset,
-            device=device,
+            device=self._device,
             precision=self._precision,
             views=self._settings.views,
             more=results,

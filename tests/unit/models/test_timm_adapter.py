@@ -33,3 +33,9 @@ def test_a_stem_keeps_small_images_large() -> None:
 def test_a_network_that_cannot_take_the_images_is_refused() -> None:
     with pytest.raises(UsageError, match="does not take these images"):
         build_model(ModelSettings(name="timm/inception_v3"), image_size=28, num_classes=8)
+
+
+def test_a_network_with_several_heads_has_no_single_last_layer() -> None:
+    settings = ModelSettings(name="timm/deit_tiny_distilled_patch16_224")
+    with pytest.raises(UsageError, match="no single last layer"):
+        head_of(build_model(settings, image_size=28, num_classes=8))

@@ -12,7 +12,7 @@ from conftest import small_arrays
 from hemascope.config import ModelSettings, TrainingSettings
 from hemascope.core import BLOOD_CELLS
 from hemascope.data.dataset import LabeledImages
-from hemascope.errors import DivergedError
+from hemascope.errors import DivergedError, UsageError
 from hemascope.models import build_model
 from hemascope.training.loop import fit, initialize
 from hemascope.training.state import EpochRecord, TrainingState
@@ -122,7 +122,7 @@ def test_every_image_is_seen_once_an_epoch_the_last_batch_too() -> None:
 
 def test_divergence_stops_before_the_epoch_is_counted() -> None:
     settings = SETTINGS.model_copy(update={"learning_rate": 1e30})
-    with pytest.raises(DivergedError, match=r"step \d of epoch 1 .* weights of epoch 0 are kept"):
+    with pytest.raises(DivergedError, match=r"step \d of epoch 1 .* kept after epoch 0"):
         _fit(_cnn(), settings)
 
 
@@ -164,3 +164,13 @@ def test_he_initialization_has_he_s_variance_and_zero_biases() -> None:
     weight = model.get_parameter("classifier.1.weight")
     assert weight.std().item() == pytest.approx((2 / 1152) ** 0.5, rel=0.02)
     assert all((p == 0).all() for name, p in model.named_parameters() if name.endswith("bias"))
+
+
+def test_a_batch_that_cannot_be_normalized_is_one_sentence() -> None:
+    options = {"stem": 4, "widths": [4] * 5, "strides": [2] * 5}
+    model = build_model(
+        ModelSettings(name="hemanet", options=options), image_size=28, num_classes=8
+    )
+    state = TrainingState(model, SETTINGS.model_copy(update={"batch_size": 63}), seed=0, device=CPU)
+    with pytest.raises(UsageError, match=r"training\.batch_size"):
+        list(fit(state, TRAIN, VAL, classes=BLOOD_CELLS, precision="fp32"))
