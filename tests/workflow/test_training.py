@@ -91,15 +91,15 @@ def test_resume_goes_on_only_with_the_same_run(
     outcome = hemascope(*resume, 2, "--data", small_npz, "--overwrite")
     assert outcome.code == 2
     assert "one of --resume and --overwrite" in outcome.err
-    folder = tmp_path / "other" / "results"
-    folder.mkdir(parents=True)
-    (folder / "fingerprint.json").write_text((run_folder / "fingerprint.json").read_text())
+    folder = tmp_path / "evaluation"
+    evaluate = ("evaluate", run_folder, "--data", small_npz, "--out", folder)
+    assert hemascope(*evaluate).code == 0
     outcome = hemascope(
         "train", "--preset", "paper-cnn", "--out", folder, "--resume", "--data", small_npz
     )
     assert outcome.code == 2
     assert "holds no run of 'hemascope train'" in outcome.err
-    assert (folder / "fingerprint.json").exists()
+    assert (folder / "results.json").exists()
 
 
 def test_a_damaged_checkpoint_is_refused_and_kept(
