@@ -191,7 +191,7 @@ def train(
     """Train one network and evaluate it; the run folder holds everything about it."""
     from hemascope.workflows.plan import choose_settings
 
-    if resume and preset is None and config is None:
+    if resume and preset is None and config is None and (out / "config.toml").is_file():
         config = out / "config.toml"
     changes = {
         "name": name,
