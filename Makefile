@@ -20,8 +20,9 @@ demo: install
 
 test: check unit
 
+# A process for each core and a thread for each process: two that share cores wait for each other.
 unit: install
-	$(BIN)/pytest -p no:cacheprovider --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/pytest -p no:cacheprovider -n auto --cov --cov-report=term
 
 check: install
 	$(BIN)/ruff format --check .
