@@ -13,10 +13,10 @@ class HemaNet(nn.Module):
     """A small residual network; its preset has fewer parameters than the study's CNN.
 
     The images are standardized by what training saw, pass one convolution, and then blocks of two;
-    `stem_stride` and `strides` say which of them halve the resolution. The
-    head sees mean and maximum of every feature over the image. `inner` are the widths inside the
-    blocks, which pruning makes smaller; by default those of the outputs. Maps images (N, 3, H, H)
-    in [0, 1] to logits (N, C).
+    `stem_stride` and `strides` say which of them halve the resolution. The head sees mean and
+    maximum of every feature over the image. `inner` are the widths inside the blocks, which pruning
+    makes smaller; by default those of the outputs. Maps images (N, 3, H, H) in [0, 1] to logits
+    (N, C).
 
     Source: residual blocks, He et al., Deep Residual Learning, CVPR 2016; shortcuts with mean
     pooling, He et al., Bag of Tricks, CVPR 2019.

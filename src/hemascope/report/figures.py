@@ -15,7 +15,7 @@ from hemascope.report.runs import Runs, SavedRun
 
 AGAINST_PAPER = tuple(row.key for row in study.CURVE_LAST)
 _CURVES = (
-    ("loss", "Loss", "cross-entropy (nats)", False),
+    ("loss", "Loss", "loss (nats)", False),
     ("accuracy", "Accuracy", "accuracy", True),
 )
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hemascope.artifact import ArtifactInfo, load_artifact, load_info, save_artifact
+from hemascope.artifact import ArtifactInfo, load_artifact, save_artifact
 from hemascope.config import Device, ModelSettings, PrecisionChoice
 from hemascope.errors import DataError
 from hemascope.files import MARK, make_folder, make_out, write_json
 from hemascope.inference.torch_engine import pick_device, pick_precision
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import check_fit, write_results
+from hemascope.workflows.results import check_fit, usual_precision, write_results
 from hemascope.workflows.sources import load_data
 
 
@@ -35,12 +35,10 @@ def ensemble(
         OutputError: If the results cannot be written.
     """
     chosen_device = pick_device(device)
-    if precision is None:  # what they were trained in, where this machine has that
-        trained_in = {load_info(path).settings.precision for path in paths}
-        precision = "fp32" if trained_in == {"fp32"} else "auto"
-    chosen_precision = pick_precision(precision, chosen_device)
     members = [load_artifact(path) for path in paths]
-    info = _merge(paths, [info for info, _ in members])
+    infos = [info for info, _ in members]
+    chosen_precision = pick_precision(precision or usual_precision(infos), chosen_device)
+    info = _merge(paths, infos)
     weights = {
         f"members.{number}.{name}": array
         for number, (_, arrays) in enumerate(members)

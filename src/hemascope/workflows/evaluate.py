@@ -19,7 +19,7 @@ from hemascope.report.figures import caption_of, draw_evaluation
 from hemascope.report.text import results_text
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import check_fit, describe
+from hemascope.workflows.results import check_fit, describe, usual_precision
 from hemascope.workflows.sources import load_data
 
 SplitChoice = Literal["train", "val", "test", "all"]
@@ -47,9 +47,7 @@ def evaluate(
     """
     chosen_device = pick_device(device)
     info, model = load_model(path)
-    if precision is None:  # what it was trained in, where this machine has that
-        precision = "fp32" if info.settings.precision == "fp32" else "auto"
-    chosen_precision = pick_precision(precision, chosen_device)
+    chosen_precision = pick_precision(precision or usual_precision([info]), chosen_device)
     image_size = info.preprocessing.image_size
     dataset = load_data(source, reporter, image_size=image_size, split=split != "all")
     check_fit(info, dataset)

@@ -4,7 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from hemascope.artifact import load_artifact, save_artifact
+from hemascope.artifact import save_artifact
 from hemascope.errors import RESEARCH_USE_ONLY
 from hemascope.files import MARK, make_folder, make_out, write_json, write_text
 from hemascope.inference.torch_engine import load_model
@@ -47,19 +47,15 @@ def prune(path: Path, out: Path, *, keep: float, overwrite: bool) -> str:
         },
     )
     trained = {name for name, _ in model.named_parameters()}
-    changes = {
-        "model": smaller,
-        "num_parameters": sum(weights[name].numel() for name in trained),
-        "settings": settings,
-    }
+    num_parameters = sum(weights[name].numel() for name in trained)
+    changes = {"model": smaller, "num_parameters": num_parameters, "settings": settings}
     make_out(out, overwrite=overwrite)
     command = shlex.join(["hemascope", *sys.argv[1:]])
     write_json(out / MARK, {"notice": RESEARCH_USE_ONLY, "command": command})
     arrays = {name: tensor.contiguous().numpy() for name, tensor in weights.items()}
     save_artifact(make_folder(out / "model"), info.model_copy(update=changes), arrays)
     write_text(out / _CONFIG, settings.to_toml())
-    before, after = info.num_parameters, load_artifact(out)[0].num_parameters
     return (
-        f"{before:,} parameters became {after:,}: {out}\n"
+        f"{info.num_parameters:,} parameters became {num_parameters:,}: {out}\n"
         f"Next: hemascope train --config {out / _CONFIG} --out NEW-FOLDER\n{RESEARCH_USE_ONLY}"
     )

@@ -1,12 +1,13 @@
 """What a finished network gets to know of itself: predictions and figures on val and test."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hemascope.artifact import ArtifactInfo, find_artifact
-from hemascope.config import Precision
+from hemascope.config import Precision, PrecisionChoice
 from hemascope.core import Predictions, Split
 from hemascope.data.dataset import Dataset
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
@@ -70,6 +71,11 @@ def describe(info: ArtifactInfo, folder: Path) -> dict[str, Any]:
         "num_parameters": info.num_parameters,
         "size_bytes": (folder / info.weights_file).stat().st_size,
     }
+
+
+def usual_precision(infos: Sequence[ArtifactInfo]) -> PrecisionChoice:
+    """What to compute in unless told: what the models were trained in, where that can be had."""
+    return "fp32" if all(info.settings.precision == "fp32" for info in infos) else "auto"
 
 
 def check_fit(info: ArtifactInfo, dataset: Dataset) -> None:
