@@ -50,6 +50,9 @@ ViewsOption = Annotated[
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on where a run in --out was stopped, if there is one.")
 ]
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="What reports call the network.")
+]
 SeedsOption = Annotated[str, typer.Option("--seeds", metavar="LIST", help="Such as 0,1,2.")]
 
 
@@ -139,9 +142,7 @@ def train(
         typer.Option("--config", metavar="FILE", help="TOML, such as a run's config.toml."),
     ] = None,
     data: DataOption = "bloodmnist",
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="What reports call the network.")
-    ] = None,
+    name: NameOption = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -266,6 +267,7 @@ def ensemble(
     ],
     out: OutOption,
     data: DataOption = "bloodmnist",
+    name: NameOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     views: ViewsOption = None,
@@ -285,6 +287,7 @@ def ensemble(
             models,
             data,
             out,
+            name=name,
             device=device or "auto",
             precision=precision,
             views=int(views or 1),
@@ -383,7 +386,7 @@ def _check(
     inputs: Sequence[Path] = (),
 ) -> None:
     """Refuses a wrong --data or --out at once, before anything heavy is imported."""
-    from hemascope.data import check_source
+    from hemascope.data import check_source, file_of
     from hemascope.errors import OutputError, UsageError
     from hemascope.files import MARK, check_out
 
@@ -395,4 +398,4 @@ def _check(
             raise OutputError(f"--out {out} lies inside --data {data}; choose another place.")
         if resume and (out / MARK).is_file():
             return  # the workflow looks whether it is the same run
-        check_out(out, overwrite=overwrite, inputs=[Path(data), *inputs])
+        check_out(out, overwrite=overwrite, inputs=[file_of(data), *inputs])

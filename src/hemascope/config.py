@@ -9,13 +9,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveFloat,
-    PositiveInt,
     ValidationError,
     model_validator,
 )
 
-from hemascope.errors import UsageError, did_you_mean
+from hemascope.errors import UsageError, did_you_mean, shortened
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
@@ -27,7 +25,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Settings(BaseModel):
     """Base of every settings table: frozen, and a misspelt key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSettings(Settings):
@@ -89,18 +87,18 @@ class TrainingSettings(Settings):
     Smith & Topin, 2018; distillation, Hinton et al., 2015.
     """
 
-    epochs: PositiveInt
-    learning_rate: PositiveFloat
-    batch_size: PositiveInt = 128
+    epochs: int = Field(ge=1, le=1_000_000)
+    learning_rate: float = Field(gt=0, le=1000)
+    batch_size: int = Field(default=128, ge=1, le=1_000_000)
     betas: tuple[float, float] = (0.9, 0.999)
     init: Literal["he", "default"] = "he"
     shuffle: bool = True
     test_every_epoch: bool = False
     optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=1000)
     schedule: Literal["constant", "one-cycle"] = "constant"
     warmup: Share = 0.2
-    max_grad_norm: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=0.0, ge=0, le=1e9)
     average: float = Field(default=0.0, ge=0, lt=1)
     patience: int = Field(default=0, ge=0)
     loss: Loss = "cross-entropy"
@@ -109,7 +107,7 @@ class TrainingSettings(Settings):
     balanced: bool = False
     freeze: bool = False
     teacher_weight: Share = 0.7
-    teacher_temperature: PositiveFloat = 2.0
+    teacher_temperature: float = Field(default=2.0, ge=0.01, le=1000)
     augmentation: AugmentationSettings = AugmentationSettings()
 
     @model_validator(mode="after")
@@ -210,6 +208,6 @@ def explain(error: ValidationError, settings: type[BaseModel]) -> str:
         return f"unknown field '{field}'; {hint}"
     if first["type"] == "missing":
         return f"field '{field}' is missing; add it."
-    given = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+    given = "" if isinstance(first["input"], dict) else f" (got {shortened(first['input'])})"
     message = first["msg"].removeprefix("Value error, ")
     return f"field '{field}'{given}: {message[0].lower()}{message[1:]}."

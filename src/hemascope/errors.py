@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 RESEARCH_USE_ONLY = "Research use only. Not a medical device; no clinical claim is made."
+_MOST_NAMES, _MOST_LETTERS = 20, 80  # that a sentence holds
 
 
 class HemascopeError(Exception):
@@ -46,9 +47,21 @@ class UnreachableError(HemascopeError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Ends an error about an unknown word with the nearest known one, or with all of them."""
+    """Ends an error about an unknown word with the nearest known one, or with all of them.
+
+    Of very many it names a few.
+    """
     names = sorted(known)
     if not names:
         return "there are none here."
-    near = get_close_matches(word, names, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(names)}."
+    if near := get_close_matches(word, names, n=1):
+        return f"did you mean '{near[0]}'?"
+    if len(names) > _MOST_NAMES:
+        return f"there are {len(names)}, such as {', '.join(names[:: len(names) // 5][:5])}."
+    return f"choose one of: {', '.join(names)}."
+
+
+def shortened(value: object) -> str:
+    """A value as it is written, cut where it is too long for a sentence."""
+    text = repr(value)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."

@@ -13,6 +13,11 @@ from tempfile import mkstemp
 from types import FrameType
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 from hemascope.errors import RESEARCH_USE_ONLY, DataError, OutputError
 
 # Written first into every folder of results: one that holds it may be replaced with --overwrite.
@@ -75,7 +80,9 @@ def read_json(path: Path, *, needed: Collection[str] = ()) -> dict[str, Any]:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not readable JSON ({error}); train the run again.") from error
-    missing = [key for key in needed if not isinstance(content, dict) or key not in content]
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is no JSON object: it is damaged; train the run again.")
+    missing = [key for key in needed if key not in content]
     if missing:
         raise DataError(f"{path} has no '{missing[0]}': it is damaged; train the run again.")
     return content
@@ -104,6 +111,12 @@ def check_out(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> Non
     Raises:
         OutputError: If `out` exists with content and may not be replaced.
     """
+    for path in (out, *inputs):
+        if not _is_utf8(path):
+            raise OutputError(
+                f"the name {str(path)!r} is not UTF-8, so that no results file can hold it; rename "
+                "it or choose another."
+            )
     if not out.exists():
         parent = next(folder for folder in out.absolute().parents if folder.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):
@@ -133,6 +146,14 @@ def check_out(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> Non
         )
 
 
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _is_ours(folder: Path) -> bool:
     """Whether our own mark lies in the folder, and not just any file of its name."""
     try:
@@ -150,9 +171,43 @@ def make_out(out: Path, *, overwrite: bool) -> None:
     """
     check_out(out, overwrite=overwrite)
     with explained(out):
-        if overwrite and out.exists():
-            shutil.rmtree(out)
         out.mkdir(parents=True, exist_ok=True)
+        with claimed(out):
+            for path in out.iterdir():  # the folder itself stays: it is what is claimed
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+
+@contextmanager
+def claimed(folder: Path) -> Generator[None]:
+    """Keeps other commands from writing into a folder for as long as the block takes.
+
+    The system forgets the claim when the process ends, however it ends. Windows has no such claims
+    on folders; there nothing is held.
+
+    Raises:
+        OutputError: If another process has claimed it.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"another process is writing into {folder} just now; wait until it is done, or "
+                "choose another --out."
+            ) from error
+        except OSError:  # a file system without such claims
+            yield
+            return
+        yield
+    finally:
+        os.close(handle)
 
 
 def make_folder(folder: Path) -> Path:

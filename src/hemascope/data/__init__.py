@@ -85,6 +85,13 @@ def check_source(source: str) -> None:
     )
 
 
+def file_of(source: str) -> Path:
+    """The file or folder that a source is read from, whether it is there or not."""
+    from hemascope.data.bloodmnist import find_bloodmnist
+
+    return (find_bloodmnist() or Path(source)) if source in ("auto", "bloodmnist") else Path(source)
+
+
 def load(source: str, request: Request | None = None) -> Dataset:
     """Reads what `--data` names: a row of `DATASETS`, an .npz file, or a folder of class folders.
 

@@ -21,6 +21,7 @@ class NoOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+MOST_MEMBERS = 100
 Width = Annotated[int, Field(ge=1, le=100_000)]
 
 
@@ -70,7 +71,7 @@ class TimmOptions(NoOptions):
 class EnsembleOptions(NoOptions):
     """The members' architectures."""
 
-    members: tuple[ModelSettings, ...] = Field(min_length=1, max_length=100)
+    members: tuple[ModelSettings, ...] = Field(min_length=1, max_length=MOST_MEMBERS)
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def check_model(settings: ModelSettings) -> dict[str, Any]:
         return options.model_validate(settings.options).model_dump(mode="json", exclude_none=True)
     except ValidationError as error:
         raise UsageError(f"model.options: {explain(error, options)}") from error
+    except ValueError as error:  # pydantic's way of saying that it gives up
+        raise UsageError(f"model.options: ensembles nested too deeply ({error}).") from error
 
 
 def build_model(

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hemascope.errors import RESEARCH_USE_ONLY, DataError, did_you_mean
-from hemascope.files import read_json
 from hemascope.metrics.summary import spread
+from hemascope.report.runs import read_results_file
 
-_NEEDED = ("name", "seed", "data", "split", "accuracy", "f1_macro", "per_class", "num_parameters")
 Results = Mapping[str, Any]
 Column = Callable[[Sequence[Results]], str]
 
@@ -26,7 +25,7 @@ def read_results(folders: Sequence[Path]) -> list[Results]:
         if not present:
             raise DataError(f"{folder} holds no results.json; give run folders, or their parent.")
         found += [path for path in present if path not in found]
-    return [read_json(path, needed=_NEEDED) for path in found]
+    return [read_results_file(path) for path in found]
 
 
 def table_text(results: Sequence[Results], class_name: str | None = None) -> str:
@@ -40,9 +39,11 @@ def table_text(results: Sequence[Results], class_name: str | None = None) -> str
         DataError: If results of one name are not of the same network, or not of the same data.
     """
     sources = sorted({f"{result['data']}, split {result['split']}" for result in results})
-    if len(sources) > 1:
+    files = {result["data_md5"] for result in results if "data_md5" in result}
+    if len(sources) > 1 or len(files) > 1:
+        md5s = f", of files with md5 {' and '.join(sorted(files))}" if len(files) > 1 else ""
         raise DataError(
-            f"these results are of different images ({'; '.join(sources)}); a table compares "
+            f"these results are of different images ({'; '.join(sources)}{md5s}); a table compares "
             "networks on the same ones."
         )
     groups: dict[str, list[Results]] = {}

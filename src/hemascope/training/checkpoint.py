@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor
 
 from hemascope.artifact import read_tensors, write_tensors
-from hemascope.errors import DataError
+from hemascope.errors import DataError, shortened
 from hemascope.files import write_json
 from hemascope.training.state import EpochRecord
 
 _INFO = "checkpoint.json"
 _VERSION = 1
+_HISTORY = TypeAdapter(list[EpochRecord], config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -60,11 +62,14 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], list[EpochRecord]]
                 f"{path} has format version {content['format_version']!r}, this hemascope reads "
                 f"{_VERSION}; resume with the version that wrote it."
             )
-        history = [EpochRecord(**record) for record in content["history"]]
+        history = _HISTORY.validate_json(json.dumps(content["history"]))
+        if [record.epoch for record in history] != list(range(1, len(history) + 1)):
+            raise ValueError("its history does not count the epochs")
         file, sha256 = str(content["tensors_file"]), str(content["tensors_sha256"])
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path} is not a whole checkpoint ({error!r}); train the run again with --overwrite."
+            f"{path} is not a whole checkpoint ({shortened(error)}); train the run again with "
+            "--overwrite."
         ) from error
     arrays = read_tensors(folder, file, sha256)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}, history

@@ -94,10 +94,8 @@ def fit(
                 if teacher is not None:
                     loss = _blend(loss, logits, teacher, inputs, state)
             if not torch.isfinite(loss):
-                raise DivergedError(
-                    f"training diverged: the loss of step {len(losses) + 1} of epoch {epoch} is "
-                    f"{loss.item()}; what was kept after epoch {epoch - 1} is still there. Lower "
-                    "training.learning_rate."
+                raise _diverged(
+                    f"the loss of step {len(losses) + 1}", loss.item(), epoch, teacher, inputs
                 )
             loss.backward()
             if settings.max_grad_norm:
@@ -114,10 +112,7 @@ def fit(
         on_val = predict(predictor, val, classes)
         val_loss = METRICS["loss"](on_val)
         if not math.isfinite(val_loss):  # the losses alone miss what the last step did
-            raise DivergedError(
-                f"training diverged: the val loss of epoch {epoch} is {val_loss}; what was "
-                f"kept after epoch {epoch - 1} is still there. Lower training.learning_rate."
-            )
+            raise _diverged("the val loss", val_loss, epoch)
         on_test = predict(predictor, watched, classes) if watched else None
         record = EpochRecord(
             epoch=epoch,
@@ -132,6 +127,23 @@ def fit(
         )
         state.history.append(record)
         yield record
+
+
+def _diverged(
+    what: str,
+    value: float,
+    epoch: int,
+    teacher: nn.Module | None = None,
+    inputs: Tensor | None = None,
+) -> DivergedError:
+    """What went wrong, whether the teacher is to blame, and what is left."""
+    cause = "Lower training.learning_rate."
+    if teacher is not None and inputs is not None:
+        with torch.no_grad():
+            if not torch.isfinite(teacher(inputs)).all():
+                cause = "The teacher answers with numbers that are not finite: choose another."
+    kept = f"; what was kept after epoch {epoch - 1} is still there" if epoch > 1 else ""
+    return DivergedError(f"training diverged: {what} of epoch {epoch} is {value}{kept}. {cause}")
 
 
 def _order(labels: Tensor, counts: Tensor, state: TrainingState) -> Tensor:

@@ -10,8 +10,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from hemascope.config import TrainingSettings
 from hemascope.errors import DataError
-from hemascope.training.optimizers import make_optimizers
+from hemascope.training.optimizers import Muon, make_optimizers
 
+# What each optimizer keeps of every weight, by name.
+_STATES: dict[type[Optimizer], tuple[str, ...]] = {
+    Muon: ("momentum",),
+    torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),  # and AdamW, which is one
+    torch.optim.SGD: ("momentum_buffer",),
+}
 Tensors = tuple[Tensor, ...] | list[Tensor]
 _AVERAGE_WARM_UP = 9  # the larger, the faster the average forgets its first steps
 
@@ -124,12 +130,14 @@ class TrainingState:
             for number, optimizer in enumerate(self.optimizers):
                 _restore_optimizer(optimizer, parts.get(f"optimizer{number}", {}))
             self._restore_random(parts["random"])
-        except (KeyError, RuntimeError, ValueError, IndexError) as error:
+            self.num_steps = int(parts["random"]["num_steps"].item())
+            if not history or self.num_steps <= 0 or self.num_steps % len(history):
+                raise ValueError("as many steps in every epoch")
+        except (KeyError, RuntimeError, ValueError, IndexError, TypeError) as error:
             raise DataError(
                 "the checkpoint does not fit these settings; train the run again with --overwrite."
             ) from error
         self.history = history
-        self.num_steps = int(parts["random"]["num_steps"].item())
 
     def _random_states(self) -> dict[str, Tensor]:
         states = {
@@ -159,6 +167,11 @@ def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> N
         if tensor.shape == like.shape:  # keep the memory format, on which rounding depends
             tensor = torch.empty_like(like).copy_(tensor)
         state.setdefault(int(index), {})[key] = tensor
+    names = next(names for kind, names in _STATES.items() if isinstance(optimizer, kind))
+    for index, parameter in enumerate(parameters):
+        shapes = {name: tensor.shape for name, tensor in state[index].items()}
+        if shapes != {name: () if name == "step" else parameter.shape for name in names}:
+            raise ValueError("the state of an optimizer")
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from hemascope.artifact import ArtifactInfo, load_artifact, save_artifact
 from hemascope.config import Device, ModelSettings, PrecisionChoice
-from hemascope.errors import DataError
+from hemascope.errors import DataError, UsageError
 from hemascope.files import MARK, make_folder, make_out, write_json
 from hemascope.inference.torch_engine import pick_device, pick_precision
+from hemascope.models import MOST_MEMBERS, check_model
 from hemascope.workflows.environment import fingerprint
+from hemascope.workflows.plan import changed
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import check_fit, usual_precision, write_results
 from hemascope.workflows.sources import load_data
@@ -19,6 +21,7 @@ def ensemble(
     source: str,
     out: Path,
     *,
+    name: str | None,
     device: Device,
     precision: PrecisionChoice | None,
     views: int,
@@ -27,25 +30,39 @@ def ensemble(
 ) -> str:
     """Puts the members into one artifact and evaluates it.
 
+    Args:
+        paths: The members' run or model folders.
+        source: The data to evaluate on.
+        out: Gets the model and its results.
+        name: What reports call it; by default it is made of the members' names.
+        device: Where to compute.
+        precision: What in; by default what the members were trained in.
+        views: How many views of each image.
+        overwrite: Whether an older result in `out` may be deleted.
+        reporter: Whom to tell.
+
     Returns:
         The results as text.
 
     Raises:
-        DataError: If the members have different classes, image sizes or training data.
+        UsageError: If there are too few or too many members, or the name is none.
+        DataError: If the members have different classes, image sizes or training data, or one of
+            them is there twice.
         OutputError: If the results cannot be written.
     """
     chosen_device = pick_device(device)
     members = [load_artifact(path) for path in paths]
     infos = [info for info, _ in members]
     chosen_precision = pick_precision(precision or usual_precision(infos), chosen_device)
-    info = _merge(paths, infos)
+    info = _merge(paths, infos, name)
+    check_model(info.model)
     weights = {
         f"members.{number}.{name}": array
         for number, (_, arrays) in enumerate(members)
         for name, array in arrays.items()
     }
     dataset = load_data(source, reporter)
-    check_fit(info, dataset)
+    check_fit(info, dataset, paths[0])
     make_out(out, overwrite=overwrite)
     write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
     save_artifact(make_folder(out / "model"), info, weights)
@@ -59,8 +76,29 @@ def ensemble(
     )
 
 
-def _merge(paths: Sequence[Path], infos: Sequence[ArtifactInfo]) -> ArtifactInfo:
+def check_members(paths: Sequence[Path]) -> None:
+    """Refuses early what is no ensemble.
+
+    Raises:
+        UsageError: If there are too few or too many members.
+    """
+    if not MOST_MEMBERS >= len(paths) > 1:
+        raise UsageError(
+            f"an ensemble has 2 to {MOST_MEMBERS} members, not {len(paths)}; name other models."
+        )
+
+
+def _merge(paths: Sequence[Path], infos: Sequence[ArtifactInfo], name: str | None) -> ArtifactInfo:
+    check_members(paths)
     first = infos[0]
+    seen: dict[str, Path] = {}
+    for path, info in zip(paths, infos, strict=True):
+        if info.weights_sha256 in seen:
+            raise DataError(
+                f"{path} and {seen[info.weights_sha256]} are the same network; an ensemble is of "
+                "different ones."
+            )
+        seen[info.weights_sha256] = path
     for path, info in zip(paths, infos, strict=True):
         for what in ("class_names", "preprocessing", "trained_on"):
             if getattr(info, what) != getattr(first, what):
@@ -71,9 +109,8 @@ def _merge(paths: Sequence[Path], infos: Sequence[ArtifactInfo]) -> ArtifactInfo
     members = [info.model.model_dump() for info in infos]
     model = ModelSettings(name="ensemble", options={"members": members})
     names = list(dict.fromkeys(info.settings.name for info in infos))
-    settings = first.settings.model_copy(
-        update={"name": f"ensemble-{'-'.join(names)}"[:64].rstrip("-"), "model": model}
-    )
+    name = name or f"ensemble-{'-'.join(names)}"[:64].rstrip("-")
+    settings = changed(first.settings, {"name": name, "model": model.model_dump()})
     changes = {
         "model": model,
         "settings": settings,

@@ -9,7 +9,7 @@ from hemascope.core import Split
 from hemascope.data.dataset import Dataset, LabeledImages, concatenate
 from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
 from hemascope.files import MARK, make_folder, make_out, write_json, write_text
-from hemascope.inference import Predictor, predict
+from hemascope.inference import Predictor
 from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.saved import write_predictions
 from hemascope.inference.torch_engine import TorchPredictor, load_model, pick_device, pick_precision
@@ -19,7 +19,7 @@ from hemascope.report.figures import caption_of, draw_evaluation
 from hemascope.report.text import results_text
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import check_fit, describe, usual_precision
+from hemascope.workflows.results import answers, check_fit, describe, usual_precision
 from hemascope.workflows.sources import load_data
 
 SplitChoice = Literal["train", "val", "test", "all"]
@@ -50,7 +50,7 @@ def evaluate(
     chosen_precision = pick_precision(precision or usual_precision([info]), chosen_device)
     image_size = info.preprocessing.image_size
     dataset = load_data(source, reporter, image_size=image_size, split=split != "all")
-    check_fit(info, dataset)
+    check_fit(info, dataset, path)
     warnings = _warnings(info, dataset, split)
     for warning in warnings:
         reporter.say(f"Warning: {warning}")
@@ -58,10 +58,11 @@ def evaluate(
     predictor: Predictor = TorchPredictor(model, device=chosen_device, precision=chosen_precision)
     if views > 1:
         predictor = ViewsPredictor(predictor)
-    predictions = predict(predictor, images, dataset.classes)
+    predictions = answers(predictor, images, dataset.classes)
     results: dict[str, Any] = {
         **describe(info, find_artifact(path)),
         "data": dataset.title,
+        "data_md5": dataset.md5,
         "split": split,
         "precision": chosen_precision,
         "num_views": views,

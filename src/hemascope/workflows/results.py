@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hemascope.artifact import ArtifactInfo, find_artifact
 from hemascope.config import Precision, PrecisionChoice
-from hemascope.core import Predictions, Split
-from hemascope.data.dataset import Dataset
+from hemascope.core import ClassSet, Predictions, Split
+from hemascope.data.dataset import Dataset, LabeledImages
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.files import write_json, write_text
 from hemascope.inference import Predictor, predict
@@ -44,6 +45,7 @@ def write_results(
     results = {
         **describe(info, find_artifact(folder)),
         "data": dataset.title,
+        "data_md5": dataset.md5,
         "split": Split.TEST.value,
         "precision": precision,
         **evaluate_all(_predict_and_save(folder, predictor, dataset, "")),
@@ -78,22 +80,38 @@ def usual_precision(infos: Sequence[ArtifactInfo]) -> PrecisionChoice:
     return "fp32" if all(info.settings.precision == "fp32" for info in infos) else "auto"
 
 
-def check_fit(info: ArtifactInfo, dataset: Dataset) -> None:
-    """Holds a model and data to one another.
+def answers(predictor: Predictor, images: LabeledImages, classes: ClassSet) -> Predictions:
+    """What a finished network says of some images.
+
+    Raises:
+        DataError: If it answers with something else than numbers.
+    """
+    predictions = predict(predictor, images, classes)
+    if not np.isfinite(predictions.logits).all():
+        raise DataError(
+            "the model answers some images with numbers that are not finite: it is damaged, or "
+            "training ruined it; train it again."
+        )
+    return predictions
+
+
+def check_fit(info: ArtifactInfo, dataset: Dataset, path: str | Path) -> None:
+    """Holds the model at `path` and data to one another.
 
     Raises:
         DataError: If their classes or image sizes differ.
     """
     if dataset.classes != info.classes:
         raise DataError(
-            f"the classes of {dataset.source} ({', '.join(dataset.classes.names)}) are not the "
-            f"model's ({', '.join(info.class_names)}); rename the folders to the model's classes."
+            f"the classes of {dataset.source} ({', '.join(dataset.classes.names)}) are not those "
+            f"of the model {path} ({', '.join(info.class_names)}); rename the folders to the "
+            "model's classes, or choose another model."
         )
     if dataset.image_size != info.preprocessing.image_size:
         wanted = info.preprocessing.image_size
         raise DataError(
-            f"{dataset.source} holds images of {dataset.image_size} pixels, the model takes "
-            f"{wanted}; give an .npz of {wanted}x{wanted} images or a folder, which is resized."
+            f"{dataset.source} holds images of {dataset.image_size} pixels, the model {path} takes "
+            f"{wanted}; give an .npz of {wanted}x{wanted} images, or choose another model."
         )
 
 
@@ -102,6 +120,6 @@ def _predict_and_save(
 ) -> Predictions:
     """Predictions on test; those on val are saved beside them."""
     for split in (Split.VAL, Split.TEST):
-        predictions = predict(predictor, dataset.splits[split], dataset.classes)
+        predictions = answers(predictor, dataset.splits[split], dataset.classes)
         write_predictions(folder / f"predictions-{split.value}{suffix}.csv", predictions)
     return predictions

@@ -26,6 +26,7 @@ from hemascope.errors import RESEARCH_USE_ONLY, DataError, OutputError, UsageErr
 from hemascope.files import (
     MARK,
     append_line,
+    claimed,
     make_folder,
     make_out,
     read_json,
@@ -38,13 +39,16 @@ from hemascope.inference.torch_engine import load_model, pick_device, pick_preci
 from hemascope.models import build_model, head_of
 from hemascope.report.figures import draw_run
 from hemascope.report.runs import read_run
-from hemascope.report.text import epoch_line
+from hemascope.report.text import epoch_line, results_text
 from hemascope.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from hemascope.training.loop import fit, initialize
 from hemascope.training.state import EpochRecord, TrainingState
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import check_fit, write_results
+
+# What a run holds before its first epoch is done.
+_WRITTEN_FIRST = {MARK, "config.toml", "training.log", "model", "figures", "checkpoint"}
 
 
 def train(
@@ -85,9 +89,8 @@ def train(
     _check_classes(settings, dataset)
     run = _Run(settings, dataset, out, device, precision)
     earlier = run.look_back() if resume else "nothing"
-    if earlier == "finished":  # killed while it was drawn, perhaps
-        draw_run(read_run(out))
-        run.forget_checkpoint()
+    if earlier == "finished":
+        run.finish_drawing()
         return out
     stopped = earlier == "stopped"
     torch.manual_seed(settings.seed)
@@ -96,9 +99,27 @@ def train(
     state = TrainingState(model, settings.training, seed=settings.seed, device=device)
     if stopped:
         state.restore(*load_checkpoint(out / "checkpoint"))
-        run.go_on(state.history)
     else:
-        run.start(overwrite=overwrite or earlier == "begun")
+        make_out(out, overwrite=overwrite or earlier == "begun")
+    with claimed(out):
+        if stopped:
+            run.go_on(state.history)
+        else:
+            run.start()
+        _train(run, state, dataset, precision, teacher, reporter)
+    return out
+
+
+def _train(
+    run: "_Run",
+    state: TrainingState,
+    dataset: Dataset,
+    precision: Precision,
+    teacher: nn.Module | None,
+    reporter: Reporter,
+) -> None:
+    """From where the run stands to its end; each epoch is saved when it is done."""
+    settings = run.settings
     reset_peak_memory()
     num_batches = -(-len(dataset.splits[Split.TRAIN]) // settings.training.batch_size)
     label = f"{settings.name} seed {settings.seed}"
@@ -119,14 +140,12 @@ def train(
                 line = epoch_line(asdict(record), settings.training.epochs)
                 reporter.say(f"{label}: {line}")
         run.finish(state.history, peak_memory_bytes())
-        draw_run(read_run(out))
-        run.forget_checkpoint()
+        run.finish_drawing()
     except BaseException as error:
         # A full disk may refuse this line too; what stopped the run is the error to show.
         with contextlib.suppress(OutputError):
             run.log(f"stopped ({error!r}): what the epochs listed above left is kept")
         raise
-    return out
 
 
 def starting_model(
@@ -171,7 +190,7 @@ def starting_model(
 def _fitting_model(path: str, dataset: Dataset) -> tuple[ArtifactInfo, nn.Module]:
     """A trained network that takes these images and knows these classes."""
     info, model = load_model(Path(path))
-    check_fit(info, dataset)
+    check_fit(info, dataset, path)
     return info, model
 
 
@@ -193,7 +212,7 @@ class _Run:
         device: torch.device,
         precision: Precision,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._config = settings.to_toml()
         self._dataset = dataset
         self._folder = folder
@@ -209,14 +228,25 @@ class _Run:
         if not (self._folder / MARK).is_file():
             return "nothing"
         facts = read_json(self._folder / MARK)
-        if not facts.keys() >= {"data", "machine", "precision", "models"}:
+        data, machine = facts.get("data"), facts.get("machine")
+        if (
+            not isinstance(data, dict)
+            or not isinstance(machine, dict)
+            or not {"precision", "models"} <= facts.keys()
+        ):
             raise DataError(f"--resume: {self._folder} holds no run of 'hemascope train'.")
         config = self._folder / "config.toml"
+        begun = {path.name for path in self._folder.iterdir()} <= _WRITTEN_FIRST
+        if not config.is_file() and not begun:
+            raise DataError(
+                f"--resume: {config} is missing, so that nobody knows how the run was trained; "
+                "give --overwrite instead, or another --out."
+            )
         differences = {
             "settings": config.is_file() and load_config(config).to_toml() != self._config,
-            "data": facts["data"].get("md5") != self._dataset.md5,
+            "data": data.get("md5") != self._dataset.md5,
             "weights in --start or --teacher": facts["models"] != self._models_used(),
-            "device or precision": (facts["machine"].get("device"), facts["precision"])
+            "device or precision": (machine.get("device"), facts["precision"])
             != (self._device.type, self._precision),
         }
         for what, differ in differences.items():
@@ -229,34 +259,36 @@ class _Run:
             return "finished"
         if has_checkpoint(self._folder / "checkpoint"):
             return "stopped"
-        if (self._folder / "history.csv").is_file():
+        if not begun or any((self._folder / "model").glob("*")):
             raise DataError(
                 f"--resume: {self._folder} has no checkpoint to go on from; give --overwrite "
                 "instead, or another --out."
             )
         return "begun"
 
-    def start(self, *, overwrite: bool) -> None:
+    def start(self) -> None:
         facts = {
             **fingerprint(self._dataset, device=self._device.type),
             "precision": self._precision,
             "models": self._models_used(),
         }
-        make_out(self._folder, overwrite=overwrite)
         write_json(self._folder / MARK, facts)
-        for name in ("model", "figures", "checkpoint"):
-            make_folder(self._folder / name)
+        self._make_folders()
         write_text(self._folder / "config.toml", self._config)
         self.log(f"data: {self._dataset.title} (md5 of {self._dataset.md5_of} {self._dataset.md5})")
         self.log(f"command: {facts['command']}")
         self.log(f"date: {facts['date']}, device: {self._device.type}. {RESEARCH_USE_ONLY}")
+
+    def _make_folders(self) -> None:
+        for name in ("model", "figures", "checkpoint"):
+            make_folder(self._folder / name)
 
     def log(self, line: str) -> None:
         append_line(self._folder / "training.log", line)
 
     def _models_used(self) -> dict[str, str]:
         """Which models the run begins with or learns from, by the SHA-256 of their weights."""
-        used = {"start": self._settings.start, "teacher": self._settings.teacher}
+        used = {"start": self.settings.start, "teacher": self.settings.teacher}
         return {role: load_info(Path(path)).weights_sha256 for role, path in used.items() if path}
 
     def finish_epoch(self, state: TrainingState) -> None:
@@ -271,25 +303,26 @@ class _Run:
                 save_artifact(self._folder / "model", info, weights)
             save_checkpoint(self._folder / "checkpoint", state.tensors(), state.history)
             self._write_history(state.history)
-            self.log(epoch_line(asdict(record), self._settings.training.epochs))
+            self.log(epoch_line(asdict(record), self.settings.training.epochs))
 
     def _info(self, record: EpochRecord, num_parameters: int) -> ArtifactInfo:
         train = self._dataset.splits[Split.TRAIN]
         return ArtifactInfo(
             hemascope_version=__version__,
-            model=self._settings.model,
+            model=self.settings.model,
             class_names=self._dataset.classes.names,
             preprocessing=Preprocessing(image_size=self._dataset.image_size),
             num_parameters=num_parameters,
             trained_on=TrainingData(
                 title=self._dataset.title, md5=self._dataset.md5, num_images=len(train)
             ),
-            settings=self._settings,
+            settings=self.settings,
             epoch=record.epoch,
         )
 
     def go_on(self, history: list[EpochRecord]) -> None:
         """Takes the run up: its checkpoint may be one epoch ahead of its other files."""
+        self._make_folders()
         self._write_history(history)
         self.log(f"resumed after epoch {len(history)}")
 
@@ -316,11 +349,19 @@ class _Run:
             self._dataset,
             device=self._device,
             precision=self._precision,
-            views=self._settings.views,
+            views=self.settings.views,
             more=results,
         )
         self.log(f"\n{text}")
 
-    def forget_checkpoint(self) -> None:
-        """A finished run is not resumed."""
+    def finish_drawing(self) -> None:
+        """Draws a run that has its results, and leaves nothing to resume.
+
+        Raises:
+            DataError: If a part of the run is missing or damaged.
+        """
+        load_info(self._folder)
+        run = read_run(self._folder)
+        write_text(self._folder / "results.txt", results_text(run.results))
+        draw_run(run)
         shutil.rmtree(self._folder / "checkpoint", ignore_errors=True)
