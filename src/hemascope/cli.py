@@ -336,6 +336,31 @@ def table(
 
 
 @app.command()
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their parents.")
+    ],
+    out: OutOption,
+    views: ViewsOption = None,
+    resamples: Annotated[
+        int,
+        typer.Option("--resamples", min=100, max=100_000, help="Test sets the bootstrap draws."),
+    ] = 2000,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Compare networks by their saved predictions: intervals, paired tests, forest plots."""
+    from hemascope.files import check_out
+    from hemascope.report.table import find_results
+
+    find_results(folders)
+    check_out(out, overwrite=overwrite, inputs=folders)
+    from hemascope.workflows.compare import compare as run
+
+    typer.echo(run(folders, out, views=views == "8", num_resamples=resamples, overwrite=overwrite))
+    typer.echo(f"Comparison: {out}")
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of reproduce.")],
 ) -> None:

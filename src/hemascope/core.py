@@ -1,6 +1,6 @@
 """The vocabulary every room shares: splits, classes and predictions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
@@ -78,6 +78,11 @@ class Predictions:
                 f"{self.labels.shape}, expected {expected} and {expected[:1]}"
             )
             raise ValueError(msg)
+
+    def scaled(self, temperature: float) -> "Predictions":
+        """The same with logits divided by a temperature above 0: softer above 1, surer below."""
+        logits = (self.logits / np.float64(temperature)).astype(np.float32)
+        return replace(self, logits=logits)
 
     @cached_property
     def log_probs(self) -> NDArray[np.float64]:

@@ -196,3 +196,56 @@ def curves_against_paper(
     )
     _finish_curve(axes, quantity, as_percent=as_percent)
     return figure
+
+
+@dataclass(frozen=True)
+class ForestRow:
+    """One line of a forest plot: a figure, its interval, and the single runs behind it."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    points: Sequence[float] = ()
+
+
+@mpl.rc_context(_STYLE)
+def forest(
+    panels: Mapping[str, Sequence[ForestRow]],
+    *,
+    title: str,
+    caption: str,
+    zero_line: bool = False,
+) -> Figure:
+    """Figures with their intervals below one another, a panel for each quantity.
+
+    Args:
+        panels: The rows of each quantity, the same labels in each.
+        title: Above the figure.
+        caption: Below it.
+        zero_line: Whether to mark zero, for differences.
+    """
+    labels = [row.label for row in next(iter(panels.values()))]
+    figure = Figure(
+        figsize=(1.6 + 2.1 * len(panels), 1.5 + 0.34 * len(labels)), layout="constrained"
+    )
+    figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
+    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    places = np.arange(len(labels))[::-1]
+    for axes, (quantity, rows) in zip(grid, panels.items(), strict=True):
+        for place, row in zip(places, rows, strict=True):
+            axes.plot([row.low, row.high], [place, place], color=_PALETTE[0], lw=1.6)
+            axes.plot(row.value, place, "s", color=_PALETTE[0], markersize=5)
+            axes.plot(
+                row.points, [place + 0.22] * len(row.points), "|", color=_PALETTE[1], markersize=6
+            )
+        if zero_line:
+            axes.axvline(0, color="0.3", lw=0.8, ls="--")
+        axes.set_xlabel(quantity, fontsize=8)
+        axes.tick_params(labelsize=7.5)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=3))
+        axes.grid(visible=False, axis="y")
+        axes.margins(y=0.5 / max(len(labels), 1))
+    grid[0].set_yticks(places, labels)
+    return figure

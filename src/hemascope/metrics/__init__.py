@@ -9,14 +9,14 @@ from hemascope.metrics import classification as cls
 
 # To add a metric: its function, its row here, and its row in tests/reference/test_metrics.py.
 METRICS: dict[str, Callable[[Predictions], float]] = {
-    "accuracy": lambda p: cls.accuracy(cls.confusion_of(p)),
-    "balanced_accuracy": lambda p: cls.balanced_accuracy(cls.confusion_of(p)),
-    "f1_weighted": lambda p: cls.weighted(cls.f1(cls.confusion_of(p)), cls.confusion_of(p)),
-    "f1_macro": lambda p: cls.macro(cls.f1(cls.confusion_of(p))),
-    "precision_macro": lambda p: cls.macro(cls.precision(cls.confusion_of(p))),
-    "recall_macro": lambda p: cls.macro(cls.recall(cls.confusion_of(p))),
-    "sensitivity_macro": lambda p: cls.macro(cls.recall(cls.confusion_of(p))),
-    "specificity_macro": lambda p: cls.macro(cls.specificity(cls.confusion_of(p))),
+    "accuracy": lambda p: float(cls.accuracy(cls.confusion_of(p))),
+    "balanced_accuracy": lambda p: float(cls.balanced_accuracy(cls.confusion_of(p))),
+    "f1_weighted": lambda p: float(cls.weighted(cls.f1(cls.confusion_of(p)), cls.confusion_of(p))),
+    "f1_macro": lambda p: float(cls.macro(cls.f1(cls.confusion_of(p)))),
+    "precision_macro": lambda p: float(cls.macro(cls.precision(cls.confusion_of(p)))),
+    "recall_macro": lambda p: float(cls.macro(cls.recall(cls.confusion_of(p)))),
+    "sensitivity_macro": lambda p: float(cls.macro(cls.recall(cls.confusion_of(p)))),
+    "specificity_macro": lambda p: float(cls.macro(cls.specificity(cls.confusion_of(p)))),
     "auroc_ovr_macro": lambda p: cls.auroc_ovr_macro(p.probs, p.labels),
     "loss": cls.cross_entropy,
 }

@@ -4,6 +4,9 @@ Division by zero is defined once, in `_ratio`: 0/0 is 0, scikit-learn's `zero_di
 class that is never predicted has precision 0, a class that does not occur has recall 0, and both
 count in a macro average over all classes of the class set. Balanced accuracy and AUROC leave
 classes out that do not occur, as scikit-learn does.
+
+What takes a confusion matrix also takes a stack of them, (..., C, C), and gives as many figures:
+that is how resampled test sets are evaluated at once.
 """
 
 import numpy as np
@@ -28,49 +31,62 @@ def confusion_of(predictions: Predictions) -> Confusion:
     return confusion_matrix(predictions.labels, predictions.predicted, len(predictions.classes))
 
 
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:
+def _ratio(part: Confusion, whole: Confusion) -> Floats:
     return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
 
 
-def accuracy(confusion: Confusion) -> float:
-    """The share of images whose class was found."""
-    return float(np.trace(confusion) / confusion.sum())
+def _found(confusion: Confusion) -> Confusion:
+    return np.diagonal(confusion, axis1=-2, axis2=-1)
+
+
+def _support(confusion: Confusion) -> Confusion:
+    return confusion.sum(axis=-1)
+
+
+def _given(confusion: Confusion) -> Confusion:
+    return confusion.sum(axis=-2)
+
+
+def accuracy(confusion: Confusion) -> Floats:
+    """The share of images whose class was found, shape (...)."""
+    return _found(confusion).sum(axis=-1) / confusion.sum(axis=(-2, -1))
 
 
 def precision(confusion: Confusion) -> Floats:
-    """Per class, the share of images given the class that are of it, shape (C,)."""
-    return _ratio(np.diag(confusion), confusion.sum(axis=0))
+    """Per class, the share of images given the class that are of it, shape (..., C)."""
+    return _ratio(_found(confusion), _given(confusion))
 
 
 def recall(confusion: Confusion) -> Floats:
-    """Per class, the share of its images that were found (sensitivity), shape (C,)."""
-    return _ratio(np.diag(confusion), confusion.sum(axis=1))
+    """Per class, the share of its images that were found (sensitivity), shape (..., C)."""
+    return _ratio(_found(confusion), _support(confusion))
 
 
 def specificity(confusion: Confusion) -> Floats:
-    """Per class, the share of the other classes' images that were not given it, shape (C,)."""
-    others = confusion.sum() - confusion.sum(axis=1)
+    """Per class, the share of the other classes' images that were not given it, shape (..., C)."""
+    others = confusion.sum(axis=(-2, -1))[..., np.newaxis] - _support(confusion)
     return _ratio(others - attraction(confusion), others)
 
 
 def f1(confusion: Confusion) -> Floats:
-    """Per class, the harmonic mean of precision and recall, shape (C,)."""
-    return _ratio(2 * np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1))
+    """Per class, the harmonic mean of precision and recall, shape (..., C)."""
+    return _ratio(2 * _found(confusion), _given(confusion) + _support(confusion))
 
 
-def macro(per_class: Floats) -> float:
-    """The plain mean over classes: every class counts the same."""
-    return float(per_class.mean())
+def macro(per_class: Floats) -> Floats:
+    """The plain mean over classes, shape (...): every class counts the same."""
+    return per_class.mean(axis=-1)
 
 
-def weighted(per_class: Floats, confusion: Confusion) -> float:
-    """The mean over classes weighted by how often each truly occurs."""
-    return float(np.average(per_class, weights=confusion.sum(axis=1)))
+def weighted(per_class: Floats, confusion: Confusion) -> Floats:
+    """The mean over classes weighted by how often each truly occurs, shape (...)."""
+    return np.average(per_class, axis=-1, weights=_support(confusion))
 
 
-def balanced_accuracy(confusion: Confusion) -> float:
-    """Mean recall over the classes that occur."""
-    return float(recall(confusion)[confusion.sum(axis=1) > 0].mean())
+def balanced_accuracy(confusion: Confusion) -> Floats:
+    """Mean recall over the classes that occur, shape (...)."""
+    occurs = _support(confusion) > 0
+    return np.where(occurs, recall(confusion), 0).sum(axis=-1) / occurs.sum(axis=-1)
 
 
 def auroc_ovr(scores: Floats, labels: NDArray[np.int64]) -> Floats:
@@ -131,8 +147,8 @@ def per_class(predictions: Predictions) -> dict[str, dict[str, float | int]]:
 
 
 def attraction(confusion: Confusion) -> NDArray[np.int64]:
-    """Per class, the images of other classes that were given it (false positives), shape (C,)."""
-    return confusion.sum(axis=0) - np.diag(confusion)
+    """Per class, images of other classes that were given it (false positives), shape (..., C)."""
+    return _given(confusion) - _found(confusion)
 
 
 def most_confused(confusion: Confusion, names: tuple[str, ...]) -> list[tuple[str, str, int]]:

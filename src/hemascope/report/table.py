@@ -18,6 +18,15 @@ def read_results(folders: Sequence[Path]) -> list[Results]:
     Raises:
         DataError: If a folder holds none, or a file is damaged.
     """
+    return [read_results_file(path) for path in find_results(folders)]
+
+
+def find_results(folders: Sequence[Path]) -> list[Path]:
+    """Every results.json in some folders, and in the folders directly inside them.
+
+    Raises:
+        DataError: If a folder holds none.
+    """
     found: list[Path] = []
     for folder in folders:
         here = [folder / "results.json", *sorted(folder.glob("*/results.json"))]
@@ -25,7 +34,7 @@ def read_results(folders: Sequence[Path]) -> list[Results]:
         if not present:
             raise DataError(f"{folder} holds no results.json; give run folders, or their parent.")
         found += [path for path in present if path not in found]
-    return [read_results_file(path) for path in found]
+    return found
 
 
 def table_text(results: Sequence[Results], class_name: str | None = None) -> str:

@@ -6,6 +6,7 @@ import shlex
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Any
 
 from hemascope.data.dataset import Dataset
 from hemascope.errors import RESEARCH_USE_ONLY
@@ -13,13 +14,10 @@ from hemascope.errors import RESEARCH_USE_ONLY
 _PACKAGES = ("hemascope", "torch", "numpy", "pillow", "safetensors")
 
 
-def fingerprint(dataset: Dataset, *, device: str) -> dict[str, object]:
-    """Data, command, date, versions and machine as plain values for `fingerprint.json`."""
-    import torch
-
+def provenance() -> dict[str, Any]:
+    """Command, date, versions and machine as plain values for `fingerprint.json`."""
     return {
         "notice": RESEARCH_USE_ONLY,
-        "data": dataset.describe(),
         "command": shlex.join(["hemascope", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
@@ -30,10 +28,17 @@ def fingerprint(dataset: Dataset, *, device: str) -> dict[str, object]:
             "platform": platform.platform(),
             "processor": _processor(),
             "cores": os.cpu_count(),
-            "torch_threads": torch.get_num_threads(),
-            "device": device,
         },
     }
+
+
+def fingerprint(dataset: Dataset, *, device: str) -> dict[str, Any]:
+    """The same for what a network did with some data on a device."""
+    import torch
+
+    facts = provenance()
+    facts["machine"] |= {"torch_threads": torch.get_num_threads(), "device": device}
+    return {**facts, "data": dataset.describe()}
 
 
 def _processor() -> str:

@@ -1,0 +1,213 @@
+"""How sure a figure is: bootstrap intervals, paired tests, and correction for many of them.
+
+Two sources of doubt are kept apart throughout. *Sampling* is which cells happened to be in the test
+split: bootstrap and McNemar speak of it. *Seeds* is how training happened to go: the standard
+deviation over runs speaks of it (`metrics.summary`), and only that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.core import Predictions
+from hemascope.metrics import classification as cls
+
+Floats = NDArray[np.float64]
+
+# To add a figure with an interval: its row here; it takes confusion matrices (B, C, C).
+_OF_CONFUSION = {
+    "accuracy": cls.accuracy,
+    "balanced_accuracy": cls.balanced_accuracy,
+    "f1_macro": lambda confusion: cls.macro(cls.f1(confusion)),
+}
+AUROC = "auroc_ovr_macro"
+FIGURES = (*_OF_CONFUSION, AUROC)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and the interval that a bootstrap gives it."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Figures of one network, mean over its runs, on the test set and on B resampled ones.
+
+    Attributes:
+        values: Each figure on the test set itself.
+        samples: The same on every resampled set, shape (B,).
+    """
+
+    values: dict[str, float]
+    samples: dict[str, Floats]
+
+    def interval(self, figure: str, *, level: float = 0.95) -> Interval:
+        """The percentile interval of a figure.
+
+        Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+        """
+        tail = (1 - level) / 2
+        low, high = np.quantile(self.samples[figure], (tail, 1 - tail))
+        return Interval(self.values[figure], float(low), float(high))
+
+
+class Bootstrap:
+    """Resampled test sets, stratified: every class keeps its number of images.
+
+    All networks are evaluated on the same resampled sets, so that their differences are paired.
+
+    Args:
+        labels: The true class of each image, shape (N,).
+        num_classes: C.
+        num_resamples: B.
+        seed: Decides what is drawn.
+    """
+
+    def __init__(
+        self, labels: NDArray[np.int64], num_classes: int, *, num_resamples: int, seed: int = 0
+    ) -> None:
+        self._labels = labels
+        self._num_classes = num_classes
+        rng = np.random.default_rng(seed)
+        # How often each resampled set holds each image, (N, B): float32 is exact for such counts.
+        self.counts = np.zeros((len(labels), num_resamples), dtype=np.float32)
+        for label in np.unique(labels):
+            members = np.flatnonzero(labels == label)
+            drawn = rng.integers(len(members), size=(len(members), num_resamples))
+            cell = drawn * num_resamples + np.arange(num_resamples)
+            counts = np.bincount(cell.ravel(), minlength=cell.size)
+            self.counts[members] = counts.reshape(cell.shape)
+
+    def __call__(self, runs: Sequence[Predictions]) -> Resampled:
+        """The figures of a network: the mean over its runs, for each run on the same images."""
+        whole = [self.figures(run) for run in runs]
+        drawn = [self._figures(run, self.counts) for run in runs]
+        return Resampled(
+            {name: float(np.mean([figures[name] for figures in whole])) for name in whole[0]},
+            {name: np.mean([figures[name] for figures in drawn], axis=0) for name in drawn[0]},
+        )
+
+    def figures(self, run: Predictions) -> dict[str, float]:
+        """The figures of one run on the test set itself."""
+        once = np.ones((len(self._labels), 1), dtype=np.float32)
+        return {name: float(values[0]) for name, values in self._figures(run, once).items()}
+
+    def _figures(self, predictions: Predictions, counts: NDArray[np.float32]) -> dict[str, Floats]:
+        confusions = self._confusions(predictions.predicted, counts)
+        figures: dict[str, Floats] = {
+            name: figure(confusions) for name, figure in _OF_CONFUSION.items()
+        }
+        present = np.unique(self._labels)
+        aurocs = [
+            _aurocs(predictions.probs[:, label], self._labels == label, counts)
+            for label in present
+            if len(present) > 1
+        ]
+        figures[AUROC] = np.mean(aurocs, axis=0) if aurocs else np.full(counts.shape[1], np.nan)
+        sensitivity, specificity = cls.recall(confusions), cls.specificity(confusions)
+        for label, name in enumerate(predictions.classes.names):
+            figures[f"sensitivity:{name}"] = sensitivity[:, label]
+            figures[f"specificity:{name}"] = specificity[:, label]
+        return figures
+
+    def _confusions(
+        self, predicted: NDArray[np.int64], counts: NDArray[np.float32]
+    ) -> NDArray[np.int64]:
+        """The confusion matrix of each resampled set, (B, C, C)."""
+        size = self._num_classes
+        cell = self._labels * size + predicted
+        confusions = np.zeros((counts.shape[1], size * size), dtype=np.int64)
+        for index in np.unique(cell):
+            confusions[:, index] = counts[cell == index].sum(axis=0)
+        return confusions.reshape(-1, size, size)
+
+
+def _aurocs(scores: Floats, positive: NDArray[np.bool_], counts: NDArray[np.float32]) -> Floats:
+    """The AUROC on each resampled set, (B,), as `classification.auroc_ovr` defines it.
+
+    Only images whose scores lie where those of both kinds do need to be put in order: for a good
+    classifier they are few.
+
+    Args:
+        scores: Shape (N,).
+        positive: Which images are of the class, shape (N,); some are, some are not.
+        counts: Shape (N, B); stratified, so that every set holds as many positives as there are.
+    """
+    num_positive = int(positive.sum())
+    num_negative = len(positive) - num_positive
+    lowest, highest = scores[positive].min(), scores[~positive].max()
+    contested = (scores >= lowest) & (scores <= highest)
+    order = np.flatnonzero(contested)[np.argsort(scores[contested], kind="stable")]
+    if not len(order):
+        return np.ones(counts.shape[1])
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # of tied scores
+    drawn, is_positive = counts[order], positive[order, np.newaxis]
+    above = np.add.reduceat(drawn * is_positive, starts, axis=0)
+    below = np.add.reduceat(drawn * ~is_positive, starts, axis=0)
+    beaten = np.cumsum(below, axis=0, dtype=np.float64) - below / 2
+    beaten += num_negative - below.sum(axis=0)  # those below every positive
+    won = np.einsum("nb,nb->b", above, beaten)
+    won += (num_positive - above.sum(axis=0)) * num_negative  # those above every negative
+    return won / (num_positive * num_negative)
+
+
+def bootstrap_p(differences: Floats) -> float:
+    """The two-sided p-value of "no difference", from a difference on B resampled sets, (B,).
+
+    Twice the smaller share of sets on which the difference has one sign or is zero; with one added
+    to count and total, so that it is never 0.
+
+    Source: Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 4.2.
+    """
+    smaller = min((differences <= 0).sum(), (differences >= 0).sum())
+    return float(min(1.0, 2 * (smaller + 1) / (len(differences) + 1)))
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Images that only one of two networks gets right, and the p-value of "both err alike"."""
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+def mcnemar(first: Predictions, second: Predictions) -> McNemar:
+    """McNemar's exact test on the same images.
+
+    Source: McNemar, Psychometrika 1947; Dietterich, Neural Computation 1998.
+    """
+    from scipy.stats import binomtest
+
+    right = [p.predicted == p.labels for p in (first, second)]
+    only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    total = only_first + only_second
+    p = float(binomtest(only_first, total).pvalue) if total else 1.0
+    return McNemar(only_first, only_second, p)
+
+
+def combined_p(values: Sequence[float]) -> float:
+    """One p-value of several that test the same thing, however they depend: twice the median.
+
+    Source: DiCiccio, DiCiccio & Romano, Exact tests via multiple data splitting, 2020.
+    """
+    return values[0] if len(values) == 1 else float(min(1.0, 2 * np.median(values)))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number, in the order given.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    ps = np.asarray(values, dtype=np.float64)
+    order = np.argsort(ps, kind="stable")
+    stepped = np.maximum.accumulate(ps[order] * np.arange(len(ps), 0, -1))
+    corrected = np.empty_like(ps)
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected.tolist()

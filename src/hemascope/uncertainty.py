@@ -1,0 +1,187 @@
+"""What to do with a network's doubt: temperature, prediction sets, abstaining.
+
+Everything that is fitted here is fitted on val: the functions that fit take those predictions and
+no others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.core import Predictions
+from hemascope.errors import DataError
+
+Floats = NDArray[np.float64]
+Score = Literal["lac", "aps", "raps"]
+SCORES: tuple[Score, ...] = get_args(Score)
+
+_LOG_TEMPERATURES = (-3.0, 3.0)
+_RAPS_WEIGHT, _RAPS_RANK = 0.01, 2  # of RAPS: what each class beyond the second costs
+
+
+def fit_temperature(val: Predictions) -> float:
+    """The temperature by which logits are divided so that val's NLL is lowest.
+
+    It changes no predicted class, only how sure the network says it is.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def nll(log_temperature: float) -> float:
+        scaled = val.scaled(float(np.exp(log_temperature)))
+        return float(-scaled.log_probs[np.arange(len(val.labels)), val.labels].mean())
+
+    return float(np.exp(minimize_scalar(nll, bounds=_LOG_TEMPERATURES, method="bounded").x))
+
+
+@dataclass(frozen=True)
+class ConformalRule:
+    """Which classes go into the prediction set of an image.
+
+    Attributes:
+        score: How odd a class is for an image: "lac", "aps" or "raps".
+        coverage: The share of images whose true class the set is to hold.
+        thresholds: For each class, the oddness up to which it is in the set; all equal unless the
+            rule is class-conditional.
+        class_conditional: Whether the coverage holds within each class, and not only overall.
+    """
+
+    score: Score
+    coverage: float
+    thresholds: tuple[float, ...]
+    class_conditional: bool
+
+    def sets(self, predictions: Predictions, *, seed: int = 0) -> NDArray[np.bool_]:
+        """Which classes are in the set of each image, shape (N, C); a set may be empty.
+
+        An empty set says that no class is usual enough; `seed` is of the draw that APS and RAPS
+        make for each image.
+        """
+        return _oddness(predictions, self.score, seed) <= np.array(self.thresholds)
+
+
+def fit_conformal(
+    val: Predictions, *, score: Score, coverage: float, class_conditional: bool = False
+) -> ConformalRule:
+    """Split-conformal prediction sets that hold the true class as often as asked.
+
+    Images like val's are covered with at least that chance, whatever the network.
+
+    Raises:
+        DataError: If val has too few images for the coverage.
+
+    Source: LAC, Sadinle et al., JASA 2019; APS, Romano et al., NeurIPS 2020 (with its random
+    tie-breaking); RAPS, Angelopoulos et al., ICLR 2021; class-conditional, Vovk, 2012.
+    """
+    oddness = _oddness(val, score, seed=1)[np.arange(len(val.labels)), val.labels]
+    names = val.classes.names
+    if class_conditional:
+        thresholds = tuple(
+            _threshold(oddness[val.labels == c], coverage, f"of the class '{name}'")
+            for c, name in enumerate(names)
+        )
+    else:
+        thresholds = (_threshold(oddness, coverage, "in all"),) * len(names)
+    return ConformalRule(score, coverage, thresholds, class_conditional)
+
+
+def _threshold(oddness: Floats, coverage: float, whose: str) -> float:
+    rank = int(np.ceil((len(oddness) + 1) * coverage))
+    if rank > len(oddness):
+        needed = int(np.ceil(coverage / (1 - coverage)))
+        raise DataError(
+            f"val has {len(oddness)} images {whose}, too few for prediction sets with a coverage "
+            f"of {coverage:g}; at least {needed} are needed: ask for less or give more images."
+        )
+    return float(np.sort(oddness)[rank - 1])
+
+
+def _oddness(predictions: Predictions, score: Score, seed: int) -> Floats:
+    """How odd each class is for each image, shape (N, C)."""
+    probs = predictions.probs
+    if score == "lac":
+        return 1 - probs
+    order = np.argsort(-probs, axis=1, kind="stable")
+    rank = np.argsort(order, axis=1, kind="stable")
+    ordered = np.take_along_axis(probs, order, axis=1)
+    up_to = np.take_along_axis(np.cumsum(ordered, axis=1), rank, axis=1)
+    drawn = np.random.default_rng(seed).random((len(probs), 1))
+    penalty = _RAPS_WEIGHT * np.maximum(rank + 1 - _RAPS_RANK, 0) if score == "raps" else 0
+    return up_to - drawn * probs + penalty
+
+
+def predictive_entropy(probs: Floats) -> Floats:
+    """The doubt in each image's probabilities (..., N, C), in nats, shape (..., N)."""
+    return -(probs * np.log(np.clip(probs, 1e-300, None))).sum(axis=-1)
+
+
+def mutual_information(probs: Floats) -> Floats:
+    """The part of the doubt on which networks disagree, probs (S, N, C), in nats, shape (N,).
+
+    Source: Depeweg et al., Decomposition of Uncertainty in Bayesian Deep Learning, ICML 2018.
+    """
+    return predictive_entropy(probs.mean(axis=0)) - predictive_entropy(probs).mean(axis=0)
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """The share of errors among the surest images, as more and more of them are answered.
+
+    Attributes:
+        coverage: 1/N, 2/N, ..., 1, shape (N,).
+        risk: The share of errors among as many of the surest images, shape (N,).
+    """
+
+    coverage: Floats
+    risk: Floats
+
+    @property
+    def area(self) -> float:
+        """The mean risk over all coverages (AURC): lower is better.
+
+        Source: Geifman & El-Yaniv, Selective Classification for Deep Neural Networks, NeurIPS 2017.
+        """
+        return float(self.risk.mean())
+
+    def accuracy_at(self, coverage: float) -> float:
+        """The accuracy on the surest images that make up this share."""
+        return 1 - float(self.risk[max(int(np.ceil(coverage * len(self.risk))), 1) - 1])
+
+
+def risk_coverage(confidence: Floats, right: NDArray[np.bool_]) -> RiskCoverage:
+    """What abstaining from the least sure images brings, both of shape (N,)."""
+    order = np.argsort(-confidence, kind="stable")
+    answered = np.arange(1, len(order) + 1)
+    return RiskCoverage(answered / len(order), np.cumsum(~right[order]) / answered)
+
+
+def abstain_below(val: Predictions, *, accuracy: float) -> float:
+    """The confidence below which to abstain, so that the accuracy on the rest is as wanted on val.
+
+    Of all such thresholds, the one that answers most images.
+
+    Raises:
+        DataError: If not even the surest images of val are that often right.
+    """
+    confidence = val.probs.max(axis=1)
+    curve = risk_coverage(confidence, val.predicted == val.labels)
+    ordered = np.sort(confidence)[::-1]
+    last_of_ties = np.append(ordered[1:] < ordered[:-1], True)
+    enough = np.flatnonzero((1 - curve.risk >= accuracy) & last_of_ties)
+    if not len(enough):
+        raise DataError(
+            f"on val no share of the images is answered with an accuracy of {accuracy:g}; ask for "
+            "less."
+        )
+    return float(ordered[enough[-1]])
+
+
+def covered(
+    sets: NDArray[np.bool_], labels: Sequence[int] | NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Whether each image's set holds its true class, shape (N,)."""
+    return sets[np.arange(len(sets)), labels]
