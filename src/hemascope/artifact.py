@@ -43,6 +43,19 @@ class TrainingData(Settings):
     num_images: int
 
 
+class Calibration(Settings):
+    """What was fitted on val when training was done.
+
+    `temperature` divides the logits, so that the softmax is as sure as it is right;
+    `temperature_views` does so for the mean over several views.
+    """
+
+    fitted_on: str
+    num_images: int
+    temperature: float = Field(gt=0)
+    temperature_views: float | None = Field(default=None, gt=0)
+
+
 class ArtifactInfo(Settings):
     """Everything about a trained network but its weights."""
 
@@ -57,6 +70,7 @@ class ArtifactInfo(Settings):
     trained_on: TrainingData
     settings: RunSettings
     epoch: int
+    calibration: Calibration | None = None
     weights_file: str = Field(default="", pattern=r"^(weights-[0-9a-f]{12}\.safetensors)?$")
     weights_sha256: str = ""
 
@@ -78,9 +92,18 @@ def save_artifact(folder: Path, info: ArtifactInfo, weights: Tensors) -> int:
 
     def commit(file: str, sha256: str) -> None:
         complete = info.model_copy(update={"weights_file": file, "weights_sha256": sha256})
-        write_text(folder / _INFO_FILE, complete.model_dump_json(indent=2) + "\n")
+        update_info(folder, complete)
 
     return write_tensors(folder, "weights", weights, commit)
+
+
+def update_info(folder: Path, info: ArtifactInfo) -> None:
+    """Replaces what a model folder says of its model; the weights stay.
+
+    Raises:
+        OutputError: If it cannot be written; what it said is still there.
+    """
+    write_text(folder / _INFO_FILE, info.model_dump_json(indent=2) + "\n")
 
 
 def write_tensors(

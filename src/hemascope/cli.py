@@ -53,6 +53,9 @@ ResumeOption = Annotated[
 NameOption = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="What reports call the network.")
 ]
+RunsArgument = Annotated[
+    list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their parents.")
+]
 SeedsOption = Annotated[str, typer.Option("--seeds", metavar="LIST", help="Such as 0,1,2.")]
 
 
@@ -337,9 +340,7 @@ def table(
 
 @app.command()
 def compare(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their parents.")
-    ],
+    folders: RunsArgument,
     out: OutOption,
     views: ViewsOption = None,
     resamples: Annotated[
@@ -358,6 +359,45 @@ def compare(
 
     typer.echo(run(folders, out, views=views == "8", num_resamples=resamples, overwrite=overwrite))
     typer.echo(f"Comparison: {out}")
+
+
+@app.command()
+def trust(
+    folders: RunsArgument,
+    out: OutOption,
+    views: ViewsOption = None,
+    coverage: Annotated[
+        str,
+        typer.Option("--coverage", metavar="LIST", help="How often sets hold the true class."),
+    ] = "0.95,0.99",
+    accuracy: Annotated[
+        float,
+        typer.Option("--accuracy", metavar="F", help="Wanted where it answers, not abstains."),
+    ] = 0.995,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Calibration, prediction sets and abstaining: fitted on val, tried on test, from files."""
+    from hemascope.files import check_out
+    from hemascope.report.table import find_results
+    from hemascope.workflows.plan import check_share, parse_shares
+
+    coverages = parse_shares("--coverage", coverage)
+    check_share("--accuracy", accuracy)
+    find_results(folders)
+    check_out(out, overwrite=overwrite, inputs=folders)
+    from hemascope.workflows.trust import trust as run
+
+    typer.echo(
+        run(
+            folders,
+            out,
+            views=views == "8",
+            coverages=coverages,
+            accuracy=accuracy,
+            overwrite=overwrite,
+        )
+    )
+    typer.echo(f"Trust: {out}")
 
 
 @app.command()

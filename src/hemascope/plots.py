@@ -249,3 +249,49 @@ def forest(
         axes.margins(y=0.5 / max(len(labels), 1))
     grid[0].set_yticks(places, labels)
     return figure
+
+
+@mpl.rc_context(_STYLE)
+def reliability_diagram(
+    bins: Mapping[str, tuple[Series, Series, NDArray[np.int64]]], *, title: str, caption: str
+) -> Figure:
+    """Accuracy against confidence, and how many images there are of each confidence.
+
+    Args:
+        bins: Mean confidence, accuracy and number of images of each bin, by what they are of.
+        title: Above the figure.
+        caption: Below it.
+    """
+    figure = Figure(figsize=(4.6, 4.8), layout="constrained")
+    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    axes.set_title(title, fontsize=10, fontweight="bold", loc="left")
+    axes.plot([0, 1], [0, 1], color="0.3", lw=0.8, ls="--", label="as sure as right")
+    width = 0.4 / len(next(iter(bins.values()))[0])
+    for i, (label, (confidence, accuracy, count)) in enumerate(bins.items()):
+        known = count > 0
+        points = (np.asarray(confidence)[known], np.asarray(accuracy)[known])
+        axes.plot(*points, color=_PALETTE[i], marker=_MARKERS[i], ls=("-", ":")[i % 2], label=label)
+        places = (np.arange(len(count)) + 0.5) / len(count) + (i - 0.5) * width
+        counts.bar(places, count, width, color=_PALETTE[i], hatch=("", "///")[i % 2])
+    axes.set_ylabel("accuracy")
+    axes.legend(frameon=False)
+    counts.set_yscale("log")
+    counts.set_ylabel("images")
+    counts.set_xlabel("confidence")
+    return figure
+
+
+@mpl.rc_context(_STYLE)
+def risk_coverage_curves(curves: Mapping[str, tuple[Series, Series]], *, caption: str) -> Figure:
+    """The share of errors among the images answered, as more and more of them are."""
+    figure, axes = _figure(5.2, 3.6, "Errors among the surest images", caption)
+    for i, (label, (coverage, risk)) in enumerate(curves.items()):
+        color = _PALETTE[i % len(_PALETTE)]
+        axes.plot(coverage, risk, color=color, ls=("-", "--", ":", "-.")[i % 4], label=label)
+    axes.set_xlabel("share of images answered")
+    axes.set_ylabel("share of errors")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
+    axes.legend(frameon=False)
+    return figure

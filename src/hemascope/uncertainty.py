@@ -6,7 +6,7 @@ no others.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,8 @@ def fit_temperature(val: Predictions) -> float:
         scaled = val.scaled(float(np.exp(log_temperature)))
         return float(-scaled.log_probs[np.arange(len(val.labels)), val.labels].mean())
 
-    return float(np.exp(minimize_scalar(nll, bounds=_LOG_TEMPERATURES, method="bounded").x))
+    found: Any = minimize_scalar(nll, bounds=_LOG_TEMPERATURES, method="bounded")  # scipy's stubs
+    return float(np.exp(found.x))
 
 
 @dataclass(frozen=True)

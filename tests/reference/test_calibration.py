@@ -24,7 +24,7 @@ from hemascope.uncertainty import (
 
 
 def _drawn(size: int, seed: int, *, temperature: float = 1.0) -> Predictions:
-    """Labels drawn from the network's own probabilities at a temperature: there it is calibrated."""
+    """Labels drawn from the network's probabilities at a temperature: there it is calibrated."""
     rng = np.random.default_rng(seed)
     logits = (3 * rng.normal(size=(size, 8))).astype(np.float32)
     probs = np.exp(logits / temperature)

@@ -58,12 +58,6 @@ def classes_table(comparison: Mapping[str, Any], kind: str) -> list[list[str]]:
     return rows
 
 
-def markdown(rows: list[list[str]]) -> str:
-    """A table as Markdown."""
-    header, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([header, f"| --- |{' ---: |' * (len(rows[0]) - 1)}", *body])
-
-
 def how_to_read(comparison: Mapping[str, Any]) -> str:
     """What the intervals and p-values are, in a few sentences."""
     return (

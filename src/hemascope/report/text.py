@@ -1,6 +1,6 @@
 """Results as plain text: lines for the log and the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,12 @@ def results_text(results: Mapping[str, Any]) -> str:
 def _shown(results: Mapping[str, Any], key: str) -> float | None:
     value = results[key]
     return None if value is None else in_shown_unit(key, value)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table as Markdown: the first row is the header, the first column is text."""
+    header, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([header, f"| --- |{' ---: |' * (len(rows[0]) - 1)}", *body])
 
 
 def comparison_text(comparison: Mapping[str, Any], page: Path) -> str:

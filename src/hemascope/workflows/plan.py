@@ -119,6 +119,23 @@ def check_share(option: str, value: float) -> None:
         raise UsageError(f"{option} {value}: give a number between 0 and 1, such as 0.5.")
 
 
+def parse_shares(option: str, text: str) -> tuple[float, ...]:
+    """The shares in a list such as "0.95,0.99".
+
+    Raises:
+        UsageError: If one is not a number between 0 and 1.
+    """
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"{option} {text!r}: give numbers with commas between, such as 0.95,0.99."
+        ) from error
+    for share in shares:
+        check_share(option, share)
+    return shares
+
+
 def next_free(folder: Path) -> Path:
     """`folder` if it does not exist, else the first of folder-2, folder-3, ... that does not."""
     names = (folder if i == 1 else folder.with_name(f"{folder.name}-{i}") for i in count(1))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hemascope.artifact import ArtifactInfo, find_artifact
+from hemascope.artifact import ArtifactInfo, Calibration, find_artifact, update_info
 from hemascope.config import Precision, PrecisionChoice
 from hemascope.core import ClassSet, Predictions, Split
 from hemascope.data.dataset import Dataset, LabeledImages
@@ -20,6 +20,7 @@ from hemascope.inference.torch_engine import TorchPredictor, load_model
 from hemascope.inference.views import ViewsPredictor
 from hemascope.metrics import evaluate_all
 from hemascope.report.text import results_text
+from hemascope.uncertainty import fit_temperature
 
 
 def write_results(
@@ -33,6 +34,9 @@ def write_results(
 ) -> str:
     """Evaluates the model in `folder`, on val and once on test, and writes the results beside it.
 
+    The temperature that val asks for becomes part of the model; the predictions are saved as they
+    are without it.
+
     Returns:
         The results as text.
 
@@ -40,22 +44,33 @@ def write_results(
         OutputError: If a file cannot be written.
     """
     info, model = load_model(folder)
+    val = dataset.splits[Split.VAL]
     predictor: Predictor = TorchPredictor(model, device=device, precision=precision)
     images = dataset.splits[Split.TEST].images
+    on_val, on_test = _predict_and_save(folder, predictor, dataset, "")
+    calibration = Calibration(
+        fitted_on=f"{dataset.title}, split {Split.VAL.value}",
+        num_images=len(val),
+        temperature=fit_temperature(on_val),
+    )
     results = {
         **describe(info, find_artifact(folder)),
         "data": dataset.title,
         "data_md5": dataset.md5,
         "split": Split.TEST.value,
         "precision": precision,
-        **evaluate_all(_predict_and_save(folder, predictor, dataset, "")),
+        **evaluate_all(on_test),
         "latency_ms_batch1": latency_ms(predictor, images, batch_size=1),
         "latency_ms_batch128": latency_ms(predictor, images, batch_size=128),
         **more,
     }
     if views > 1:
-        with_views = _predict_and_save(folder, ViewsPredictor(predictor), dataset, "-views")
-        results["with_views"] = {"num_views": views, **evaluate_all(with_views)}
+        predictor = ViewsPredictor(predictor)
+        on_val, on_test = _predict_and_save(folder, predictor, dataset, "-views")
+        results["with_views"] = {"num_views": views, **evaluate_all(on_test)}
+        with_views = {"temperature_views": fit_temperature(on_val)}
+        calibration = calibration.model_copy(update=with_views)
+    update_info(find_artifact(folder), info.model_copy(update={"calibration": calibration}))
     text = results_text(results)
     write_text(folder / "results.txt", text)
     write_json(folder / "results.json", results)
@@ -117,9 +132,11 @@ def check_fit(info: ArtifactInfo, dataset: Dataset, path: str | Path) -> None:
 
 def _predict_and_save(
     folder: Path, predictor: Predictor, dataset: Dataset, suffix: str
-) -> Predictions:
-    """Predictions on test; those on val are saved beside them."""
+) -> tuple[Predictions, Predictions]:
+    """Predictions on val and on test, each saved."""
+    both: list[Predictions] = []
     for split in (Split.VAL, Split.TEST):
         predictions = answers(predictor, dataset.splits[split], dataset.classes)
         write_predictions(folder / f"predictions-{split.value}{suffix}.csv", predictions)
-    return predictions
+        both.append(predictions)
+    return both[0], both[1]

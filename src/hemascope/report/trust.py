@@ -1,0 +1,164 @@
+"""What `hemascope trust` found, in words and pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hemascope import plots
+from hemascope.core import Predictions
+from hemascope.errors import RESEARCH_USE_ONLY
+from hemascope.metrics.calibration import reliability, top_label
+from hemascope.metrics.summary import spread
+from hemascope.report.text import markdown_table
+from hemascope.uncertainty import risk_coverage
+
+_CALIBRATION = {
+    "ece": "ECE",
+    "ece_equal_mass": "ECE, equal mass",
+    "ece_classwise": "ECE, classwise",
+    "brier": "Brier",
+    "nll": "NLL (nats)",
+}
+_SCORES = {"lac": "LAC", "aps": "APS", "raps": "RAPS"}
+
+Both = Sequence[tuple[Predictions, Predictions]]  # of each run, before and after scaling
+
+
+def trust_text(content: Mapping[str, Any]) -> str:
+    """Everything as Markdown."""
+    networks: Mapping[str, Sequence[Mapping[str, Any]]] = content["networks"]
+    return "\n\n".join(
+        [
+            f"{content['data']}: {content['num_test']:,} images. Temperature, thresholds and "
+            f"prediction sets were fitted on {content['num_val']:,} other images "
+            f"({content['fitted_on']}); mean ± standard deviation over n runs.",
+            "**Calibration** (15 bins), before and after temperature scaling",
+            markdown_table(_calibration_rows(networks)),
+            "**Prediction sets** (after scaling; ✓: the coverage asked for lies in the 95 % "
+            "binomial interval of the observed one, in how many of the runs)",
+            markdown_table(_set_rows(networks)),
+            "**Prediction sets, each class**: observed coverage / mean size, overall rule with LAC "
+            "and class-conditional rule with LAC",
+            markdown_table(_class_rows(networks)),
+            "**Abstaining** from the least sure",
+            markdown_table(_abstain_rows(networks)),
+            RESEARCH_USE_ONLY,
+        ]
+    )
+
+
+def _calibration_rows(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
+    rows = [["network", "n", "temperature", *_CALIBRATION.values()]]
+    for name, runs in networks.items():
+        for when in ("before", "after"):
+            temperature = (
+                "1" if when == "before" else _over([run["temperature"] for run in runs], 3)
+            )
+            cells = (_over([run[when][key] for run in runs], 4) for key in _CALIBRATION)
+            rows.append([f"{name}, {when}", str(len(runs)), temperature, *cells])
+    return rows
+
+
+def _set_rows(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
+    rows = [["network", "rule", "asked (%)", "observed (%)", "✓", "mean size", "empty (%)"]]
+    for name, runs in networks.items():
+        for sets in zip(*(run["sets"] for run in runs), strict=True):
+            asked = sets[0]["coverage"]
+            within = sum(one["low"] <= asked <= one["high"] for one in sets)
+            rows.append(
+                [
+                    name,
+                    _rule(sets[0]),
+                    f"{100 * asked:g}",
+                    _over([100 * one["observed"] for one in sets], 2),
+                    f"{within} of {len(sets)}",
+                    _over([one["mean_size"] for one in sets], 3),
+                    _over([100 * one["share_empty"] for one in sets], 2),
+                ]
+            )
+    return rows
+
+
+def _class_rows(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
+    first = next(iter(networks.values()))[0]["sets"]
+    shown = [i for i, one in enumerate(first) if one["score"] == "lac"]
+    header = [f"{_rule(first[i])}, {100 * first[i]['coverage']:g} %" for i in shown]
+    rows = [["network, class", *header]]
+    for name, runs in networks.items():
+        for cell in first[0]["per_class"]:
+            cells: list[str] = []
+            for i in shown:
+                of_class = [run["sets"][i]["per_class"][cell] for run in runs]
+                observed, size = (
+                    np.mean([one[key] for one in of_class]) for key in ("observed", "mean_size")
+                )
+                cells.append(f"{100 * observed:.1f} % / {size:.2f}")
+            rows.append([f"{name}, {cell}", *cells])
+    return rows
+
+
+def _abstain_rows(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
+    first = next(iter(networks.values()))[0]["abstaining"]
+    shares = [share for share in first["accuracy_at"] if float(share) < 1]
+    wanted = f"{100 * first['wanted_accuracy']:g} %"
+    rows = [
+        [
+            "network",
+            "AURC",
+            *(f"accuracy with {100 * float(share):g} % answered (%)" for share in shares),
+            f"{wanted} wanted on val: answered (%)",
+            "accuracy there (%)",
+        ]
+    ]
+    for name, runs in networks.items():
+        all_of = [run["abstaining"] for run in runs]
+        chosen = [one["chosen_on_val"] for one in all_of]
+        kept = [one for one in chosen if one and one["accuracy"] is not None]
+        if len(kept) == len(chosen):
+            last = [_over([100 * one[key] for one in kept], 2) for key in ("answered", "accuracy")]
+        else:
+            last = ["not reached on val", "-"]
+        rows.append(
+            [
+                name,
+                _over([one["aurc"] for one in all_of], 5),
+                *(_over([100 * one["accuracy_at"][s] for one in all_of], 2) for s in shares),
+                *last,
+            ]
+        )
+    return rows
+
+
+def _rule(sets: Mapping[str, Any]) -> str:
+    return _SCORES[sets["score"]] + (", class-conditional" if sets["class_conditional"] else "")
+
+
+def _over(values: Sequence[float], digits: int) -> str:
+    result = spread(values)
+    sd = "" if result.sd is None else f" ± {result.sd:.{digits}f}"
+    return f"{result.mean:.{digits}f}{sd}"
+
+
+def draw_trust(networks: Mapping[str, Both], folder: Path, caption: str) -> None:
+    """The reliability diagram of each network, its runs pooled, and all risk-coverage curves."""
+    for name, runs in networks.items():
+        bins = {}
+        for label, which in (("before scaling", 0), ("after scaling", 1)):
+            pairs = [top_label(run[which]) for run in runs]
+            confidence, right = (np.concatenate(part) for part in zip(*pairs, strict=True))
+            bins[label] = reliability(confidence, right)
+        figure = plots.reliability_diagram(
+            {k: (b.confidence, b.accuracy, b.count) for k, b in bins.items()},
+            title=f"Reliability of {name}",
+            caption=f"{len(runs)} runs together | {caption}" if len(runs) > 1 else caption,
+        )
+        plots.save_figure(
+            figure, folder / f"reliability-{name.replace(', ', '-').replace(' ', '-')}"
+        )
+    curves = {}
+    for name, runs in networks.items():
+        each = [risk_coverage(*top_label(after)) for _, after in runs]
+        curves[name] = (each[0].coverage, np.mean([curve.risk for curve in each], axis=0))
+    plots.save_figure(plots.risk_coverage_curves(curves, caption=caption), folder / "risk-coverage")

@@ -1,0 +1,180 @@
+"""`hemascope trust`: what a network's confidence is worth, from its saved predictions."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+
+from hemascope.core import Predictions
+from hemascope.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.files import MARK, make_folder, make_out, write_json, write_text
+from hemascope.metrics import METRICS
+from hemascope.metrics import calibration as cal
+from hemascope.report import trust as pages
+from hemascope.uncertainty import (
+    SCORES,
+    ConformalRule,
+    abstain_below,
+    covered,
+    fit_conformal,
+    fit_temperature,
+    risk_coverage,
+)
+from hemascope.workflows.environment import provenance
+from hemascope.workflows.saved import read_pairs
+
+
+def trust(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    views: bool,
+    coverages: Sequence[float],
+    accuracy: float,
+    overwrite: bool,
+) -> str:
+    """Fits temperature, prediction sets and abstaining on val, and tries them on test.
+
+    Args:
+        folders: Run folders or their parents; several seeds of a network are averaged.
+        out: Gets trust.json, trust.md and figures/.
+        views: Whether to take the predictions with eight views.
+        coverages: How often prediction sets are to hold the true class.
+        accuracy: The accuracy wanted on the images that are answered.
+        overwrite: Whether an older folder of ours may be deleted.
+
+    Returns:
+        The tables as text.
+
+    Raises:
+        DataError: If predictions are missing, do not fit together, or val is too small.
+        OutputError: If `out` cannot be written.
+    """
+    networks = read_pairs(folders, views=views)
+    found = {
+        name: [
+            {
+                "seed": pair.test.seed,
+                **assess(
+                    pair.val.predictions,
+                    pair.test.predictions,
+                    coverages=coverages,
+                    accuracy=accuracy,
+                ),
+            }
+            for pair in pairs
+        ]
+        for name, pairs in networks.items()
+    }
+    first = next(iter(networks.values()))[0]
+    content: dict[str, Any] = {
+        "notice": RESEARCH_USE_ONLY,
+        "data": first.test.title,
+        "fitted_on": first.val.title,
+        "num_val": len(first.val.predictions.labels),
+        "num_test": len(first.test.predictions.labels),
+        "networks": found,
+    }
+    text = pages.trust_text(content)
+    make_out(out, overwrite=overwrite)
+    write_json(out / MARK, provenance())
+    write_json(out / "trust.json", content)
+    write_text(out / "trust.md", text + "\n")
+    figures = make_folder(out / "figures")
+    scaled = {
+        name: [
+            (pair.test.predictions, pair.test.predictions.scaled(one["temperature"]))
+            for pair, one in zip(pairs, found[name], strict=True)
+        ]
+        for name, pairs in networks.items()
+    }
+    pages.draw_trust(scaled, figures, f"{first.test.title}\n{RESEARCH_USE_ONLY}")
+    return text
+
+
+def assess(
+    val: Predictions, test: Predictions, *, coverages: Sequence[float], accuracy: float
+) -> dict[str, Any]:
+    """Calibration before and after, prediction sets and abstaining of one run, ready for JSON.
+
+    Everything is fitted on `val`; `test` is only looked at with what came out.
+
+    Raises:
+        DataError: If val has too few images for a coverage.
+    """
+    temperature = fit_temperature(val)
+    raw, val, test = test, val.scaled(temperature), test.scaled(temperature)
+    return {
+        "temperature": temperature,
+        "before": _calibration(raw),
+        "after": _calibration(test),
+        "sets": [
+            _try_sets(
+                fit_conformal(
+                    val, score=score, coverage=coverage, class_conditional=class_conditional
+                ),
+                test,
+            )
+            for coverage, class_conditional, score in product(coverages, (False, True), SCORES)
+        ],
+        "abstaining": _try_abstaining(val, test, accuracy),
+    }
+
+
+def _calibration(predictions: Predictions) -> dict[str, float]:
+    return {
+        "ece": cal.ece(predictions),
+        "ece_equal_mass": cal.ece(predictions, equal_mass=True),
+        "ece_classwise": cal.classwise_ece(predictions),
+        "brier": cal.brier(predictions),
+        "nll": METRICS["loss"](predictions),
+    }
+
+
+def _try_sets(rule: ConformalRule, test: Predictions) -> dict[str, Any]:
+    sets = rule.sets(test)
+    holds, sizes = covered(sets, test.labels), sets.sum(axis=1)
+    interval = binomtest(int(holds.sum()), len(holds)).proportion_ci()
+    return {
+        **asdict(rule),
+        "observed": float(holds.mean()),
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "mean_size": float(sizes.mean()),
+        "share_empty": float((sizes == 0).mean()),
+        "share_single": float((sizes == 1).mean()),
+        "per_class": {
+            name: {
+                "observed": float(holds[test.labels == label].mean()),
+                "mean_size": float(sizes[test.labels == label].mean()),
+            }
+            for label, name in enumerate(test.classes.names)
+            if (test.labels == label).any()
+        },
+    }
+
+
+def _try_abstaining(val: Predictions, test: Predictions, accuracy: float) -> dict[str, Any]:
+    confidence, right = cal.top_label(test)
+    curve = risk_coverage(confidence, right)
+    try:
+        threshold = abstain_below(val, accuracy=accuracy)
+    except DataError:  # no share of val is answered that well
+        chosen: dict[str, Any] | None = None
+    else:
+        answered = confidence >= threshold
+        chosen = {
+            "threshold": threshold,
+            "answered": float(answered.mean()),
+            "accuracy": float(np.mean(right[answered])) if answered.any() else None,
+        }
+    return {
+        "aurc": curve.area,
+        "accuracy_at": {str(share): curve.accuracy_at(share) for share in (0.9, 0.95, 0.99, 1.0)},
+        "wanted_accuracy": accuracy,
+        "chosen_on_val": chosen,
+    }

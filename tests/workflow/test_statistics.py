@@ -1,0 +1,187 @@
+"""`compare` and `trust`: what they write from saved predictions alone, and what they refuse."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import Outcome
+from hemascope.artifact import load_info
+from hemascope.core import BLOOD_CELLS, Predictions
+from hemascope.inference.saved import read_predictions, write_predictions
+from hemascope.metrics import evaluate_all
+from hemascope.uncertainty import fit_temperature
+
+Run = Callable[..., Outcome]
+
+
+def _predictions(split: str, size: int, *, seed: int, lean: float) -> Predictions:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(size) % 8
+    logits = rng.normal(size=(size, 8)).astype(np.float32)
+    logits[np.arange(size), labels] += lean
+    ids = tuple(f"{split}/{i}" for i in range(size))
+    return Predictions(ids, logits, labels, BLOOD_CELLS)
+
+
+def _save(folder: Path, name: str, seed: int, *, lean: float) -> Path:
+    """A finished run, as far as its predictions and results go."""
+    folder.mkdir(parents=True)
+    for split, size in (("val", 400), ("test", 800)):
+        predictions = _predictions(split, size, seed=seed + size, lean=lean)
+        write_predictions(folder / f"predictions-{split}.csv", predictions)
+    results = {
+        "name": name,
+        "seed": seed,
+        "data": "drawn numbers",
+        "split": "test",
+        "num_parameters": 1,
+        "class_names": list(BLOOD_CELLS.names),
+        **evaluate_all(_predictions("test", 800, seed=seed + 800, lean=lean)),
+    }
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for seed in (0, 1):
+        _save(tmp_path / "runs" / f"good-{seed}", "good", seed, lean=4)
+    _save(tmp_path / "runs" / "poor-0", "poor", 0, lean=2)
+    return tmp_path / "runs"
+
+
+def test_compare_says_which_network_is_better(hemascope: Run, runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "comparison"
+    outcome = hemascope("compare", runs, "--out", out, "--resamples", "300")
+    assert outcome.code == 0, outcome.err
+    found = json.loads((out / "comparison.json").read_text())
+    (pair,) = found["pairs"]
+    assert (pair["first"], pair["second"]) == ("good", "poor")
+    assert pair["differences"]["accuracy"]["low"] > 0
+    assert pair["mcnemar"]["p_holm"] < 0.001
+    assert found["networks"]["good"]["n"] == 2
+    accuracy = json.loads((runs / "good-0" / "results.json").read_text())["accuracy"]
+    assert found["networks"]["good"]["figures"]["accuracy"]["values"][0] == pytest.approx(accuracy)
+    text = (out / "comparison.md").read_text()
+    assert text in outcome.out + "\n"
+    assert "| good - poor |" in text
+    assert "Research use only" in text
+    assert {path.name for path in (out / "figures").glob("*.png")} == {
+        "networks.png", "differences.png",
+    }  # fmt: skip
+
+
+def test_one_network_alone_gets_its_intervals(hemascope: Run, runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "comparison"
+    assert hemascope("compare", runs / "poor-0", "--out", out).code == 0
+    assert json.loads((out / "comparison.json").read_text())["pairs"] == []
+    assert not (out / "figures" / "differences.png").exists()
+
+
+def test_compare_refuses_other_images_and_says_where_they_differ(
+    hemascope: Run, runs: Path, tmp_path: Path
+) -> None:
+    path = runs / "poor-0" / "predictions-test.csv"
+    lines = path.read_text().splitlines()
+    out = tmp_path / "comparison"
+
+    def refused(*parts: str) -> None:
+        outcome = hemascope("compare", runs, "--out", out)
+        assert outcome.code == 2
+        assert outcome.err.count("\n") == 1
+        for part in parts:
+            assert part in outcome.err
+        assert not out.exists()
+
+    path.write_text("\n".join([lines[0], *lines[1:9][::-1], *lines[9:]]))
+    refused("the same images", "row 1", "'test/7'", "'test/0'")
+    path.write_text("\n".join(lines[:-8]))
+    refused("792 rows", "800")
+    path.write_text("\n".join(lines).replace("test/3,immature granulocyte", "test/3,monocyte"))
+    refused("the same labels", "row 4")
+    path.write_text("\n".join(lines))
+    shutil.copytree(runs / "poor-0", runs / "again")
+    refused("the second run called 'poor' with seed 0")
+
+
+def test_a_class_of_one_image_has_no_interval(hemascope: Run, runs: Path, tmp_path: Path) -> None:
+    path = runs / "poor-0" / "predictions-test.csv"
+    header, *rows = path.read_text().splitlines()
+    basophils = [row for row in rows if ",basophil," in row.split(",true")[0][:25]]
+    kept = [row for row in rows if row not in basophils[1:]]
+    path.write_text("\n".join([header, *kept]))
+    outcome = hemascope("compare", runs / "poor-0", "--out", tmp_path / "comparison")
+    assert outcome.code == 2
+    assert "1 image of the class 'basophil'" in outcome.err
+
+
+def test_trust_is_fitted_on_val_and_tried_on_test(
+    hemascope: Run, runs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "trust"
+    outcome = hemascope("trust", runs, "--out", out, "--coverage", "0.9", "--accuracy", "0.97")
+    assert outcome.code == 0, outcome.err
+    found = json.loads((out / "trust.json").read_text())
+    assert (found["num_val"], found["num_test"]) == (400, 800)
+    for run in (*found["networks"]["good"], *found["networks"]["poor"]):
+        assert run["after"]["nll"] <= run["before"]["nll"] + 0.01
+        assert len(run["sets"]) == 6
+        for sets in run["sets"]:
+            assert sets["observed"] == pytest.approx(0.9, abs=0.06)
+    good, poor = (found["networks"][name][0]["abstaining"] for name in ("good", "poor"))
+    assert good["aurc"] < poor["aurc"]
+    assert good["chosen_on_val"]["answered"] > 0.5
+    assert good["chosen_on_val"]["accuracy"] == pytest.approx(0.97, abs=0.03)
+    assert "| good, after | 2 |" in outcome.out
+    assert {path.name for path in (out / "figures").glob("*.png")} == {
+        "reliability-good.png", "reliability-poor.png", "risk-coverage.png",
+    }  # fmt: skip
+
+
+def test_what_is_fitted_depends_on_val_alone(hemascope: Run, runs: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert hemascope("trust", runs / "good-0", "--out", first, "--coverage", "0.9").code == 0
+    path = runs / "good-0" / "predictions-test.csv"
+    write_predictions(path, _predictions("test", 800, seed=99, lean=1))
+    assert hemascope("trust", runs / "good-0", "--out", second, "--coverage", "0.9").code == 0
+    one, other = (
+        json.loads((out / "trust.json").read_text())["networks"]["good"][0]
+        for out in (first, second)
+    )
+    assert one["temperature"] == other["temperature"]
+    assert [s["thresholds"] for s in one["sets"]] == [s["thresholds"] for s in other["sets"]]
+    assert one["after"] != other["after"]
+
+
+def test_trust_refuses_what_it_cannot_keep(hemascope: Run, runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "trust"
+    for arguments, part in (
+        (("--coverage", "0.999"), "too few for prediction sets with a coverage of 0.999"),
+        (("--coverage", "0.99"), "of the class 'basophil', too few"),
+        (("--coverage", "high"), "--coverage 'high'"),
+        (("--accuracy", "1.5"), "--accuracy 1.5"),
+        (("--views", "8"), "was not evaluated with 8 views"),
+    ):
+        outcome = hemascope("trust", runs / "good-0", "--out", out, *arguments)
+        assert outcome.code == 2
+        assert outcome.err.count("\n") == 1
+        assert part in outcome.err
+    folder = runs / "good-0"
+    shutil.copy(folder / "predictions-val.csv", folder / "predictions-test.csv")
+    outcome = hemascope("trust", folder, "--out", out, "--coverage", "0.9")
+    assert outcome.code == 2
+    assert "hold the same predictions" in outcome.err
+    assert not out.exists()
+
+
+def test_training_leaves_the_temperature_in_the_artifact(run_folder: Path) -> None:
+    calibration = load_info(run_folder).calibration
+    assert calibration is not None
+    val = read_predictions(run_folder / "predictions-val.csv")
+    assert calibration.temperature == fit_temperature(val)
+    assert calibration.num_images == len(val.labels)
+    assert calibration.temperature_views is None
