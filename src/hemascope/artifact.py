@@ -23,9 +23,11 @@ FORMAT_VERSION = 1
 _INFO_FILE = "artifact.json"
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     Tensors = dict[str, NDArray[Any]]
+    Hashes = NDArray[np.uint64]
 
 
 class Preprocessing(Settings):
@@ -73,6 +75,8 @@ class ArtifactInfo(Settings):
     calibration: Calibration | None = None
     weights_file: str = Field(default="", pattern=r"^(weights-[0-9a-f]{12}\.safetensors)?$")
     weights_sha256: str = ""
+    seen_file: str = Field(default="", pattern=r"^(seen-[0-9a-f]{12}\.safetensors)?$")
+    seen_sha256: str = ""
 
     @property
     def classes(self) -> ClassSet:
@@ -80,8 +84,17 @@ class ArtifactInfo(Settings):
         return ClassSet(self.class_names)
 
 
-def save_artifact(folder: Path, info: ArtifactInfo, weights: Tensors) -> int:
+def save_artifact(
+    folder: Path, info: ArtifactInfo, weights: Tensors, *, seen: Hashes | None = None
+) -> int:
     """Writes a model folder, replacing the model in it at one stroke.
+
+    Args:
+        folder: Where to.
+        info: What to say of the model.
+        weights: Its arrays by name.
+        seen: The hashes of the images it was trained on (`LabeledImages.hashes`), if they are
+            known: eight bytes an image, by which images of a test are recognized.
 
     Returns:
         Size of the weights file in bytes.
@@ -90,11 +103,20 @@ def save_artifact(folder: Path, info: ArtifactInfo, weights: Tensors) -> int:
         OutputError: If it cannot be written; a model that was there is still whole.
     """
 
-    def commit(file: str, sha256: str) -> None:
-        complete = info.model_copy(update={"weights_file": file, "weights_sha256": sha256})
-        update_info(folder, complete)
+    def commit(seen_file: str, seen_sha256: str) -> int:
+        names = {"seen_file": seen_file, "seen_sha256": seen_sha256}
 
-    return write_tensors(folder, "weights", weights, commit)
+        def commit_all(file: str, sha256: str) -> None:
+            names.update(weights_file=file, weights_sha256=sha256)
+            update_info(folder, info.model_copy(update=names))
+
+        return write_tensors(folder, "weights", weights, commit_all)
+
+    if seen is None:
+        return commit("", "")
+    sizes: list[int] = []
+    write_tensors(folder, "seen", {"hashes": seen}, lambda *file: sizes.append(commit(*file)))
+    return sizes[0]
 
 
 def update_info(folder: Path, info: ArtifactInfo) -> None:
@@ -185,6 +207,18 @@ def load_artifact(path: Path) -> tuple[ArtifactInfo, Tensors]:
     """
     info = load_info(path)
     return info, read_tensors(find_artifact(path), info.weights_file, info.weights_sha256)
+
+
+def load_seen(path: Path) -> Hashes | None:
+    """The hashes of the images a model was trained on; None where its artifact has none.
+
+    Raises:
+        DataError: If they are missing though named, damaged or altered.
+    """
+    info = load_info(path)
+    if not info.seen_file:
+        return None
+    return read_tensors(find_artifact(path), info.seen_file, info.seen_sha256)["hashes"]
 
 
 def load_info(path: Path) -> ArtifactInfo:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import Outcome
+from conftest import Outcome, save_npz, small_arrays
 from hemascope.artifact import load_info
 from hemascope.core import BLOOD_CELLS, Predictions
 from hemascope.inference.saved import read_predictions, write_predictions
@@ -185,3 +185,39 @@ def test_training_leaves_the_temperature_in_the_artifact(run_folder: Path) -> No
     assert calibration.temperature == fit_temperature(val)
     assert calibration.num_images == len(val.labels)
     assert calibration.temperature_views is None
+
+
+def test_images_that_were_trained_on_are_counted_and_said(
+    hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
+) -> None:
+    arrays = small_arrays()
+    arrays["test_images"][:3] = arrays["train_images"][10:13]
+    arrays["test_images"][3, 0, 0, 0] ^= 1  # one that is only nearly the same
+    save_npz(tmp_path / "leaky.npz", arrays)
+    for model in (run_folder, _pruned(hemascope, run_folder, tmp_path / "pruned")):
+        out = tmp_path / f"evaluation-{model.name}"
+        data = tmp_path / "leaky.npz"
+        outcome = hemascope("evaluate", model, "--data", data, "--out", out)
+        assert outcome.code == 0, outcome.err
+        assert "was trained on 3 of these images" in outcome.err
+        assert "was trained on 3 of these images" in (out / "results.txt").read_text()
+        compared = hemascope("compare", out, "--out", tmp_path / f"compared-{model.name}")
+        assert "was trained on 3 of these images" in compared.out
+    clean = hemascope("evaluate", run_folder, "--data", small_npz)
+    assert "was trained on" not in clean.err
+
+
+def _pruned(hemascope: Run, run: Path, out: Path) -> Path:
+    assert hemascope("prune", run, "--out", out).code == 0
+    return out
+
+
+def test_the_hashes_of_trained_images_are_small_and_checked(
+    hemascope: Run, run_folder: Path, small_npz: Path
+) -> None:
+    (seen,) = (run_folder / "model").glob("seen-*.safetensors")
+    assert seen.stat().st_size < 64 * 8 + 200
+    seen.write_bytes(seen.read_bytes()[:-1] + b"x")
+    outcome = hemascope("evaluate", run_folder, "--data", small_npz)
+    assert outcome.code == 2
+    assert "SHA-256 differs" in outcome.err

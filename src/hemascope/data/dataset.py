@@ -32,6 +32,20 @@ class LabeledImages:
         """The number of images."""
         return len(self.labels)
 
+    @cached_property
+    def hashes(self) -> NDArray[np.uint64]:
+        """A hash of the pixels of each image, shape (N,): equal images have equal ones.
+
+        Notes:
+            Of 64 bits: among a million images, two different ones share one with a chance of less
+            than one in ten million.
+        """
+        digests = (
+            hashlib.blake2b(image, digest_size=8).digest()
+            for image in np.ascontiguousarray(self.images)
+        )
+        return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
     def take(self, indices: NDArray[np.intp]) -> "LabeledImages":
         """The images at `indices`, in that order."""
         ids = tuple(self.ids[i] for i in indices)

@@ -74,6 +74,7 @@ class _Results(BaseModel):
     split: str
     num_parameters: int
     num_views: int = 1
+    num_seen: int | None = None
     class_names: list[str] = Field(min_length=1)
     per_class: dict[str, dict[str, float | None]]
     confusion_matrix: list[list[int]]

@@ -74,7 +74,17 @@ def results_text(results: Mapping[str, Any]) -> str:
     lines += ["", f"{'class':<{width}}" + "".join(f"{c:>13}" for c in _CLASS_COLUMNS)]
     for name, row in results["per_class"].items():
         lines.append(f"{name:<{width}}" + "".join(f"{number(row[c]):>13}" for c in _CLASS_COLUMNS))
+    if num_seen := results.get("num_seen"):
+        lines += ["", seen_sentence(results["name"], num_seen)]
     return "\n".join([*lines, "", RESEARCH_USE_ONLY, ""])
+
+
+def seen_sentence(name: str, num_seen: int) -> str:
+    """What stands beside the figures of a network that has been trained on test images."""
+    return (
+        f"{name} was trained on {num_seen:,} of these images, pixel for pixel: its figures are "
+        "better than on images it has not seen."
+    )
 
 
 def _shown(results: Mapping[str, Any], key: str) -> float | None:

@@ -10,7 +10,7 @@ from hemascope.metrics.comparison import compare_networks
 from hemascope.report import statistics
 from hemascope.report.text import markdown_table
 from hemascope.workflows.environment import provenance
-from hemascope.workflows.saved import check_intervals, read_all
+from hemascope.workflows.saved import check_intervals, leaks, read_all
 
 
 def compare(
@@ -38,6 +38,7 @@ def compare(
     comparison = {
         "notice": RESEARCH_USE_ONLY,
         "data": first.title,
+        "warnings": leaks(networks),
         **compare_networks(
             {name: {s.seed: s.predictions for s in runs} for name, runs in networks.items()},
             num_resamples=num_resamples,
@@ -52,6 +53,7 @@ def compare(
             first.title,
             statistics.how_to_read(comparison),
             *map(markdown_table, tables),
+            *comparison["warnings"],
             RESEARCH_USE_ONLY,
         ]
     )

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hemascope.artifact import ArtifactInfo, load_artifact, save_artifact
+import numpy as np
+
+from hemascope.artifact import ArtifactInfo, load_artifact, load_seen, save_artifact
 from hemascope.config import Device, ModelSettings, PrecisionChoice
 from hemascope.errors import DataError, UsageError
 from hemascope.files import MARK, make_folder, make_out, write_json
@@ -65,7 +67,13 @@ def ensemble(
     check_fit(info, dataset, paths[0])
     make_out(out, overwrite=overwrite)
     write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
-    save_artifact(make_folder(out / "model"), info, weights)
+    known = [seen for path in paths if (seen := load_seen(path)) is not None]
+    save_artifact(
+        make_folder(out / "model"),
+        info,
+        weights,
+        seen=np.unique(np.concatenate(known)) if len(known) == len(paths) else None,
+    )
     return write_results(
         out,
         dataset,

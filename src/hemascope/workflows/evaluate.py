@@ -16,10 +16,16 @@ from hemascope.inference.torch_engine import TorchPredictor, load_model, pick_de
 from hemascope.inference.views import ViewsPredictor
 from hemascope.metrics import evaluate_all
 from hemascope.report.figures import caption_of, draw_evaluation
-from hemascope.report.text import results_text
+from hemascope.report.text import results_text, seen_sentence
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import answers, check_fit, describe, usual_precision
+from hemascope.workflows.results import (
+    answers,
+    check_fit,
+    count_seen,
+    describe,
+    usual_precision,
+)
 from hemascope.workflows.sources import load_data
 
 SplitChoice = Literal["train", "val", "test", "all"]
@@ -51,10 +57,13 @@ def evaluate(
     image_size = info.preprocessing.image_size
     dataset = load_data(source, reporter, image_size=image_size, split=split != "all")
     check_fit(info, dataset, path)
-    warnings = _warnings(info, dataset, split)
+    images = _images(dataset, split)
+    seen = count_seen(path, images)
+    warnings = _warnings(info, dataset)
+    if num_seen := seen["num_seen"]:
+        warnings.append(seen_sentence(info.settings.name, num_seen))
     for warning in warnings:
         reporter.say(f"Warning: {warning}")
-    images = _images(dataset, split)
     predictor: Predictor = TorchPredictor(model, device=chosen_device, precision=chosen_precision)
     if views > 1:
         predictor = ViewsPredictor(predictor)
@@ -67,6 +76,7 @@ def evaluate(
         "precision": chosen_precision,
         "num_views": views,
         "warnings": warnings,
+        **seen,
         **evaluate_all(predictions),
         "latency_ms_batch1": latency_ms(predictor, images.images, batch_size=1),
         "latency_ms_batch128": latency_ms(predictor, images.images, batch_size=128),
@@ -90,13 +100,11 @@ def _images(dataset: Dataset, split: SplitChoice) -> LabeledImages:
     return dataset.splits[Split(split)]
 
 
-def _warnings(info: ArtifactInfo, dataset: Dataset, split: SplitChoice) -> list[str]:
+def _warnings(info: ArtifactInfo, dataset: Dataset) -> list[str]:
     """What makes a figure on this data say less than it seems to."""
-    if info.trained_on.md5 == dataset.md5:
-        seen = split in ("train", "all")
-        return ["the model was trained on images of this split."] if seen else []
+    another_split = info.trained_on.md5 != dataset.md5
     trained_on_bloodmnist = info.trained_on.md5 in (OFFICIAL_MD5, REBUILT_MD5)
-    if trained_on_bloodmnist and dataset.kind in ("official", "rebuilt"):
+    if another_split and trained_on_bloodmnist and dataset.kind in ("official", "rebuilt"):
         return [
             "the model was trained on another split of the same images, and has seen about 70 % "
             "of these: this is no test of it."

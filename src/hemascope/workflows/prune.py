@@ -4,7 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from hemascope.artifact import save_artifact
+from hemascope.artifact import load_seen, save_artifact
 from hemascope.errors import RESEARCH_USE_ONLY
 from hemascope.files import MARK, make_folder, make_out, write_json, write_text
 from hemascope.inference.torch_engine import load_model
@@ -53,7 +53,9 @@ def prune(path: Path, out: Path, *, keep: float, overwrite: bool) -> str:
     command = shlex.join(["hemascope", *sys.argv[1:]])
     write_json(out / MARK, {"notice": RESEARCH_USE_ONLY, "command": command})
     arrays = {name: tensor.contiguous().numpy() for name, tensor in weights.items()}
-    save_artifact(make_folder(out / "model"), info.model_copy(update=changes), arrays)
+    save_artifact(
+        make_folder(out / "model"), info.model_copy(update=changes), arrays, seen=load_seen(path)
+    )
     write_text(out / _CONFIG, settings.to_toml())
     return (
         f"{info.num_parameters:,} parameters became {num_parameters:,}: {out}\n"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hemascope.artifact import ArtifactInfo, Calibration, find_artifact, update_info
+from hemascope.artifact import ArtifactInfo, Calibration, find_artifact, load_seen, update_info
 from hemascope.config import Precision, PrecisionChoice
 from hemascope.core import ClassSet, Predictions, Split
 from hemascope.data.dataset import Dataset, LabeledImages
@@ -59,6 +59,7 @@ def write_results(
         "data_md5": dataset.md5,
         "split": Split.TEST.value,
         "precision": precision,
+        **count_seen(folder, dataset.splits[Split.TEST]),
         **evaluate_all(on_test),
         "latency_ms_batch1": latency_ms(predictor, images, batch_size=1),
         "latency_ms_batch128": latency_ms(predictor, images, batch_size=128),
@@ -88,6 +89,12 @@ def describe(info: ArtifactInfo, folder: Path) -> dict[str, Any]:
         "num_parameters": info.num_parameters,
         "size_bytes": (folder / info.weights_file).stat().st_size,
     }
+
+
+def count_seen(path: Path, images: LabeledImages) -> dict[str, int | None]:
+    """How many images the model at `path` was trained on, pixel for pixel; None if unknown."""
+    seen = load_seen(path)
+    return {"num_seen": None if seen is None else int(np.isin(images.hashes, seen).sum())}
 
 
 def usual_precision(infos: Sequence[ArtifactInfo]) -> PrecisionChoice:

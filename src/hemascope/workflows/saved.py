@@ -1,6 +1,6 @@
 """Saved predictions of finished runs: found, read, and held to one another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from hemascope.errors import DataError
 from hemascope.inference.saved import read_predictions
 from hemascope.report.runs import read_results_file
 from hemascope.report.table import find_results
+from hemascope.report.text import seen_sentence
 
 FEWEST_IMAGES = 2  # of a class: resampling one gives the same one
 
@@ -24,6 +25,7 @@ class Saved:
     seed: int
     title: str
     predictions: Predictions
+    num_seen: int = 0  # of these images, trained on
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,14 @@ def _read(results_path: Path, split: Split | None, *, views: bool) -> Saved:
     name = results["name"]
     label = f"{name}, 8 views" if results.get("num_views", 1) > 1 else name
     title = f"{results['data']}, split {chosen}" + (", 8 views" if views else "")
-    return Saved(path, label, results["seed"], title, read_predictions(path))
+    num_seen = results.get("num_seen") or 0 if chosen == results["split"] else 0
+    return Saved(path, label, results["seed"], title, read_predictions(path), num_seen)
+
+
+def leaks(networks: Mapping[str, Sequence[Saved]]) -> list[str]:
+    """A sentence for each network that was trained on images it is now judged by."""
+    most = {name: max(one.num_seen for one in runs) for name, runs in networks.items()}
+    return [seen_sentence(name, num_seen) for name, num_seen in most.items() if num_seen]
 
 
 def _by_network(saved: Sequence[Saved]) -> dict[str, list[Saved]]:

@@ -300,7 +300,12 @@ class _Run:
                     for name, tensor in state.result.state_dict().items()
                 }
                 info = self._info(record, sum(p.numel() for p in state.result.parameters()))
-                save_artifact(self._folder / "model", info, weights)
+                save_artifact(
+                    self._folder / "model",
+                    info,
+                    weights,
+                    seen=self._dataset.splits[Split.TRAIN].hashes,
+                )
             save_checkpoint(self._folder / "checkpoint", state.tensors(), state.history)
             self._write_history(state.history)
             self.log(epoch_line(asdict(record), self.settings.training.epochs))
