@@ -248,7 +248,7 @@ def test_data_commands(hemascope: Run, small_npz: Path) -> None:
 def test_report_refuses_files_that_do_not_fit_together(run_folder: Path, hemascope: Run) -> None:
     path = run_folder / "results.json"
     results = json.loads(path.read_text())
-    path.write_text(json.dumps({**results, "per_class": dict.fromkeys(results["per_class"], {})}))
+    path.write_text(json.dumps({**results, "per_class": {c: {} for c in results["per_class"]}}))
     outcome = hemascope("report", run_folder.parent)
     assert outcome.code == 2
     assert "do not fit together" in outcome.err

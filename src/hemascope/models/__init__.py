@@ -50,6 +50,7 @@ class HemaNetOptions(NoOptions):
 
     stem: Width = 24
     stem_stride: Literal[1, 2] = 1
+    block: Literal["basic", "bottleneck"] = "basic"
     widths: tuple[Width, ...] = Field(default=(48, 48, 96, 96), min_length=1, max_length=100)
     strides: tuple[Literal[1, 2], ...] = (2, 1, 2, 1)
     inner: tuple[Width, ...] | None = None

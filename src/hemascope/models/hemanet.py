@@ -1,7 +1,7 @@
 """Our own network: residual, inside the study's budget."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,15 @@ from hemascope.models.links import Link
 class HemaNet(nn.Module):
     """A small residual network; its preset has fewer parameters than the study's CNN.
 
-    The images are standardized by what training saw, pass one convolution, and then blocks of two;
-    `stem_stride` and `strides` say which of them halve the resolution. The head sees mean and
-    maximum of every feature over the image. `inner` are the widths inside the blocks, which pruning
-    makes smaller; by default those of the outputs. Maps images (N, 3, H, H) in [0, 1] to logits
-    (N, C).
+    The images are standardized by what training saw, pass one convolution, and then residual
+    blocks: "basic" ones of two convolutions, or "bottleneck" ones, which compute in fewer channels
+    than they pass on. `stem_stride` and `strides` say which of them halve the resolution. The head
+    sees mean and maximum of every feature over the image. `inner` are the widths inside the blocks,
+    which pruning makes smaller; by default those of the outputs. Maps images (N, 3, H, H) in [0, 1]
+    to logits (N, C).
 
-    Source: residual blocks, He et al., Deep Residual Learning, CVPR 2016; shortcuts with mean
-    pooling, He et al., Bag of Tricks, CVPR 2019.
+    Source: both blocks, He et al., Deep Residual Learning, CVPR 2016; shortcuts with mean pooling,
+    He et al., Bag of Tricks, CVPR 2019.
     """
 
     head_layer = "head"
@@ -31,6 +32,7 @@ class HemaNet(nn.Module):
         num_classes: int,
         stem: int,
         stem_stride: int = 1,
+        block: Literal["basic", "bottleneck"] = "basic",
         widths: Sequence[int],
         strides: Sequence[int],
         inner: Sequence[int] | None = None,
@@ -47,7 +49,7 @@ class HemaNet(nn.Module):
         blocks: list[nn.Module] = []
         inputs = stem
         for width, stride, inside in zip(widths, strides, inner or widths, strict=True):
-            blocks.append(Block(inputs, inside, width, stride=stride))
+            blocks.append(BLOCKS[block](inputs, inside, width, stride=stride))
             inputs = width
         self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(dropout)
@@ -63,18 +65,22 @@ class HemaNet(nn.Module):
     def links(self) -> list[Link]:
         """What pruning may make narrower: the inside of every block."""
         return [
-            Link(f"blocks.{i}.conv1", f"blocks.{i}.norm1", f"blocks.{i}.conv2")
-            for i in range(len(self.blocks))
+            Link(f"blocks.{i}.{producer}", f"blocks.{i}.{norm}", f"blocks.{i}.{consumer}")
+            for i, block in enumerate(self.blocks)
+            for producer, norm, consumer in type(block).chain  # pyright: ignore[reportAttributeAccessIssue]
         ]
 
     @staticmethod
     def pruned_options(options: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
-        """The options of the network whose links are `kept` wide."""
-        return {**options, "inner": list(kept)}
+        """The options of the network whose links are `kept` wide; those of a block are equal."""
+        links_of_a_block = len(kept) // len(options["widths"])
+        return {**options, "inner": list(kept[::links_of_a_block])}
 
 
-class Block(nn.Module):
+class BasicBlock(nn.Module):
     """Two convolutions beside a shortcut; halves the resolution where `stride` is 2."""
+
+    chain = (("conv1", "norm1", "conv2"),)
 
     def __init__(self, inputs: int, inner: int, outputs: int, *, stride: int) -> None:
         super().__init__()
@@ -83,15 +89,48 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(inner, outputs, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
         nn.init.zeros_(self.norm2.weight)  # every block starts as its shortcut
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.AvgPool2d(stride, ceil_mode=True),
-                nn.Conv2d(inputs, outputs, 1, bias=False),
-                nn.BatchNorm2d(outputs),
-            )
+        self.shortcut = _shortcut(inputs, outputs, stride)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (N, outputs, ceil(H / stride), ceil(W / stride)) of (N, inputs, H, W)."""
         inner = torch.relu(self.norm1(self.conv1(features)))
         return torch.relu(self.shortcut(features) + self.norm2(self.conv2(inner)))
+
+
+class Bottleneck(nn.Module):
+    """Into fewer channels, a convolution there, and out again, beside a shortcut.
+
+    With the same number of weights it passes on more features than a basic block.
+    """
+
+    chain = (("conv0", "norm0", "conv1"), ("conv1", "norm1", "conv2"))
+
+    def __init__(self, inputs: int, inner: int, outputs: int, *, stride: int) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(inputs, inner, 1, bias=False)
+        self.norm0 = nn.BatchNorm2d(inner)
+        self.conv1 = nn.Conv2d(inner, inner, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, outputs, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        nn.init.zeros_(self.norm2.weight)  # every block starts as its shortcut
+        self.shortcut = _shortcut(inputs, outputs, stride)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (N, outputs, ceil(H / stride), ceil(W / stride)) of (N, inputs, H, W)."""
+        inner = torch.relu(self.norm0(self.conv0(features)))
+        inner = torch.relu(self.norm1(self.conv1(inner)))
+        return torch.relu(self.shortcut(features) + self.norm2(self.conv2(inner)))
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.AvgPool2d(stride, ceil_mode=True),
+        nn.Conv2d(inputs, outputs, 1, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+BLOCKS: dict[str, type[BasicBlock | Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}

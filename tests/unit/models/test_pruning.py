@@ -11,8 +11,8 @@ def test_channels_that_do_nothing_can_go_without_a_change() -> None:
     """Half of every link's channels are made silent: cutting them must not change an answer."""
     torch.manual_seed(0)
     images = torch.rand(4, 3, 28, 28)
-    for name in ("cnn", "hemanet"):
-        settings = ModelSettings(name=name)
+    for name, options in (("cnn", {}), ("hemanet", {}), ("hemanet", {"block": "bottleneck"})):
+        settings = ModelSettings(name=name, options=options)
         model = build_model(settings, image_size=28, num_classes=8).eval()
         weights = model.state_dict()
         for link in model.links():  # pyright: ignore[reportCallIssue]
