@@ -235,6 +235,12 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Also write the results here.")
     ] = None,
+    medmnist_csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--medmnist-csv", metavar="DIR", help="Also write what MedMNIST's evaluator reads."
+        ),
+    ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     views: ViewsOption = None,
@@ -242,8 +248,11 @@ def evaluate(
 ) -> None:
     """Evaluate a trained network on a split of any data with the same classes."""
     from hemascope.artifact import find_artifact
+    from hemascope.errors import UsageError
 
     find_artifact(model)
+    if medmnist_csv is not None and split == "all":
+        raise UsageError("--medmnist-csv: MedMNIST's evaluator knows train, val and test only.")
     _check(data, out, overwrite=overwrite, inputs=[model])
     from hemascope.workflows.evaluate import evaluate as run
     from hemascope.workflows.progress import Reporter
@@ -257,6 +266,7 @@ def evaluate(
             device=device or "auto",
             precision=precision,
             views=int(views or 1),
+            medmnist_csv=medmnist_csv,
             overwrite=overwrite,
             reporter=Reporter(),
         )

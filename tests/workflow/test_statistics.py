@@ -221,3 +221,36 @@ def test_the_hashes_of_trained_images_are_small_and_checked(
     outcome = hemascope("evaluate", run_folder, "--data", small_npz)
     assert outcome.code == 2
     assert "SHA-256 differs" in outcome.err
+
+
+@pytest.mark.filterwarnings("ignore")  # MedMNIST's own imports warn
+def test_medmnist_s_own_evaluator_finds_our_figures(
+    hemascope: Run,
+    run_folder: Path,
+    small_npz: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # importing medmnist makes a folder there
+    medmnist = pytest.importorskip("medmnist")
+    cache, folder = tmp_path / "cache", tmp_path / "official"
+    cache.mkdir()
+    shutil.copy(small_npz, cache / "bloodmnist.npz")
+    out = tmp_path / "evaluation"
+    command = ("evaluate", run_folder, "--data", small_npz, "--medmnist-csv", folder)
+    assert hemascope(*command, "--out", out).code == 0
+    ours = json.loads((out / "results.json").read_text())
+    (path,) = folder.iterdir()
+    scores = np.loadtxt(path, delimiter=",")
+    evaluator = medmnist.Evaluator("bloodmnist", "test", root=str(cache))
+    theirs = evaluator.evaluate(scores[:, 1:])
+    assert ours["accuracy"] == theirs.ACC
+    assert ours["auroc_ovr_macro"] == pytest.approx(theirs.AUC, abs=1e-15)
+    assert path.name == evaluator.get_standard_evaluation_filename(theirs, "paper-cnn-0")
+    evaluator.evaluate(scores[:, 1:], str(tmp_path), "paper-cnn-0")
+    assert (tmp_path / path.name).read_text() == path.read_text()  # to the last digit
+    again = hemascope(*command)
+    assert again.code == 2
+    assert "exists; add --overwrite" in again.err
+    assert hemascope(*command, "--overwrite").code == 0
+    assert hemascope(*command, "--split", "all").code == 2

@@ -28,6 +28,29 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     write_text(path, text.getvalue())
 
 
+def medmnist_name(split: str, *, auc: float, acc: float, run: str) -> str:
+    """The name that MedMNIST's evaluator gives the file of `write_medmnist`.
+
+    Args:
+        split: "train", "val" or "test".
+        auc: One-vs-rest AUROC, mean over classes.
+        acc: Accuracy.
+        run: Which run it is; a dot would end it, so that none stays.
+    """
+    return f"bloodmnist_{split}_[AUC]{auc:.3f}_[ACC]{acc:.3f}@{run.replace('.', '-')}.csv"
+
+
+def write_medmnist(path: Path, predictions: Predictions) -> None:
+    """Writes what MedMNIST's evaluator reads: a line per image, its number and probabilities.
+
+    Source: medmnist.Evaluator, MedMNIST v2.
+    """
+    lines = (
+        ",".join([str(i), *map(repr, row)]) for i, row in enumerate(predictions.probs.tolist())
+    )
+    write_text(path, "\n".join(lines) + "\n")
+
+
 def read_predictions(path: Path) -> Predictions:
     """Reads what `write_predictions` wrote.
 

@@ -5,13 +5,14 @@ from typing import Any, Literal
 
 from hemascope.artifact import ArtifactInfo, find_artifact
 from hemascope.config import Device, PrecisionChoice
-from hemascope.core import Split
+from hemascope.core import BLOOD_CELLS, Predictions, Split
 from hemascope.data.dataset import Dataset, LabeledImages, concatenate
 from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
-from hemascope.files import MARK, make_folder, make_out, write_json, write_text
+from hemascope.errors import DataError, OutputError
+from hemascope.files import MARK, explained, make_folder, make_out, write_json, write_text
 from hemascope.inference import Predictor
 from hemascope.inference.efficiency import latency_ms
-from hemascope.inference.saved import write_predictions
+from hemascope.inference.saved import medmnist_name, write_medmnist, write_predictions
 from hemascope.inference.torch_engine import TorchPredictor, load_model, pick_device, pick_precision
 from hemascope.inference.views import ViewsPredictor
 from hemascope.metrics import evaluate_all
@@ -40,16 +41,30 @@ def evaluate(
     device: Device,
     precision: PrecisionChoice | None,
     views: int,
+    medmnist_csv: Path | None,
     overwrite: bool,
     reporter: Reporter,
 ) -> str:
     """Evaluates a model on one split, or on all images, and writes the results if asked.
+
+    Args:
+        path: A run folder or its model/.
+        source: The data.
+        split: Which images of it.
+        out: Gets the results, if given.
+        device: Where to compute.
+        precision: What in; by default what the model was trained in.
+        views: How many views of each image.
+        medmnist_csv: A folder that gets the file that MedMNIST's evaluator reads, if given.
+        overwrite: Whether older results may be replaced.
+        reporter: Whom to tell.
 
     Returns:
         The results as text.
 
     Raises:
         DataError: If model and data do not fit together.
+        OutputError: If results cannot be written.
     """
     chosen_device = pick_device(device)
     info, model = load_model(path)
@@ -82,6 +97,9 @@ def evaluate(
         "latency_ms_batch128": latency_ms(predictor, images.images, batch_size=128),
     }
     text = results_text(results)
+    if medmnist_csv is not None:
+        run = f"{info.settings.name}-{info.settings.seed}"
+        _write_medmnist(medmnist_csv, predictions, results, run, overwrite=overwrite)
     if out is not None:
         make_out(out, overwrite=overwrite)
         write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
@@ -92,6 +110,23 @@ def evaluate(
             results, make_folder(out / "figures"), caption_of(results, f"split {split}")
         )
     return text
+
+
+def _write_medmnist(
+    folder: Path, predictions: Predictions, results: dict[str, Any], run: str, *, overwrite: bool
+) -> None:
+    auc, acc = results["auroc_ovr_macro"], results["accuracy"]
+    if auc is None or predictions.classes != BLOOD_CELLS:
+        raise DataError(
+            "--medmnist-csv: MedMNIST's evaluator judges BloodMNIST's eight classes, each of which "
+            "must occur; give such data or leave it out."
+        )
+    path = folder / medmnist_name(results["split"], auc=auc, acc=acc, run=run)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; add --overwrite or choose another folder.")
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_medmnist(path, predictions)
 
 
 def _images(dataset: Dataset, split: SplitChoice) -> LabeledImages:
