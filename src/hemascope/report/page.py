@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hemascope import study
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.report import statistics, trust
 from hemascope.report.text import LABELS, in_shown_unit
 
 
@@ -47,6 +48,8 @@ def _render(template: str, comparison: Mapping[str, Any], folder: Path, *, autoe
         labels=LABELS,
         notice=RESEARCH_USE_ONLY,
         kind=comparison["data"]["kind"],
+        statistics=statistics,
+        trust=trust,
     )
 
 

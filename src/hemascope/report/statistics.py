@@ -1,12 +1,14 @@
 """A comparison of networks, as `metrics.comparison` makes it, in words and pictures."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from hemascope import plots
 from hemascope.metrics.statistics import FIGURES
+from hemascope.report.text import markdown_table
 
 LABELS = {
     "accuracy": "accuracy",
@@ -15,6 +17,33 @@ LABELS = {
     "auroc_ovr_macro": "AUROC, macro",
 }
 _SMALLEST_P = 0.0001
+
+
+def statistics_text(comparison: Mapping[str, Any]) -> str:
+    """Everything as Markdown."""
+    return "\n\n".join(
+        [
+            comparison["data"],
+            how_to_read(comparison),
+            *map(markdown_table, tables(comparison)),
+            *comparison["warnings"],
+        ]
+    )
+
+
+def tables(comparison: Mapping[str, Any]) -> list[list[list[str]]]:
+    """Every table of a comparison, each as its header and its rows."""
+    pairs = [pairs_table(comparison)] if comparison["pairs"] else []
+    kinds = ("sensitivity", "specificity")
+    of_classes = [classes_table(comparison, kind) for kind in kinds]
+    return [networks_table(comparison), *pairs, *of_classes]
+
+
+def draw_comparison(comparison: Mapping[str, Any], folder: Path, caption: str) -> None:
+    """The forest plots of a comparison: networks, and differences where there are two."""
+    plots.save_figure(forest_of_networks(comparison, caption), folder / "networks")
+    if comparison["pairs"]:
+        plots.save_figure(forest_of_differences(comparison, caption), folder / "differences")
 
 
 def networks_table(comparison: Mapping[str, Any]) -> list[list[str]]:

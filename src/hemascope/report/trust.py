@@ -8,7 +8,6 @@ import numpy as np
 
 from hemascope import plots
 from hemascope.core import Predictions
-from hemascope.errors import RESEARCH_USE_ONLY
 from hemascope.metrics.calibration import reliability, top_label
 from hemascope.metrics.summary import spread
 from hemascope.report.text import markdown_table
@@ -28,25 +27,38 @@ Both = Sequence[tuple[Predictions, Predictions]]  # of each run, before and afte
 
 def trust_text(content: Mapping[str, Any]) -> str:
     """Everything as Markdown."""
-    networks: Mapping[str, Sequence[Mapping[str, Any]]] = content["networks"]
-    return "\n\n".join(
-        [
-            f"{content['data']}: {content['num_test']:,} images. Temperature, thresholds and "
-            f"prediction sets were fitted on {content['num_val']:,} other images "
-            f"({content['fitted_on']}); mean ± standard deviation over n runs.",
-            "**Calibration** (15 bins), before and after temperature scaling",
-            markdown_table(_calibration_rows(networks)),
-            "**Prediction sets** (after scaling; ✓: the coverage asked for lies in the 95 % "
-            "binomial interval of the observed one, in how many of the runs)",
-            markdown_table(_set_rows(networks)),
-            "**Prediction sets, each class**: observed coverage / mean size, overall rule with LAC "
-            "and class-conditional rule with LAC",
-            markdown_table(_class_rows(networks)),
-            "**Abstaining** from the least sure",
-            markdown_table(_abstain_rows(networks)),
-            RESEARCH_USE_ONLY,
-        ]
+    parts = [f"**{title}**\n\n{markdown_table(rows)}" for title, rows in tables(content)]
+    return "\n\n".join([how_to_read(content), *parts])
+
+
+def how_to_read(content: Mapping[str, Any]) -> str:
+    """What was fitted where."""
+    return (
+        f"{content['data']}: {content['num_test']:,} images. Temperature, thresholds and "
+        f"prediction sets were fitted on {content['num_val']:,} other images "
+        f"({content['fitted_on']}); mean ± standard deviation over n runs."
     )
+
+
+def tables(content: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
+    """Every table with its title, each as its header and its rows."""
+    networks: Mapping[str, Sequence[Mapping[str, Any]]] = content["networks"]
+    return [
+        (
+            "Calibration (15 bins), before and after temperature scaling",
+            _calibration_rows(networks),
+        ),
+        (
+            "Prediction sets, after scaling; ✓: in how many runs the coverage asked for lies in "
+            "the 95 % binomial interval of the observed one",
+            _set_rows(networks),
+        ),
+        (
+            "Prediction sets of each class: observed coverage / mean size",
+            _class_rows(networks),
+        ),
+        ("Abstaining from the least sure", _abstain_rows(networks)),
+    ]
 
 
 def _calibration_rows(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
@@ -141,6 +153,11 @@ def _over(values: Sequence[float], digits: int) -> str:
     return f"{result.mean:.{digits}f}{sd}"
 
 
+def reliability_stem(name: str) -> str:
+    """The file name of a network's reliability diagram."""
+    return f"reliability-{name.replace(', ', '-').replace(' ', '-')}"
+
+
 def draw_trust(networks: Mapping[str, Both], folder: Path, caption: str) -> None:
     """The reliability diagram of each network, its runs pooled, and all risk-coverage curves."""
     for name, runs in networks.items():
@@ -154,9 +171,7 @@ def draw_trust(networks: Mapping[str, Both], folder: Path, caption: str) -> None
             title=f"Reliability of {name}",
             caption=f"{len(runs)} runs together | {caption}" if len(runs) > 1 else caption,
         )
-        plots.save_figure(
-            figure, folder / f"reliability-{name.replace(', ', '-').replace(' ', '-')}"
-        )
+        plots.save_figure(figure, folder / reliability_stem(name))
     curves = {}
     for name, runs in networks.items():
         each = [risk_coverage(*top_label(after)) for _, after in runs]

@@ -1,16 +1,17 @@
 """`hemascope compare`: saved predictions against one another, with intervals and tests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from hemascope import plots
 from hemascope.errors import RESEARCH_USE_ONLY
 from hemascope.files import MARK, make_folder, make_out, write_json, write_text
 from hemascope.metrics.comparison import compare_networks
-from hemascope.report import statistics
-from hemascope.report.text import markdown_table
+from hemascope.report.statistics import draw_comparison, statistics_text
 from hemascope.workflows.environment import provenance
-from hemascope.workflows.saved import check_intervals, leaks, read_all
+from hemascope.workflows.saved import Saved, check_intervals, leaks, read_all
+
+NUM_RESAMPLES = 2000
 
 
 def compare(
@@ -35,36 +36,24 @@ def compare(
     networks = read_all(folders, views=views)
     first = next(iter(networks.values()))[0]
     check_intervals(first)
-    comparison = {
-        "notice": RESEARCH_USE_ONLY,
-        "data": first.title,
+    comparison = compare_saved(networks, num_resamples=num_resamples)
+    text = "\n\n".join([statistics_text(comparison), RESEARCH_USE_ONLY])
+    make_out(out, overwrite=overwrite)
+    write_json(out / MARK, provenance())
+    write_json(out / "comparison.json", {"notice": RESEARCH_USE_ONLY, **comparison})
+    write_text(out / "comparison.md", text + "\n")
+    caption = f"{first.title}\n{RESEARCH_USE_ONLY}"
+    draw_comparison(comparison, make_folder(out / "figures"), caption)
+    return text
+
+
+def compare_saved(networks: Mapping[str, Sequence[Saved]], *, num_resamples: int) -> dict[str, Any]:
+    """`compare_networks` on saved predictions, with the data's name and what to beware of."""
+    return {
+        "data": next(iter(networks.values()))[0].title,
         "warnings": leaks(networks),
         **compare_networks(
             {name: {s.seed: s.predictions for s in runs} for name, runs in networks.items()},
             num_resamples=num_resamples,
         ),
     }
-    tables = [statistics.networks_table(comparison)]
-    if comparison["pairs"]:
-        tables.append(statistics.pairs_table(comparison))
-    tables += [statistics.classes_table(comparison, k) for k in ("sensitivity", "specificity")]
-    text = "\n\n".join(
-        [
-            first.title,
-            statistics.how_to_read(comparison),
-            *map(markdown_table, tables),
-            *comparison["warnings"],
-            RESEARCH_USE_ONLY,
-        ]
-    )
-    make_out(out, overwrite=overwrite)
-    write_json(out / MARK, provenance())
-    write_json(out / "comparison.json", comparison)
-    write_text(out / "comparison.md", text + "\n")
-    figures, caption = make_folder(out / "figures"), f"{first.title}\n{RESEARCH_USE_ONLY}"
-    forest = statistics.forest_of_networks(comparison, caption)
-    plots.save_figure(forest, figures / "networks")
-    if comparison["pairs"]:
-        forest = statistics.forest_of_differences(comparison, caption)
-        plots.save_figure(forest, figures / "differences")
-    return text

@@ -1,11 +1,13 @@
 """`hemascope report`: comparison, figures and pages from saved runs alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import UndefinedError
 
-from hemascope.errors import DataError
+from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.files import make_folder, write_json, write_text
 from hemascope.plots import save_figure
 from hemascope.report.comparison import compare, group, spread_of
@@ -19,7 +21,12 @@ from hemascope.report.figures import (
 )
 from hemascope.report.page import render_html, render_markdown
 from hemascope.report.runs import find_runs, is_finished, read_run
+from hemascope.report.statistics import draw_comparison
 from hemascope.report.text import comparison_text
+from hemascope.report.trust import draw_trust
+from hemascope.workflows.compare import NUM_RESAMPLES, compare_saved
+from hemascope.workflows.saved import check_intervals, read_pairs
+from hemascope.workflows.trust import COVERAGES, WANTED_ACCURACY, assess_all, scaled_predictions
 
 
 def write_report(folder: Path) -> str:
@@ -38,6 +45,7 @@ def write_report(folder: Path) -> str:
     try:
         runs = group([read_run(path) for path in finished])
         comparison = compare(runs)
+        comparison["certainty"] = _certainty(finished, folder)
         markdown = render_markdown(comparison, folder)
     except (KeyError, TypeError, ValueError, AttributeError, UndefinedError) as error:
         raise DataError(
@@ -67,3 +75,25 @@ def write_report(folder: Path) -> str:
     write_text(folder / "report.html", render_html(comparison, folder))
     left_out = [f"Left out, not finished: {path}" for path in found if path not in finished]
     return "\n".join([comparison_text(comparison, folder / "report.html"), *left_out])
+
+
+def _certainty(folders: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Intervals, tests, calibration and prediction sets of the saved predictions.
+
+    Returns:
+        `statistics` and `trust` for the page; or `reason`, why there is no such section.
+    """
+    networks = read_pairs(folders, views=False)
+    tests = {name: [pair.test for pair in pairs] for name, pairs in networks.items()}
+    first = next(iter(tests.values()))[0]
+    try:
+        check_intervals(first)
+        trust = assess_all(networks, coverages=COVERAGES, accuracy=WANTED_ACCURACY)
+    except DataError as error:
+        return {"reason": str(error)}
+    found = compare_saved(tests, num_resamples=NUM_RESAMPLES)
+    figures = make_folder(out / "figures")
+    caption = f"{first.title}\n{RESEARCH_USE_ONLY}"
+    draw_comparison(found, figures, caption)
+    draw_trust(scaled_predictions(networks, trust), figures, caption)
+    return {"statistics": found, "trust": trust}

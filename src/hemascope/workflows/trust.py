@@ -1,6 +1,6 @@
 """`hemascope trust`: what a network's confidence is worth, from its saved predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -25,7 +25,10 @@ from hemascope.uncertainty import (
     risk_coverage,
 )
 from hemascope.workflows.environment import provenance
-from hemascope.workflows.saved import read_pairs
+from hemascope.workflows.saved import SavedPair, read_pairs
+
+COVERAGES = (0.95, 0.99)
+WANTED_ACCURACY = 0.995
 
 
 def trust(
@@ -55,45 +58,60 @@ def trust(
         OutputError: If `out` cannot be written.
     """
     networks = read_pairs(folders, views=views)
-    found = {
-        name: [
-            {
-                "seed": pair.test.seed,
-                **assess(
-                    pair.val.predictions,
-                    pair.test.predictions,
-                    coverages=coverages,
-                    accuracy=accuracy,
-                ),
-            }
-            for pair in pairs
-        ]
-        for name, pairs in networks.items()
-    }
+    content = assess_all(networks, coverages=coverages, accuracy=accuracy)
+    text = "\n\n".join([pages.trust_text(content), RESEARCH_USE_ONLY])
+    make_out(out, overwrite=overwrite)
+    write_json(out / MARK, provenance())
+    write_json(out / "trust.json", {"notice": RESEARCH_USE_ONLY, **content})
+    write_text(out / "trust.md", text + "\n")
+    caption = f"{content['data']}\n{RESEARCH_USE_ONLY}"
+    pages.draw_trust(scaled_predictions(networks, content), make_folder(out / "figures"), caption)
+    return text
+
+
+def assess_all(
+    networks: Mapping[str, Sequence[SavedPair]], *, coverages: Sequence[float], accuracy: float
+) -> dict[str, Any]:
+    """`assess` for every run of every network, with the data's names.
+
+    Raises:
+        DataError: If val has too few images for a coverage.
+    """
     first = next(iter(networks.values()))[0]
-    content: dict[str, Any] = {
-        "notice": RESEARCH_USE_ONLY,
+    return {
         "data": first.test.title,
         "fitted_on": first.val.title,
         "num_val": len(first.val.predictions.labels),
         "num_test": len(first.test.predictions.labels),
-        "networks": found,
+        "networks": {
+            name: [
+                {
+                    "seed": pair.test.seed,
+                    **assess(
+                        pair.val.predictions,
+                        pair.test.predictions,
+                        coverages=coverages,
+                        accuracy=accuracy,
+                    ),
+                }
+                for pair in pairs
+            ]
+            for name, pairs in networks.items()
+        },
     }
-    text = pages.trust_text(content)
-    make_out(out, overwrite=overwrite)
-    write_json(out / MARK, provenance())
-    write_json(out / "trust.json", content)
-    write_text(out / "trust.md", text + "\n")
-    figures = make_folder(out / "figures")
-    scaled = {
+
+
+def scaled_predictions(
+    networks: Mapping[str, Sequence[SavedPair]], content: Mapping[str, Any]
+) -> dict[str, pages.Both]:
+    """The test predictions of every run, before and after temperature scaling."""
+    return {
         name: [
             (pair.test.predictions, pair.test.predictions.scaled(one["temperature"]))
-            for pair, one in zip(pairs, found[name], strict=True)
+            for pair, one in zip(pairs, content["networks"][name], strict=True)
         ]
         for name, pairs in networks.items()
     }
-    pages.draw_trust(scaled, figures, f"{first.test.title}\n{RESEARCH_USE_ONLY}")
-    return text
 
 
 def assess(
