@@ -102,10 +102,11 @@ def comparison_text(comparison: Mapping[str, Any], page: Path) -> str:
     """What a comparison found, in a few lines for the terminal."""
     title = comparison["data"]["title"]
     lines = [f"Test accuracy on {title}:"]
+    width = 2 + max(map(len, [*comparison["networks"], "published CNN"]))
     for name, network in comparison["networks"].items():
         accuracy, n = network["results"]["accuracy"], network["n"]
         sd = f" ± {100 * accuracy['sd']:.2f}" if n > 1 else ""
-        lines.append(f"  {name:<18}{100 * accuracy['mean']:.2f}{sd} % (n = {n})")
+        lines.append(f"  {name:<{width}}{100 * accuracy['mean']:.2f}{sd} % (n = {n})")
     published = comparison["table_2"][0]["value"]
-    lines.append(f"  {'published CNN':<18}{100 * published:.2f} %")
+    lines.append(f"  {'published CNN':<{width}}{100 * published:.2f} %")
     return "\n".join([*lines, f"Report: {page}", RESEARCH_USE_ONLY])
