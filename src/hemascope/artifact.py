@@ -19,7 +19,8 @@ from hemascope.core import ClassSet
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.files import write_bytes, write_text
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READ_VERSIONS = (1, 2)  # 2 added calibration and the hashes of the images trained on
 _INFO_FILE = "artifact.json"
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class ArtifactInfo(Settings):
     """Everything about a trained network but its weights."""
 
     format: Literal["hemascope-artifact"] = "hemascope-artifact"
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1, 2] = FORMAT_VERSION
     hemascope_version: str
     notice: str = RESEARCH_USE_ONLY
     model: ModelSettings
@@ -236,10 +237,10 @@ def _read_info(path: Path) -> ArtifactInfo:
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not readable JSON ({error}); the model is damaged.") from error
     version = content.get("format_version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in _READ_VERSIONS:
         raise DataError(
-            f"{path} has format version {version!r}, this hemascope reads {FORMAT_VERSION}; use "
-            "the version of hemascope that wrote it."
+            f"{path} has format version {version!r}, this hemascope reads "
+            f"{' and '.join(map(str, _READ_VERSIONS))}; use the version of hemascope that wrote it."
         )
     try:
         return ArtifactInfo.model_validate(content)

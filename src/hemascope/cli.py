@@ -253,6 +253,12 @@ def evaluate(
     find_artifact(model)
     if medmnist_csv is not None and split == "all":
         raise UsageError("--medmnist-csv: MedMNIST's evaluator knows train, val and test only.")
+    if medmnist_csv is not None and out is not None:
+        one, other = medmnist_csv.resolve(), out.resolve()
+        if one.is_relative_to(other) or other.is_relative_to(one):
+            raise UsageError("--medmnist-csv and --out lie in one another; give two folders apart.")
+    if medmnist_csv is not None and medmnist_csv.exists() and not medmnist_csv.is_dir():
+        raise UsageError(f"--medmnist-csv {medmnist_csv} is a file; give the name of a folder.")
     _check(data, out, overwrite=overwrite, inputs=[model])
     from hemascope.workflows.evaluate import evaluate as run
     from hemascope.workflows.progress import Reporter

@@ -15,6 +15,7 @@ from pydantic import (
 
 from hemascope.errors import UsageError, did_you_mean, shortened
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"  # of a network; it names files as well
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
 PrecisionChoice = Literal["auto", "fp32", "bf16"]
@@ -130,7 +131,7 @@ class RunSettings(Settings):
     when the finished network is evaluated.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")  # names files as well
+    name: str = Field(pattern=NAME_PATTERN)
     model: ModelSettings
     training: TrainingSettings
     seed: int = Field(default=0, ge=0, lt=2**32)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Collection, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkstemp
 from types import FrameType
@@ -167,33 +167,57 @@ def make_out(out: Path, *, overwrite: bool) -> None:
     """Makes the folder `out`, empty; an older one of ours is deleted only with `overwrite`.
 
     Raises:
-        OutputError: As `check_out`, or if the folder cannot be made.
+        OutputError: As `check_out`, if another process writes into it or into a run inside it, or
+            if the folder cannot be made.
     """
     check_out(out, overwrite=overwrite)
-    with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
-        with claimed(out):
-            for path in out.iterdir():  # the folder itself stays: it is what is claimed
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+    with claimed(out), ExitStack() as held, explained(out):
+        for mark in out.glob(f"*/{MARK}"):
+            held.enter_context(claimed(mark.parent))
+        # The folder itself stays, since it is what is claimed; its mark goes last, so that what a
+        # full disk or the like leaves can still be told for ours.
+        for path in sorted(out.iterdir(), key=lambda path: path.name == MARK):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+@contextmanager
+def made_out(out: Path, *, overwrite: bool) -> Generator[None]:
+    """`make_out`, and nobody else writes there for as long as the block takes.
+
+    Raises:
+        OutputError: As `make_out`.
+    """
+    with claimed(out):
+        make_out(out, overwrite=overwrite)
+        yield
+
+
+_claimed_here: set[Path] = set()
 
 
 @contextmanager
 def claimed(folder: Path) -> Generator[None]:
-    """Keeps other commands from writing into a folder for as long as the block takes.
+    """Keeps other processes from writing into a folder for as long as the block takes.
 
-    The system forgets the claim when the process ends, however it ends. Windows has no such claims
-    on folders; there nothing is held.
+    Makes the folder if need be, and takes it away again if it is left empty. The system forgets the
+    claim when the process ends, however it ends. Windows has no such claims on folders; there
+    nothing is held.
 
     Raises:
-        OutputError: If another process has claimed it.
+        OutputError: If another process has claimed it, or it cannot be made.
     """
-    if fcntl is None:
+    path = folder.resolve()
+    if fcntl is None or path in _claimed_here:
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,9 +229,13 @@ def claimed(folder: Path) -> Generator[None]:
         except OSError:  # a file system without such claims
             yield
             return
+        _claimed_here.add(path)
         yield
     finally:
+        _claimed_here.discard(path)
         os.close(handle)
+        with suppress(OSError):  # it holds something
+            folder.rmdir()
 
 
 def make_folder(folder: Path) -> Path:

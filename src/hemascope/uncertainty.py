@@ -25,11 +25,15 @@ _RAPS_WEIGHT, _RAPS_RANK = 0.01, 2  # of RAPS: what each class beyond the second
 def fit_temperature(val: Predictions) -> float:
     """The temperature by which logits are divided so that val's NLL is lowest.
 
-    It changes no predicted class, only how sure the network says it is.
+    It changes no predicted class, only how sure the network says it is. Where val has no errors,
+    nothing can be fitted, and it is 1.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
     from scipy.optimize import minimize_scalar
+
+    if (val.predicted == val.labels).all():
+        return 1.0
 
     def nll(log_temperature: float) -> float:
         scaled = val.scaled(float(np.exp(log_temperature)))
@@ -49,12 +53,17 @@ class ConformalRule:
         thresholds: For each class, the oddness up to which it is in the set; all equal unless the
             rule is class-conditional.
         class_conditional: Whether the coverage holds within each class, and not only overall.
+        ranks: For each class, which of the val images it was fitted on set the threshold, counted
+            from the least odd.
+        sizes: For each class, how many val images those were.
     """
 
     score: Score
     coverage: float
     thresholds: tuple[float, ...]
     class_conditional: bool
+    ranks: tuple[int, ...]
+    sizes: tuple[int, ...]
 
     def sets(self, predictions: Predictions, *, seed: int = 0) -> NDArray[np.bool_]:
         """Which classes are in the set of each image, shape (N, C); a set may be empty.
@@ -70,7 +79,9 @@ def fit_conformal(
 ) -> ConformalRule:
     """Split-conformal prediction sets that hold the true class as often as asked.
 
-    Images like val's are covered with at least that chance, whatever the network.
+    Images like val's are covered with at least that chance, whatever the network, if nothing of it
+    was fitted to val. A temperature was, and sometimes the best epoch: one or two numbers, so that
+    what is left is nearly that chance.
 
     Raises:
         DataError: If val has too few images for the coverage.
@@ -80,25 +91,31 @@ def fit_conformal(
     """
     oddness = _oddness(val, score, seed=1)[np.arange(len(val.labels)), val.labels]
     names = val.classes.names
+    groups = [(oddness, "in all")] * len(names)
     if class_conditional:
-        thresholds = tuple(
-            _threshold(oddness[val.labels == c], coverage, f"of the class '{name}'")
-            for c, name in enumerate(names)
-        )
-    else:
-        thresholds = (_threshold(oddness, coverage, "in all"),) * len(names)
-    return ConformalRule(score, coverage, thresholds, class_conditional)
+        groups = [(oddness[val.labels == c], f"of the class '{n}'") for c, n in enumerate(names)]
+    ranks = [_rank(len(group), coverage, whose) for group, whose in groups]
+    ordered = [np.sort(group) for group, _ in groups]
+    return ConformalRule(
+        score=score,
+        coverage=coverage,
+        thresholds=tuple(float(o[r - 1]) for o, r in zip(ordered, ranks, strict=True)),
+        class_conditional=class_conditional,
+        ranks=tuple(ranks),
+        sizes=tuple(len(o) for o in ordered),
+    )
 
 
-def _threshold(oddness: Floats, coverage: float, whose: str) -> float:
-    rank = int(np.ceil((len(oddness) + 1) * coverage))
-    if rank > len(oddness):
-        needed = int(np.ceil(coverage / (1 - coverage)))
+def _rank(size: int, coverage: float, whose: str) -> int:
+    """Which of `size` images, from the least odd, sets the threshold."""
+    rank = int(np.ceil((size + 1) * coverage - 1e-9))
+    if rank > size:
+        needed = int(np.ceil(coverage / (1 - coverage) - 1e-9))
         raise DataError(
-            f"val has {len(oddness)} images {whose}, too few for prediction sets with a coverage "
-            f"of {coverage:g}; at least {needed} are needed: ask for less or give more images."
+            f"val has {size} images {whose}, too few for prediction sets with a coverage of "
+            f"{coverage:g}; at least {needed} are needed: ask for less or give more images."
         )
-    return float(np.sort(oddness)[rank - 1])
+    return rank
 
 
 def _oddness(predictions: Predictions, score: Score, seed: int) -> Floats:
@@ -113,19 +130,6 @@ def _oddness(predictions: Predictions, score: Score, seed: int) -> Floats:
     drawn = np.random.default_rng(seed).random((len(probs), 1))
     penalty = _RAPS_WEIGHT * np.maximum(rank + 1 - _RAPS_RANK, 0) if score == "raps" else 0
     return up_to - drawn * probs + penalty
-
-
-def predictive_entropy(probs: Floats) -> Floats:
-    """The doubt in each image's probabilities (..., N, C), in nats, shape (..., N)."""
-    return -(probs * np.log(np.clip(probs, 1e-300, None))).sum(axis=-1)
-
-
-def mutual_information(probs: Floats) -> Floats:
-    """The part of the doubt on which networks disagree, probs (S, N, C), in nats, shape (N,).
-
-    Source: Depeweg et al., Decomposition of Uncertainty in Bayesian Deep Learning, ICML 2018.
-    """
-    return predictive_entropy(probs.mean(axis=0)) - predictive_entropy(probs).mean(axis=0)
 
 
 @dataclass(frozen=True)
@@ -155,9 +159,12 @@ class RiskCoverage:
 
 def risk_coverage(confidence: Floats, right: NDArray[np.bool_]) -> RiskCoverage:
     """What abstaining from the least sure images brings, both of shape (N,)."""
-    order = np.argsort(-confidence, kind="stable")
-    answered = np.arange(1, len(order) + 1)
-    return RiskCoverage(answered / len(order), np.cumsum(~right[order]) / answered)
+    _, block, sizes = np.unique(-confidence, return_inverse=True, return_counts=True)
+    errors = np.bincount(block, weights=~right)  # those of a block come in no order: spread evenly
+    answered = np.arange(1, len(confidence) + 1)
+    return RiskCoverage(
+        answered / len(confidence), np.cumsum(np.repeat(errors / sizes, sizes)) / answered
+    )
 
 
 def abstain_below(val: Predictions, *, accuracy: float) -> float:

@@ -10,15 +10,15 @@ from sklearn import metrics
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from hemascope.core import BLOOD_CELLS, Predictions
+from hemascope.errors import DataError
 from hemascope.metrics.calibration import brier, classwise_ece, ece, reliability
 from hemascope.uncertainty import (
     SCORES,
     Score,
+    abstain_below,
     covered,
     fit_conformal,
     fit_temperature,
-    mutual_information,
-    predictive_entropy,
     risk_coverage,
 )
 
@@ -133,23 +133,13 @@ def test_sets_cover_as_often_as_they_say(score: Score, class_conditional: bool) 
     assert (min(by_class) > 0.85) or not class_conditional
 
 
-def test_raps_gives_no_larger_sets_than_aps_where_many_classes_are_likely() -> None:
-    val, test = _drawn(4000, 11, temperature=4), _drawn(4000, 12, temperature=4)
-    largest = [
-        fit_conformal(val, score=score, coverage=0.9).sets(test).sum(axis=1).max()
-        for score in ("raps", "aps")
-    ]
-    assert largest[0] <= largest[1]
-
-
-def test_entropies_agree_with_scipy() -> None:
-    from scipy.stats import entropy
-
-    probs = np.stack([_drawn(50, seed).probs for seed in (13, 14, 15)])
-    np.testing.assert_allclose(predictive_entropy(probs), entropy(probs, axis=-1))
-    mean = probs.mean(axis=0)
-    expected = np.mean([entropy(p, mean, axis=-1) for p in probs], axis=0)  # Jensen-Shannon
-    np.testing.assert_allclose(mutual_information(probs), expected, atol=1e-12)
+def test_raps_keeps_sets_from_growing_large() -> None:
+    val, test = (_drawn(4000, seed, temperature=4).scaled(4) for seed in (11, 12))
+    sizes = {
+        score: fit_conformal(val, score=score, coverage=0.9).sets(test).sum(axis=1)
+        for score in SCORES
+    }
+    assert (sizes["raps"] >= 7).mean() < 0.9 * (sizes["aps"] >= 7).mean()
 
 
 def test_the_risk_coverage_curve_counts_errors_among_the_surest() -> None:
@@ -161,3 +151,41 @@ def test_the_risk_coverage_curve_counts_errors_among_the_surest() -> None:
         assert curve.accuracy_at(share) == pytest.approx(right[surest].mean())
     naive = [1 - right[np.argsort(-confidence)[:k]].mean() for k in range(1, 301)]
     assert curve.area == pytest.approx(np.mean(naive))
+
+
+def test_tied_confidences_share_their_errors_whatever_their_order() -> None:
+    confidence = np.array([1.0] * 100 + [0.5] * 100)
+    right = np.array([False] * 10 + [True] * 90 + [True] * 100)
+    for order in (np.arange(200), np.arange(200)[::-1]):
+        curve = risk_coverage(confidence[order], right[order])
+        assert curve.accuracy_at(0.25) == pytest.approx(0.9)
+        assert curve.accuracy_at(1.0) == pytest.approx(0.95)
+    assert fit_temperature(_sure()) == 1
+
+
+def _sure() -> Predictions:
+    labels = np.arange(16) % 8
+    logits = 5 * np.eye(8, dtype=np.float32)[labels]
+    return Predictions(tuple(map(str, range(16))), logits, labels, BLOOD_CELLS)
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
+def test_the_fewest_images_for_a_coverage_are_said_and_enough(coverage: float) -> None:
+    needed = round(coverage / (1 - coverage))
+    val = _drawn(1000, 17)
+    for size in (needed - 1, needed):
+        few = Predictions(val.ids[:size], val.logits[:size], val.labels[:size], BLOOD_CELLS)
+        if size == needed:
+            fit_conformal(few, score="lac", coverage=coverage)
+        else:
+            with pytest.raises(DataError, match=f"at least {needed} are needed"):
+                fit_conformal(few, score="lac", coverage=coverage)
+
+
+def test_the_threshold_to_abstain_answers_most_of_val_at_the_accuracy_wanted() -> None:
+    val = _drawn(1000, 18)
+    threshold = abstain_below(val, accuracy=0.97)
+    confidence, right = val.probs.max(axis=1), val.predicted == val.labels
+    assert right[confidence >= threshold].mean() >= 0.97
+    lower = np.unique(confidence[confidence < threshold])
+    assert all(right[confidence >= value].mean() < 0.97 for value in lower)

@@ -2,7 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,8 @@ import pytest
 from conftest import Outcome
 from hemascope.artifact import load_artifact, load_info, read_tensors, save_artifact, write_tensors
 from hemascope.config import load_preset
-from hemascope.files import claimed
+from hemascope.errors import OutputError
+from hemascope.files import make_out
 
 Run = Callable[..., Outcome]
 
@@ -48,6 +52,22 @@ def stopped(
 
 def _interrupt(*_args: object, **_options: object) -> None:
     raise KeyboardInterrupt
+
+
+@contextmanager
+def _claimed_elsewhere(folder: Path) -> Generator[None]:
+    """Another process claims the folder for as long as the block takes."""
+    program = (
+        "import sys; from pathlib import Path; from hemascope.files import claimed\n"
+        "with claimed(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        yield
+        other.communicate()
 
 
 def _train(data: Path, out: Path) -> tuple[str | Path, ...]:
@@ -145,14 +165,28 @@ def test_a_finished_run_without_its_model_is_not_finished(
 def test_a_folder_that_another_command_writes_is_left_alone(
     hemascope: Run, run_folder: Path, stopped: Path, small_npz: Path
 ) -> None:
-    with claimed(run_folder):
-        _refused(
-            hemascope(*_train(small_npz, run_folder), "--overwrite"), "another process is writing"
-        )
+    for folder, flag in ((run_folder, "--overwrite"), (stopped, "--resume")):
+        with _claimed_elsewhere(folder):
+            outcome = hemascope(*_train(small_npz, folder), flag)
+        _refused(outcome, "another process is writing")
     assert (run_folder / "results.json").exists()
-    with claimed(stopped):
-        _refused(hemascope(*_train(small_npz, stopped), "--resume"), "another process is writing")
     assert hemascope(*_train(small_npz, run_folder), "--overwrite").code == 0  # it was let go
+
+
+def test_a_run_that_is_written_keeps_its_parent_from_being_emptied(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    parent = tmp_path / "study"
+    inner = Path(shutil.copytree(run_folder, parent / "run"))
+    shutil.copy(inner / "fingerprint.json", parent)
+    with (
+        _claimed_elsewhere(inner),
+        pytest.raises(OutputError, match=r"another process is writing into .*run"),
+    ):
+        make_out(parent, overwrite=True)
+    assert (inner / "results.json").exists()
+    make_out(parent, overwrite=True)
+    assert list(parent.iterdir()) == []
 
 
 def test_overwriting_never_deletes_the_data_named_by_the_environment(

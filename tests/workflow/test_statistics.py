@@ -39,6 +39,8 @@ def _save(folder: Path, name: str, seed: int, *, lean: float) -> Path:
         "data": "drawn numbers",
         "split": "test",
         "num_parameters": 1,
+        "num_seen": 0,
+        "num_seen_val": 0,
         "class_names": list(BLOOD_CELLS.names),
         **evaluate_all(_predictions("test", 800, seed=seed + 800, lean=lean)),
     }

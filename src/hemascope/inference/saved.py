@@ -28,16 +28,18 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     write_text(path, text.getvalue())
 
 
-def medmnist_name(split: str, *, auc: float, acc: float, run: str) -> str:
+def medmnist_name(split: str, *, image_size: int, auc: float, acc: float, run: str) -> str:
     """The name that MedMNIST's evaluator gives the file of `write_medmnist`.
 
     Args:
         split: "train", "val" or "test".
+        image_size: Of the images; all but 28 stand in the name.
         auc: One-vs-rest AUROC, mean over classes.
         acc: Accuracy.
         run: Which run it is; a dot would end it, so that none stays.
     """
-    return f"bloodmnist_{split}_[AUC]{auc:.3f}_[ACC]{acc:.3f}@{run.replace('.', '-')}.csv"
+    size = "" if image_size == 28 else f"_{image_size}"
+    return f"bloodmnist{size}_{split}_[AUC]{auc:.3f}_[ACC]{acc:.3f}@{run.replace('.', '-')}.csv"
 
 
 def write_medmnist(path: Path, predictions: Predictions) -> None:
@@ -65,6 +67,8 @@ def read_predictions(path: Path) -> Predictions:
             raise ValueError("its columns are not those of a predictions file")
         labels = np.array([names.index(row[1]) for row in rows], dtype=np.int64)
         logits = np.array([row[len(_FIXED) :] for row in rows], dtype=np.float32)
+        if not np.isfinite(logits).all():
+            raise ValueError("some logits are not finite numbers")
         return Predictions(tuple(row[0] for row in rows), logits, labels, ClassSet(names))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error

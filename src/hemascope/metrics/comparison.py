@@ -16,6 +16,8 @@ from hemascope.metrics.statistics import (
     combined_p,
     holm,
     mcnemar,
+    smallest_p,
+    wilson,
 )
 from hemascope.metrics.summary import spread
 
@@ -51,6 +53,7 @@ def compare_networks(
         "num_images": len(first.labels),
         "num_resamples": num_resamples,
         "level": 0.95,
+        "smallest_p": min(1.0, smallest_p(num_resamples) * max(len(pairs), 1)),
         "networks": {
             name: _network(runs, bootstrap, resampled[name]) for name, runs in networks.items()
         },
@@ -60,18 +63,37 @@ def compare_networks(
 
 def _network(runs: RunsBySeed, bootstrap: Bootstrap, resampled: Resampled) -> dict[str, Any]:
     of_seeds = [bootstrap.figures(run) for run in runs.values()]
+    first = next(iter(runs.values()))
+    counts = np.bincount(first.labels, minlength=len(first.classes))
+    absent = {
+        f"sensitivity:{name}"
+        for name, count in zip(first.classes.names, counts.tolist(), strict=True)
+        if count == 0
+    }
     return {
         "n": len(runs),
         "seeds": list(runs),
         "figures": {
             figure: {
-                **_interval(resampled, figure),
+                **_interval_of_network(resampled, figure, first),
                 "sd_over_seeds": spread([values[figure] for values in of_seeds]).sd,
                 "values": [values[figure] for values in of_seeds],
             }
             for figure in resampled.values
+            if figure not in absent
         },
     }
+
+
+def _interval_of_network(resampled: Resampled, figure: str, run: Predictions) -> dict[str, float]:
+    """Of a class's share by Wilson's formula, of everything else by the bootstrap."""
+    kind, _, name = figure.partition(":")
+    if not name:
+        return _interval(resampled, figure)
+    of_class = int((run.labels == run.classes.names.index(name)).sum())
+    size = of_class if kind == "sensitivity" else len(run.labels) - of_class
+    low, high = wilson(resampled.values[figure], size)
+    return {"value": resampled.values[figure], "low": low, "high": high}
 
 
 def _interval(resampled: Resampled, figure: str) -> dict[str, float]:

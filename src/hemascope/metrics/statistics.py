@@ -157,6 +157,27 @@ def _aurocs(scores: Floats, positive: NDArray[np.bool_], counts: NDArray[np.floa
     return won / (num_positive * num_negative)
 
 
+def wilson(share: float, num_images: int, *, level: float = 0.95) -> tuple[float, float]:
+    """The interval of a share counted on so many images, good near 0 and 1 as well.
+
+    A bootstrap cannot see beyond 1 where every image is right, and is too narrow there.
+
+    Source: Wilson, JASA 1927; Brown, Cai & DasGupta, Statistical Science 2001.
+    """
+    from scipy.stats import norm
+
+    z = float(norm.isf((1 - level) / 2))
+    center = (share + z**2 / (2 * num_images)) / (1 + z**2 / num_images)
+    spread = share * (1 - share) / num_images + z**2 / (4 * num_images**2)
+    half = z * float(np.sqrt(spread)) / (1 + z**2 / num_images)
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+def smallest_p(num_resamples: int) -> float:
+    """The smallest value that `bootstrap_p` can have."""
+    return min(1.0, 2 / (num_resamples + 1))
+
+
 def bootstrap_p(differences: Floats) -> float:
     """The two-sided p-value of "no difference", from a difference on B resampled sets, (B,).
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hemascope.config import RunSettings, explain, load_config
+from hemascope.config import NAME_PATTERN, RunSettings, explain, load_config
 from hemascope.errors import DataError
 from hemascope.files import MARK, read_json
 from hemascope.metrics import METRICS
@@ -67,7 +67,7 @@ class _Results(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True)
 
-    name: str
+    name: str = Field(pattern=NAME_PATTERN)
     seed: int
     data: str
     data_md5: str = ""

@@ -57,8 +57,8 @@ def networks_table(comparison: Mapping[str, Any]) -> list[list[str]]:
 
 def pairs_table(comparison: Mapping[str, Any]) -> list[list[str]]:
     """The header and a row for each pair: differences in accuracy and macro F1, and the tests."""
-    header = ["pair", "accuracy", "p", "F1, macro", "p", "right alone", "McNemar p"]
-    rows = [header]
+    header = ["pair", "accuracy", "p", "F1, macro", "p", "right alone", "tests", "McNemar p"]
+    rows, smallest = [header], comparison["smallest_p"]
     for pair in comparison["pairs"]:
         accuracy, f1 = (pair["differences"][key] for key in ("accuracy", "f1_macro"))
         mcnemar = pair["mcnemar"]
@@ -66,10 +66,11 @@ def pairs_table(comparison: Mapping[str, Any]) -> list[list[str]]:
             [
                 f"{pair['first']} - {pair['second']}",
                 _difference(accuracy),
-                p_text(accuracy["p_holm"]),
+                p_text(accuracy["p_holm"], smallest),
                 _difference(f1),
-                p_text(f1["p_holm"]),
+                p_text(f1["p_holm"], smallest),
                 f"{mcnemar['only_first']:.0f} : {mcnemar['only_second']:.0f}",
+                str(mcnemar["num_tests"]),
                 p_text(mcnemar["p_holm"]),
             ]
         )
@@ -79,7 +80,8 @@ def pairs_table(comparison: Mapping[str, Any]) -> list[list[str]]:
 def classes_table(comparison: Mapping[str, Any], kind: str) -> list[list[str]]:
     """The header and a row for each class: its "sensitivity" or "specificity" in every network."""
     networks = comparison["networks"]
-    keys = [key for key in next(iter(networks.values()))["figures"] if key.startswith(f"{kind}:")]
+    of_first = next(iter(networks.values()))["figures"]
+    keys = [key for key in of_first if key.startswith(f"{kind}:")]
     rows = [[kind, *networks]]
     for key in keys:
         cells = (_estimate(network["figures"][key]) for network in networks.values())
@@ -93,15 +95,19 @@ def how_to_read(comparison: Mapping[str, Any]) -> str:
         f"Per cent, on {comparison['num_images']:,} images. In brackets the 95 % interval of "
         f"{comparison['num_resamples']:,} stratified bootstrap resamples of these images, of the "
         "mean over the n runs; after ± the standard deviation over runs, which is of the seeds "
-        "alone. Differences and their p-values are paired on the same resamples; 'right alone' "
-        "counts the images that only one of the two gets right, tested by McNemar's exact test "
-        "(over several seeds, twice the median p-value). All p-values are corrected for the number "
-        "of pairs, after Holm."
+        "alone. Intervals of one class are Wilson's. Differences and their p-values are paired on "
+        "the same resamples, which cannot show a p-value below "
+        f"{comparison['smallest_p']:.2g} here (--resamples draws more). 'Right alone' counts the "
+        "images that only one of the two gets right, tested by McNemar's exact test: the mean "
+        "over the tests, one for each seed that both have, and twice their median p-value where "
+        "they are several. All p-values are corrected for the number of pairs, after Holm."
     )
 
 
-def p_text(p: float) -> str:
-    """A p-value as papers print it."""
+def p_text(p: float, smallest: float = 0) -> str:
+    """A p-value as papers print it; at the smallest that the method can give, as at most that."""
+    if p <= smallest:
+        return f"≤ {smallest:.2g}"
     return f"< {_SMALLEST_P}" if p < _SMALLEST_P else f"{p:.4f}"
 
 

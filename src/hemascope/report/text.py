@@ -74,13 +74,20 @@ def results_text(results: Mapping[str, Any]) -> str:
     lines += ["", f"{'class':<{width}}" + "".join(f"{c:>13}" for c in _CLASS_COLUMNS)]
     for name, row in results["per_class"].items():
         lines.append(f"{name:<{width}}" + "".join(f"{number(row[c]):>13}" for c in _CLASS_COLUMNS))
-    if num_seen := results.get("num_seen"):
-        lines += ["", seen_sentence(results["name"], num_seen)]
+    if sentence := seen_sentence(results["name"], results.get("num_seen")):
+        lines += ["", sentence]
     return "\n".join([*lines, "", RESEARCH_USE_ONLY, ""])
 
 
-def seen_sentence(name: str, num_seen: int) -> str:
-    """What stands beside the figures of a network that has been trained on test images."""
+def seen_sentence(name: str, num_seen: int | None) -> str:
+    """What stands beside the figures of a network that has been trained on the images.
+
+    Empty if it has not; None means that nobody knows.
+    """
+    if num_seen == 0:
+        return ""
+    if num_seen is None:
+        return f"{name}: it is not known whether it was trained on some of these images."
     return (
         f"{name} was trained on {num_seen:,} of these images, pixel for pixel: its figures are "
         "better than on images it has not seen."

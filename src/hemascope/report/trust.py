@@ -1,17 +1,17 @@
 """What `hemascope trust` found, in words and pictures."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hemascope import plots
-from hemascope.core import Predictions
-from hemascope.metrics.calibration import reliability, top_label
+from hemascope.metrics.calibration import Reliability
 from hemascope.metrics.summary import spread
 from hemascope.report.text import markdown_table
-from hemascope.uncertainty import risk_coverage
 
 _CALIBRATION = {
     "ece": "ECE",
@@ -22,13 +22,11 @@ _CALIBRATION = {
 }
 _SCORES = {"lac": "LAC", "aps": "APS", "raps": "RAPS"}
 
-Both = Sequence[tuple[Predictions, Predictions]]  # of each run, before and after scaling
-
 
 def trust_text(content: Mapping[str, Any]) -> str:
     """Everything as Markdown."""
     parts = [f"**{title}**\n\n{markdown_table(rows)}" for title, rows in tables(content)]
-    return "\n\n".join([how_to_read(content), *parts])
+    return "\n\n".join([how_to_read(content), *parts, *content["warnings"]])
 
 
 def how_to_read(content: Mapping[str, Any]) -> str:
@@ -49,8 +47,8 @@ def tables(content: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
             _calibration_rows(networks),
         ),
         (
-            "Prediction sets, after scaling; ✓: in how many runs the coverage asked for lies in "
-            "the 95 % binomial interval of the observed one",
+            "Prediction sets, after scaling. As expected: the observed coverage lies where that of "
+            "19 in 20 such rules does, fitted and tried on so many images",
             _set_rows(networks),
         ),
         (
@@ -74,18 +72,19 @@ def _calibration_rows(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> li
 
 
 def _set_rows(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
-    rows = [["network", "rule", "asked (%)", "observed (%)", "✓", "mean size", "empty (%)"]]
+    rows = [
+        ["network", "rule", "asked (%)", "observed (%)", "as expected", "mean size", "empty (%)"]
+    ]
     for name, runs in networks.items():
         for sets in zip(*(run["sets"] for run in runs), strict=True):
             asked = sets[0]["coverage"]
-            within = sum(one["low"] <= asked <= one["high"] for one in sets)
             rows.append(
                 [
                     name,
                     _rule(sets[0]),
                     f"{100 * asked:g}",
                     _over([100 * one["observed"] for one in sets], 2),
-                    f"{within} of {len(sets)}",
+                    _as_expected(sets),
                     _over([one["mean_size"] for one in sets], 3),
                     _over([100 * one["share_empty"] for one in sets], 2),
                 ]
@@ -143,6 +142,17 @@ def _abstain_rows(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[l
     return rows
 
 
+def _as_expected(sets: Sequence[Mapping[str, Any]]) -> str:
+    """In how many runs, or for a class-conditional rule in how many classes of all runs."""
+    claims = [one for one in sets if one["expected"]] or [
+        row for one in sets for row in one["per_class"].values()
+    ]
+    within = sum(
+        low <= one["observed"] <= high for one in claims for low, high in [one["expected"]]
+    )
+    return f"{within} of {len(claims)} {'runs' if sets[0]['expected'] else 'classes'}"
+
+
 def _rule(sets: Mapping[str, Any]) -> str:
     return _SCORES[sets["score"]] + (", class-conditional" if sets["class_conditional"] else "")
 
@@ -158,22 +168,35 @@ def reliability_stem(name: str) -> str:
     return f"reliability-{name.replace(', ', '-').replace(' ', '-')}"
 
 
-def draw_trust(networks: Mapping[str, Both], folder: Path, caption: str) -> None:
-    """The reliability diagram of each network, its runs pooled, and all risk-coverage curves."""
-    for name, runs in networks.items():
-        bins = {}
-        for label, which in (("before scaling", 0), ("after scaling", 1)):
-            pairs = [top_label(run[which]) for run in runs]
-            confidence, right = (np.concatenate(part) for part in zip(*pairs, strict=True))
-            bins[label] = reliability(confidence, right)
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """What the pictures of a network show.
+
+    Attributes:
+        num_runs: How many runs are put together.
+        before: Confidence and accuracy in bins before temperature scaling.
+        after: The same after it.
+        coverage: Shares of images answered, shape (N,).
+        risk: Share of errors among them, shape (N,).
+    """
+
+    num_runs: int
+    before: Reliability
+    after: Reliability
+    coverage: NDArray[np.float64]
+    risk: NDArray[np.float64]
+
+
+def draw_trust(networks: Mapping[str, Curves], folder: Path, caption: str) -> None:
+    """The reliability diagram of each network, and all risk-coverage curves."""
+    for name, shown in networks.items():
+        bins = {"before scaling": shown.before, "after scaling": shown.after}
+        runs = f"{shown.num_runs} runs together | " if shown.num_runs > 1 else ""
         figure = plots.reliability_diagram(
             {k: (b.confidence, b.accuracy, b.count) for k, b in bins.items()},
             title=f"Reliability of {name}",
-            caption=f"{len(runs)} runs together | {caption}" if len(runs) > 1 else caption,
+            caption=f"{runs}{caption}",
         )
         plots.save_figure(figure, folder / reliability_stem(name))
-    curves = {}
-    for name, runs in networks.items():
-        each = [risk_coverage(*top_label(after)) for _, after in runs]
-        curves[name] = (each[0].coverage, np.mean([curve.risk for curve in each], axis=0))
-    plots.save_figure(plots.risk_coverage_curves(curves, caption=caption), folder / "risk-coverage")
+    lines = {name: (shown.coverage, shown.risk) for name, shown in networks.items()}
+    plots.save_figure(plots.risk_coverage_curves(lines, caption=caption), folder / "risk-coverage")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hemascope.errors import RESEARCH_USE_ONLY
-from hemascope.files import MARK, make_folder, make_out, write_json, write_text
+from hemascope.files import MARK, made_out, make_folder, write_json, write_text
 from hemascope.metrics.comparison import compare_networks
 from hemascope.report.statistics import draw_comparison, statistics_text
 from hemascope.workflows.environment import provenance
@@ -38,12 +38,12 @@ def compare(
     check_intervals(first)
     comparison = compare_saved(networks, num_resamples=num_resamples)
     text = "\n\n".join([statistics_text(comparison), RESEARCH_USE_ONLY])
-    make_out(out, overwrite=overwrite)
-    write_json(out / MARK, provenance())
-    write_json(out / "comparison.json", {"notice": RESEARCH_USE_ONLY, **comparison})
-    write_text(out / "comparison.md", text + "\n")
-    caption = f"{first.title}\n{RESEARCH_USE_ONLY}"
-    draw_comparison(comparison, make_folder(out / "figures"), caption)
+    with made_out(out, overwrite=overwrite):
+        write_json(out / MARK, provenance())
+        write_json(out / "comparison.json", {"notice": RESEARCH_USE_ONLY, **comparison})
+        write_text(out / "comparison.md", text + "\n")
+        caption = f"{first.title}\n{RESEARCH_USE_ONLY}"
+        draw_comparison(comparison, make_folder(out / "figures"), caption)
     return text
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from hemascope.artifact import ArtifactInfo, load_artifact, load_seen, save_artifact
 from hemascope.config import Device, ModelSettings, PrecisionChoice
 from hemascope.errors import DataError, UsageError
-from hemascope.files import MARK, make_folder, make_out, write_json
+from hemascope.files import MARK, made_out, make_folder, write_json
 from hemascope.inference.torch_engine import pick_device, pick_precision
 from hemascope.models import MOST_MEMBERS, check_model
 from hemascope.workflows.environment import fingerprint
@@ -65,23 +65,23 @@ def ensemble(
     }
     dataset = load_data(source, reporter)
     check_fit(info, dataset, paths[0])
-    make_out(out, overwrite=overwrite)
-    write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
-    known = [seen for path in paths if (seen := load_seen(path)) is not None]
-    save_artifact(
-        make_folder(out / "model"),
-        info,
-        weights,
-        seen=np.unique(np.concatenate(known)) if len(known) == len(paths) else None,
-    )
-    return write_results(
-        out,
-        dataset,
-        device=chosen_device,
-        precision=chosen_precision,
-        views=views,
-        more={"num_members": len(members)},
-    )
+    with made_out(out, overwrite=overwrite):
+        write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
+        known = [seen for path in paths if (seen := load_seen(path)) is not None]
+        save_artifact(
+            make_folder(out / "model"),
+            info,
+            weights,
+            seen=np.unique(np.concatenate(known)) if len(known) == len(paths) else None,
+        )
+        return write_results(
+            out,
+            dataset,
+            device=chosen_device,
+            precision=chosen_precision,
+            views=views,
+            more={"num_members": len(members)},
+        )
 
 
 def check_members(paths: Sequence[Path]) -> None:
@@ -122,6 +122,7 @@ def _merge(paths: Sequence[Path], infos: Sequence[ArtifactInfo], name: str | Non
     changes = {
         "model": model,
         "settings": settings,
+        "calibration": None,
         "num_parameters": sum(info.num_parameters for info in infos),
     }
     return first.model_copy(update=changes)

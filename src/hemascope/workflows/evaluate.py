@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from hemascope.artifact import ArtifactInfo, find_artifact
 from hemascope.config import Device, PrecisionChoice
 from hemascope.core import BLOOD_CELLS, Predictions, Split
 from hemascope.data.dataset import Dataset, LabeledImages, concatenate
 from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
 from hemascope.errors import DataError, OutputError
-from hemascope.files import MARK, explained, make_folder, make_out, write_json, write_text
+from hemascope.files import MARK, explained, made_out, make_folder, write_json, write_text
 from hemascope.inference import Predictor
 from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.saved import medmnist_name, write_medmnist, write_predictions
@@ -73,10 +75,10 @@ def evaluate(
     dataset = load_data(source, reporter, image_size=image_size, split=split != "all")
     check_fit(info, dataset, path)
     images = _images(dataset, split)
-    seen = count_seen(path, images)
+    num_seen = count_seen(path, images)
     warnings = _warnings(info, dataset)
-    if num_seen := seen["num_seen"]:
-        warnings.append(seen_sentence(info.settings.name, num_seen))
+    if sentence := seen_sentence(info.settings.name, num_seen):
+        warnings.append(sentence)
     for warning in warnings:
         reporter.say(f"Warning: {warning}")
     predictor: Predictor = TorchPredictor(model, device=chosen_device, precision=chosen_precision)
@@ -91,41 +93,44 @@ def evaluate(
         "precision": chosen_precision,
         "num_views": views,
         "warnings": warnings,
-        **seen,
+        "num_seen": num_seen,
         **evaluate_all(predictions),
         "latency_ms_batch1": latency_ms(predictor, images.images, batch_size=1),
         "latency_ms_batch128": latency_ms(predictor, images.images, batch_size=128),
     }
     text = results_text(results)
-    if medmnist_csv is not None:
-        run = f"{info.settings.name}-{info.settings.seed}"
-        _write_medmnist(medmnist_csv, predictions, results, run, overwrite=overwrite)
     if out is not None:
-        make_out(out, overwrite=overwrite)
-        write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
-        write_json(out / "results.json", results)
-        write_text(out / "results.txt", text)
-        write_predictions(out / f"predictions-{split}.csv", predictions)
-        draw_evaluation(
-            results, make_folder(out / "figures"), caption_of(results, f"split {split}")
+        with made_out(out, overwrite=overwrite):
+            write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
+            write_json(out / "results.json", results)
+            write_text(out / "results.txt", text)
+            write_predictions(out / f"predictions-{split}.csv", predictions)
+            draw_evaluation(
+                results, make_folder(out / "figures"), caption_of(results, f"split {split}")
+            )
+    if medmnist_csv is not None:
+        name = medmnist_name(
+            split,
+            image_size=dataset.image_size,
+            auc=results["auroc_ovr_macro"] or 0,
+            acc=results["accuracy"],
+            run=f"{info.settings.name}-{info.settings.seed}",
         )
+        _write_medmnist(medmnist_csv / name, predictions, overwrite=overwrite)
     return text
 
 
-def _write_medmnist(
-    folder: Path, predictions: Predictions, results: dict[str, Any], run: str, *, overwrite: bool
-) -> None:
-    auc, acc = results["auroc_ovr_macro"], results["accuracy"]
-    if auc is None or predictions.classes != BLOOD_CELLS:
+def _write_medmnist(path: Path, predictions: Predictions, *, overwrite: bool) -> None:
+    every_class = len(np.unique(predictions.labels)) == len(BLOOD_CELLS)
+    if predictions.classes != BLOOD_CELLS or not every_class:
         raise DataError(
             "--medmnist-csv: MedMNIST's evaluator judges BloodMNIST's eight classes, each of which "
             "must occur; give such data or leave it out."
         )
-    path = folder / medmnist_name(results["split"], auc=auc, acc=acc, run=run)
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; add --overwrite or choose another folder.")
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_medmnist(path, predictions)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hemascope.artifact import load_seen, save_artifact
 from hemascope.errors import RESEARCH_USE_ONLY
-from hemascope.files import MARK, make_folder, make_out, write_json, write_text
+from hemascope.files import MARK, made_out, make_folder, write_json, write_text
 from hemascope.inference.torch_engine import load_model
 from hemascope.models.pruning import prune as cut
 from hemascope.workflows.plan import changed
@@ -48,15 +48,23 @@ def prune(path: Path, out: Path, *, keep: float, overwrite: bool) -> str:
     )
     trained = {name for name, _ in model.named_parameters()}
     num_parameters = sum(weights[name].numel() for name in trained)
-    changes = {"model": smaller, "num_parameters": num_parameters, "settings": settings}
-    make_out(out, overwrite=overwrite)
-    command = shlex.join(["hemascope", *sys.argv[1:]])
-    write_json(out / MARK, {"notice": RESEARCH_USE_ONLY, "command": command})
-    arrays = {name: tensor.contiguous().numpy() for name, tensor in weights.items()}
-    save_artifact(
-        make_folder(out / "model"), info.model_copy(update=changes), arrays, seen=load_seen(path)
-    )
-    write_text(out / _CONFIG, settings.to_toml())
+    changes = {
+        "model": smaller,
+        "calibration": None,
+        "num_parameters": num_parameters,
+        "settings": settings,
+    }
+    with made_out(out, overwrite=overwrite):
+        command = shlex.join(["hemascope", *sys.argv[1:]])
+        write_json(out / MARK, {"notice": RESEARCH_USE_ONLY, "command": command})
+        arrays = {name: tensor.contiguous().numpy() for name, tensor in weights.items()}
+        save_artifact(
+            make_folder(out / "model"),
+            info.model_copy(update=changes),
+            arrays,
+            seen=load_seen(path),
+        )
+        write_text(out / _CONFIG, settings.to_toml())
     return (
         f"{info.num_parameters:,} parameters became {num_parameters:,}: {out}\n"
         f"Next: hemascope train --config {out / _CONFIG} --out NEW-FOLDER\n{RESEARCH_USE_ONLY}"

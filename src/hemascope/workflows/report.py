@@ -26,7 +26,7 @@ from hemascope.report.text import comparison_text
 from hemascope.report.trust import draw_trust
 from hemascope.workflows.compare import NUM_RESAMPLES, compare_saved
 from hemascope.workflows.saved import check_intervals, read_pairs
-from hemascope.workflows.trust import COVERAGES, WANTED_ACCURACY, assess_all, scaled_predictions
+from hemascope.workflows.trust import COVERAGES, WANTED_ACCURACY, assess_all, curves
 
 
 def write_report(folder: Path) -> str:
@@ -95,5 +95,5 @@ def _certainty(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     figures = make_folder(out / "figures")
     caption = f"{first.title}\n{RESEARCH_USE_ONLY}"
     draw_comparison(found, figures, caption)
-    draw_trust(scaled_predictions(networks, trust), figures, caption)
+    draw_trust(curves(networks, trust), figures, caption)
     return {"statistics": found, "trust": trust}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hemascope.config import RunSettings
 from hemascope.errors import DataError
-from hemascope.files import MARK, make_out, write_json
+from hemascope.files import MARK, claimed, make_out, write_json
 from hemascope.inference.torch_engine import pick_device
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
@@ -34,12 +34,13 @@ def reproduce(
     dataset = load_data(source, reporter)
     if resume and ((out / "config.toml").exists() or (out / "results.json").exists()):
         raise DataError(f"--out {out} holds a single run; choose another folder.")
-    if not (resume and (out / MARK).is_file()):
-        make_out(out, overwrite=overwrite)
-        write_json(out / MARK, fingerprint(dataset, device=pick_device(plan[0].device).type))
-    for seed in seeds:
-        for settings in plan:
-            run = settings.model_copy(update={"seed": seed})
-            folder = out / f"{settings.name}-seed{seed}"
-            train(run, dataset, folder, overwrite=False, reporter=reporter, resume=resume)
-    return write_report(out)
+    with claimed(out):
+        if not (resume and (out / MARK).is_file()):
+            make_out(out, overwrite=overwrite)
+            write_json(out / MARK, fingerprint(dataset, device=pick_device(plan[0].device).type))
+        for seed in seeds:
+            for settings in plan:
+                run = settings.model_copy(update={"seed": seed})
+                folder = out / f"{settings.name}-seed{seed}"
+                train(run, dataset, folder, overwrite=False, reporter=reporter, resume=resume)
+        return write_report(out)

@@ -59,7 +59,8 @@ def write_results(
         "data_md5": dataset.md5,
         "split": Split.TEST.value,
         "precision": precision,
-        **count_seen(folder, dataset.splits[Split.TEST]),
+        "num_seen": count_seen(folder, dataset.splits[Split.TEST]),
+        "num_seen_val": count_seen(folder, val),
         **evaluate_all(on_test),
         "latency_ms_batch1": latency_ms(predictor, images, batch_size=1),
         "latency_ms_batch128": latency_ms(predictor, images, batch_size=128),
@@ -91,10 +92,10 @@ def describe(info: ArtifactInfo, folder: Path) -> dict[str, Any]:
     }
 
 
-def count_seen(path: Path, images: LabeledImages) -> dict[str, int | None]:
+def count_seen(path: Path, images: LabeledImages) -> int | None:
     """How many images the model at `path` was trained on, pixel for pixel; None if unknown."""
     seen = load_seen(path)
-    return {"num_seen": None if seen is None else int(np.isin(images.hashes, seen).sum())}
+    return None if seen is None else int(np.isin(images.hashes, seen).sum())
 
 
 def usual_precision(infos: Sequence[ArtifactInfo]) -> PrecisionChoice:

@@ -25,7 +25,9 @@ class Saved:
     seed: int
     title: str
     predictions: Predictions
-    num_seen: int = 0  # of these images, trained on
+    num_parameters: int
+    data_md5: str
+    num_seen: int | None  # of these images, trained on; None if unknown
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,24 @@ def _read(results_path: Path, split: Split | None, *, views: bool) -> Saved:
     name = results["name"]
     label = f"{name}, 8 views" if results.get("num_views", 1) > 1 else name
     title = f"{results['data']}, split {chosen}" + (", 8 views" if views else "")
-    num_seen = results.get("num_seen") or 0 if chosen == results["split"] else 0
-    return Saved(path, label, results["seed"], title, read_predictions(path), num_seen)
+    return Saved(
+        path=path,
+        name=label,
+        seed=results["seed"],
+        title=title,
+        predictions=read_predictions(path),
+        num_parameters=results["num_parameters"],
+        data_md5=results.get("data_md5", ""),
+        num_seen=results.get("num_seen" if chosen == results["split"] else "num_seen_val"),
+    )
 
 
 def leaks(networks: Mapping[str, Sequence[Saved]]) -> list[str]:
     """A sentence for each network that was trained on images it is now judged by."""
-    most = {name: max(one.num_seen for one in runs) for name, runs in networks.items()}
-    return [seen_sentence(name, num_seen) for name, num_seen in most.items() if num_seen]
+    sentences = {
+        seen_sentence(one.name, one.num_seen) for runs in networks.values() for one in runs
+    }
+    return sorted(sentences - {""})
 
 
 def _by_network(saved: Sequence[Saved]) -> dict[str, list[Saved]]:
@@ -103,6 +115,12 @@ def _by_network(saved: Sequence[Saved]) -> dict[str, list[Saved]]:
             raise DataError(
                 f"{one.path} is the second run called '{one.name}' with seed {one.seed}; give each "
                 "network its own --name when training, and each run once."
+            )
+        if members and members[-1].num_parameters != one.num_parameters:
+            raise DataError(
+                f"{one.path} and {members[-1].path} are both called '{one.name}', but have "
+                f"{one.num_parameters:,} and {members[-1].num_parameters:,} parameters; give each "
+                "network its own --name when training."
             )
         members.append(one)
     order = dict.fromkeys(one.name for one in saved)
@@ -122,6 +140,11 @@ def _check_same_images(one: Saved, first: Saved) -> None:
                 f"{_first_difference(here, there)}; compare runs on the same split of the same "
                 "data."
             )
+    if one.data_md5 and first.data_md5 and one.data_md5 != first.data_md5:
+        raise DataError(
+            f"{one.path} and {first.path} are of different files (md5 {one.data_md5} and "
+            f"{first.data_md5}); compare runs on the same split of the same data."
+        )
     if one.title != first.title:
         raise DataError(
             f"{one.path} is of {one.title}, {first.path} of {first.title}; compare runs on the "

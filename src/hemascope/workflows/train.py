@@ -5,10 +5,13 @@ import csv
 import io
 import shutil
 from dataclasses import asdict, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from hemascope import __version__
@@ -16,7 +19,9 @@ from hemascope.artifact import (
     ArtifactInfo,
     Preprocessing,
     TrainingData,
+    load_artifact,
     load_info,
+    load_seen,
     save_artifact,
 )
 from hemascope.config import Precision, RunSettings, load_config
@@ -47,6 +52,7 @@ from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import check_fit, write_results
 
+_Stage = Literal["nothing", "begun", "stopped", "finished"]
 # What a run holds before its first epoch is done.
 _WRITTEN_FIRST = {MARK, "config.toml", "training.log", "model", "figures", "checkpoint"}
 
@@ -88,52 +94,54 @@ def train(
     precision = pick_precision(settings.precision, device)
     _check_classes(settings, dataset)
     run = _Run(settings, dataset, out, device, precision)
-    earlier = run.look_back() if resume else "nothing"
-    if earlier == "finished":
-        run.finish_drawing()
-        return out
-    stopped = earlier == "stopped"
-    torch.manual_seed(settings.seed)
-    model = starting_model(settings, dataset, weights_follow=stopped)
-    teacher = _fitting_model(settings.teacher, dataset)[1] if settings.teacher else None
-    state = TrainingState(model, settings.training, seed=settings.seed, device=device)
-    if stopped:
-        state.restore(*load_checkpoint(out / "checkpoint"))
-    else:
-        make_out(out, overwrite=overwrite or earlier == "begun")
     with claimed(out):
-        if stopped:
-            run.go_on(state.history)
+        earlier = run.look_back() if resume else "nothing"
+        if earlier == "finished":
+            run.finish_drawing()
         else:
-            run.start()
-        _train(run, state, dataset, precision, teacher, reporter)
+            state, teacher = _begin(run, earlier, overwrite=overwrite)
+            _go_through(run, state, teacher, reporter)
     return out
 
 
-def _train(
-    run: "_Run",
-    state: TrainingState,
-    dataset: Dataset,
-    precision: Precision,
-    teacher: nn.Module | None,
-    reporter: Reporter,
+def _begin(
+    run: "_Run", earlier: _Stage, *, overwrite: bool
+) -> tuple[TrainingState, nn.Module | None]:
+    """The state to train on from, and the teacher, if any; the run folder is ready for them."""
+    settings, stopped = run.settings, earlier == "stopped"
+    torch.manual_seed(settings.seed)
+    model = starting_model(settings, run.dataset, weights_follow=stopped)
+    teacher = _fitting_model(settings.teacher, run.dataset)[1] if settings.teacher else None
+    state = TrainingState(model, settings.training, seed=settings.seed, device=run.device)
+    if stopped:
+        state.restore(*load_checkpoint(run.folder / "checkpoint"))
+        run.go_on(state.history)
+    else:
+        make_out(run.folder, overwrite=overwrite or earlier == "begun")
+        run.start()
+    return state, teacher
+
+
+def _go_through(
+    run: "_Run", state: TrainingState, teacher: nn.Module | None, reporter: Reporter
 ) -> None:
     """From where the run stands to its end; each epoch is saved when it is done."""
+    splits = run.dataset.splits
     settings = run.settings
     reset_peak_memory()
-    num_batches = -(-len(dataset.splits[Split.TRAIN]) // settings.training.batch_size)
+    num_batches = -(-len(splits[Split.TRAIN]) // settings.training.batch_size)
     label = f"{settings.name} seed {settings.seed}"
     num_steps = (settings.training.epochs - len(state.history)) * num_batches
     try:
         with reporter.steps(label, num_steps) as on_step:
             for record in fit(
                 state,
-                dataset.splits[Split.TRAIN],
-                dataset.splits[Split.VAL],
-                classes=dataset.classes,
-                precision=precision,
+                splits[Split.TRAIN],
+                splits[Split.VAL],
+                classes=run.dataset.classes,
+                precision=run.precision,
                 teacher=teacher,
-                watched=dataset.splits[Split.TEST] if settings.training.test_every_epoch else None,
+                watched=splits[Split.TEST] if settings.training.test_every_epoch else None,
                 on_step=on_step,
             ):
                 run.finish_epoch(state)
@@ -214,29 +222,29 @@ class _Run:
     ) -> None:
         self.settings = settings
         self._config = settings.to_toml()
-        self._dataset = dataset
-        self._folder = folder
-        self._device = device
-        self._precision: Precision = precision
+        self.dataset = dataset
+        self.folder = folder
+        self.device = device
+        self.precision: Precision = precision
 
-    def look_back(self) -> Literal["nothing", "begun", "stopped", "finished"]:
+    def look_back(self) -> _Stage:
         """How far the run in the folder came; "begun" is not yet the end of an epoch.
 
         Raises:
             DataError: If it is another run than the one to go on with, or cannot be gone on with.
         """
-        if not (self._folder / MARK).is_file():
+        if not (self.folder / MARK).is_file():
             return "nothing"
-        facts = read_json(self._folder / MARK)
+        facts = read_json(self.folder / MARK)
         data, machine = facts.get("data"), facts.get("machine")
         if (
             not isinstance(data, dict)
             or not isinstance(machine, dict)
             or not {"precision", "models"} <= facts.keys()
         ):
-            raise DataError(f"--resume: {self._folder} holds no run of 'hemascope train'.")
-        config = self._folder / "config.toml"
-        begun = {path.name for path in self._folder.iterdir()} <= _WRITTEN_FIRST
+            raise DataError(f"--resume: {self.folder} holds no run of 'hemascope train'.")
+        config = self.folder / "config.toml"
+        begun = {path.name for path in self.folder.iterdir()} <= _WRITTEN_FIRST
         if not config.is_file() and not begun:
             raise DataError(
                 f"--resume: {config} is missing, so that nobody knows how the run was trained; "
@@ -244,47 +252,47 @@ class _Run:
             )
         differences = {
             "settings": config.is_file() and load_config(config).to_toml() != self._config,
-            "data": data.get("md5") != self._dataset.md5,
+            "data": data.get("md5") != self.dataset.md5,
             "weights in --start or --teacher": facts["models"] != self._models_used(),
             "device or precision": (machine.get("device"), facts["precision"])
-            != (self._device.type, self._precision),
+            != (self.device.type, self.precision),
         }
         for what, differ in differences.items():
             if differ:
                 raise DataError(
-                    f"--resume: the run in {self._folder} was started with other {what}; give the "
+                    f"--resume: the run in {self.folder} was started with other {what}; give the "
                     "same command as then, or --overwrite instead of --resume."
                 )
-        if (self._folder / "results.json").is_file():
+        if (self.folder / "results.json").is_file():
             return "finished"
-        if has_checkpoint(self._folder / "checkpoint"):
+        if has_checkpoint(self.folder / "checkpoint"):
             return "stopped"
-        if not begun or any((self._folder / "model").glob("*")):
+        if not begun or any((self.folder / "model").glob("*")):
             raise DataError(
-                f"--resume: {self._folder} has no checkpoint to go on from; give --overwrite "
+                f"--resume: {self.folder} has no checkpoint to go on from; give --overwrite "
                 "instead, or another --out."
             )
         return "begun"
 
     def start(self) -> None:
         facts = {
-            **fingerprint(self._dataset, device=self._device.type),
-            "precision": self._precision,
+            **fingerprint(self.dataset, device=self.device.type),
+            "precision": self.precision,
             "models": self._models_used(),
         }
-        write_json(self._folder / MARK, facts)
+        write_json(self.folder / MARK, facts)
         self._make_folders()
-        write_text(self._folder / "config.toml", self._config)
-        self.log(f"data: {self._dataset.title} (md5 of {self._dataset.md5_of} {self._dataset.md5})")
+        write_text(self.folder / "config.toml", self._config)
+        self.log(f"data: {self.dataset.title} (md5 of {self.dataset.md5_of} {self.dataset.md5})")
         self.log(f"command: {facts['command']}")
-        self.log(f"date: {facts['date']}, device: {self._device.type}. {RESEARCH_USE_ONLY}")
+        self.log(f"date: {facts['date']}, device: {self.device.type}. {RESEARCH_USE_ONLY}")
 
     def _make_folders(self) -> None:
         for name in ("model", "figures", "checkpoint"):
-            make_folder(self._folder / name)
+            make_folder(self.folder / name)
 
     def log(self, line: str) -> None:
-        append_line(self._folder / "training.log", line)
+        append_line(self.folder / "training.log", line)
 
     def _models_used(self) -> dict[str, str]:
         """Which models the run begins with or learns from, by the SHA-256 of their weights."""
@@ -301,25 +309,37 @@ class _Run:
                 }
                 info = self._info(record, sum(p.numel() for p in state.result.parameters()))
                 save_artifact(
-                    self._folder / "model",
+                    self.folder / "model",
                     info,
                     weights,
-                    seen=self._dataset.splits[Split.TRAIN].hashes,
+                    seen=self._seen,
                 )
-            save_checkpoint(self._folder / "checkpoint", state.tensors(), state.history)
+            save_checkpoint(self.folder / "checkpoint", state.tensors(), state.history)
             self._write_history(state.history)
             self.log(epoch_line(asdict(record), self.settings.training.epochs))
 
+    @cached_property
+    def _seen(self) -> NDArray[np.uint64] | None:
+        """The hashes of all images that went into the weights, those of start and teacher too."""
+        seen = [self.dataset.splits[Split.TRAIN].hashes]
+        for path in (self.settings.start, self.settings.teacher):
+            if path:
+                earlier = load_seen(Path(path))
+                if earlier is None:
+                    return None
+                seen.append(earlier)
+        return np.unique(np.concatenate(seen))
+
     def _info(self, record: EpochRecord, num_parameters: int) -> ArtifactInfo:
-        train = self._dataset.splits[Split.TRAIN]
+        train = self.dataset.splits[Split.TRAIN]
         return ArtifactInfo(
             hemascope_version=__version__,
             model=self.settings.model,
-            class_names=self._dataset.classes.names,
-            preprocessing=Preprocessing(image_size=self._dataset.image_size),
+            class_names=self.dataset.classes.names,
+            preprocessing=Preprocessing(image_size=self.dataset.image_size),
             num_parameters=num_parameters,
             trained_on=TrainingData(
-                title=self._dataset.title, md5=self._dataset.md5, num_images=len(train)
+                title=self.dataset.title, md5=self.dataset.md5, num_images=len(train)
             ),
             settings=self.settings,
             epoch=record.epoch,
@@ -339,8 +359,8 @@ class _Run:
         for record in history:
             values = asdict(record).values()
             cells = (f"{value:.6f}" if isinstance(value, float) else value for value in values)
-            writer.writerow([*cells, self._dataset.title])
-        write_text(self._folder / "history.csv", text.getvalue())
+            writer.writerow([*cells, self.dataset.title])
+        write_text(self.folder / "history.csv", text.getvalue())
 
     def finish(self, history: list[EpochRecord], peak_memory: int | None) -> None:
         """Evaluates the network that was kept; the test split is read for the run's one figure."""
@@ -350,10 +370,10 @@ class _Run:
             "peak_memory_bytes": peak_memory,
         }
         text = write_results(
-            self._folder,
-            self._dataset,
-            device=self._device,
-            precision=self._precision,
+            self.folder,
+            self.dataset,
+            device=self.device,
+            precision=self.precision,
             views=self.settings.views,
             more=results,
         )
@@ -365,8 +385,8 @@ class _Run:
         Raises:
             DataError: If a part of the run is missing or damaged.
         """
-        load_info(self._folder)
-        run = read_run(self._folder)
-        write_text(self._folder / "results.txt", results_text(run.results))
+        load_artifact(self.folder)
+        run = read_run(self.folder)
+        write_text(self.folder / "results.txt", results_text(run.results))
         draw_run(run)
-        shutil.rmtree(self._folder / "checkpoint", ignore_errors=True)
+        shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)

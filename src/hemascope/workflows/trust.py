@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import betabinom, binomtest
 
 from hemascope.core import Predictions
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
-from hemascope.files import MARK, make_folder, make_out, write_json, write_text
+from hemascope.files import MARK, made_out, make_folder, write_json, write_text
 from hemascope.metrics import METRICS
 from hemascope.metrics import calibration as cal
 from hemascope.report import trust as pages
@@ -25,7 +25,7 @@ from hemascope.uncertainty import (
     risk_coverage,
 )
 from hemascope.workflows.environment import provenance
-from hemascope.workflows.saved import SavedPair, read_pairs
+from hemascope.workflows.saved import SavedPair, leaks, read_pairs
 
 COVERAGES = (0.95, 0.99)
 WANTED_ACCURACY = 0.995
@@ -60,12 +60,12 @@ def trust(
     networks = read_pairs(folders, views=views)
     content = assess_all(networks, coverages=coverages, accuracy=accuracy)
     text = "\n\n".join([pages.trust_text(content), RESEARCH_USE_ONLY])
-    make_out(out, overwrite=overwrite)
-    write_json(out / MARK, provenance())
-    write_json(out / "trust.json", {"notice": RESEARCH_USE_ONLY, **content})
-    write_text(out / "trust.md", text + "\n")
-    caption = f"{content['data']}\n{RESEARCH_USE_ONLY}"
-    pages.draw_trust(scaled_predictions(networks, content), make_folder(out / "figures"), caption)
+    with made_out(out, overwrite=overwrite):
+        write_json(out / MARK, provenance())
+        write_json(out / "trust.json", {"notice": RESEARCH_USE_ONLY, **content})
+        write_text(out / "trust.md", text + "\n")
+        caption = f"{content['data']}\n{RESEARCH_USE_ONLY}"
+        pages.draw_trust(curves(networks, content), make_folder(out / "figures"), caption)
     return text
 
 
@@ -83,6 +83,13 @@ def assess_all(
         "fitted_on": first.val.title,
         "num_val": len(first.val.predictions.labels),
         "num_test": len(first.test.predictions.labels),
+        "warnings": [
+            *leaks({name: [pair.test for pair in pairs] for name, pairs in networks.items()}),
+            *(
+                f"On val: {sentence}"
+                for sentence in leaks({n: [p.val for p in pairs] for n, pairs in networks.items()})
+            ),
+        ],
         "networks": {
             name: [
                 {
@@ -101,17 +108,26 @@ def assess_all(
     }
 
 
-def scaled_predictions(
+def curves(
     networks: Mapping[str, Sequence[SavedPair]], content: Mapping[str, Any]
-) -> dict[str, pages.Both]:
-    """The test predictions of every run, before and after temperature scaling."""
-    return {
-        name: [
-            (pair.test.predictions, pair.test.predictions.scaled(one["temperature"]))
-            for pair, one in zip(pairs, content["networks"][name], strict=True)
+) -> dict[str, pages.Curves]:
+    """What the pictures of each network show: its runs together, before and after scaling."""
+    found: dict[str, pages.Curves] = {}
+    for name, pairs in networks.items():
+        before = [pair.test.predictions for pair in pairs]
+        after = [
+            run.scaled(one["temperature"])
+            for run, one in zip(before, content["networks"][name], strict=True)
         ]
-        for name, pairs in networks.items()
-    }
+        bins: list[cal.Reliability] = []
+        for runs in (before, after):
+            labels = [cal.top_label(run) for run in runs]
+            confidence, right = (np.concatenate(part) for part in zip(*labels, strict=True))
+            bins.append(cal.reliability(confidence, right))
+        each = [risk_coverage(*cal.top_label(run)) for run in after]
+        risk = np.mean([curve.risk for curve in each], axis=0)
+        found[name] = pages.Curves(len(pairs), bins[0], bins[1], each[0].coverage, risk)
+    return found
 
 
 def assess(
@@ -162,6 +178,7 @@ def _try_sets(rule: ConformalRule, test: Predictions) -> dict[str, Any]:
         "observed": float(holds.mean()),
         "low": float(interval.low),
         "high": float(interval.high),
+        "expected": None if rule.class_conditional else _expected(rule, 0, len(holds)),
         "mean_size": float(sizes.mean()),
         "share_empty": float((sizes == 0).mean()),
         "share_single": float((sizes == 1).mean()),
@@ -169,11 +186,25 @@ def _try_sets(rule: ConformalRule, test: Predictions) -> dict[str, Any]:
             name: {
                 "observed": float(holds[test.labels == label].mean()),
                 "mean_size": float(sizes[test.labels == label].mean()),
+                "expected": _expected(rule, label, int((test.labels == label).sum()))
+                if rule.class_conditional
+                else None,
             }
             for label, name in enumerate(test.classes.names)
             if (test.labels == label).any()
         },
     }
+
+
+def _expected(rule: ConformalRule, label: int, num_images: int) -> list[float]:
+    """Where the observed coverage of so many images lies with a chance of 95 %.
+
+    Source: the count covered is beta-binomial, Angelopoulos & Bates, A Gentle Introduction to
+    Conformal Prediction, 2021, section 3.2.
+    """
+    rank, size = rule.ranks[label], rule.sizes[label]
+    law = betabinom(num_images, rank, size + 1 - rank)
+    return [float(law.ppf(p)) / num_images for p in (0.025, 0.975)]
 
 
 def _try_abstaining(val: Predictions, test: Predictions, accuracy: float) -> dict[str, Any]:
