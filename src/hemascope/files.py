@@ -202,9 +202,9 @@ _claimed_here: set[Path] = set()
 def claimed(folder: Path) -> Generator[None]:
     """Keeps other processes from writing into a folder for as long as the block takes.
 
-    Makes the folder if need be, and takes it away again if it is left empty. The system forgets the
-    claim when the process ends, however it ends. Windows has no such claims on folders; there
-    nothing is held.
+    Makes the folder if need be, and takes it away again if the block fails and leaves it empty. The
+    system forgets the claim when the process ends, however it ends. Windows has no such claims on
+    folders; there nothing is held.
 
     Raises:
         OutputError: If another process has claimed it, or it cannot be made.
@@ -231,11 +231,13 @@ def claimed(folder: Path) -> Generator[None]:
             return
         _claimed_here.add(path)
         yield
+    except BaseException:
+        with suppress(OSError):  # it holds something
+            folder.rmdir()
+        raise
     finally:
         _claimed_here.discard(path)
         os.close(handle)
-        with suppress(OSError):  # it holds something
-            folder.rmdir()
 
 
 def make_folder(folder: Path) -> Path:
