@@ -115,7 +115,7 @@ def _begin(
     state = TrainingState(model, settings.training, seed=settings.seed, device=run.device)
     if stopped:
         state.restore(*load_checkpoint(run.folder / "checkpoint"))
-        run.go_on(state.history)
+        run.go_on(state)
     else:
         make_out(run.folder, overwrite=overwrite or earlier == "begun")
         run.start()
@@ -300,23 +300,24 @@ class _Run:
         return {role: load_info(Path(path)).weights_sha256 for role, path in used.items() if path}
 
     def finish_epoch(self, state: TrainingState) -> None:
-        record = state.history[-1]
         with uninterrupted():
-            if state.is_best:
-                weights = {
-                    name: tensor.detach().cpu().contiguous().numpy()
-                    for name, tensor in state.result.state_dict().items()
-                }
-                info = self._info(record, sum(p.numel() for p in state.result.parameters()))
-                save_artifact(
-                    self.folder / "model",
-                    info,
-                    weights,
-                    seen=self._seen,
-                )
+            # The checkpoint is first, since `go_on` can make the others from it.
             save_checkpoint(self.folder / "checkpoint", state.tensors(), state.history)
+            self._save_model(state)
             self._write_history(state.history)
-            self.log(epoch_line(asdict(record), self.settings.training.epochs))
+            self.log(epoch_line(asdict(state.history[-1]), self.settings.training.epochs))
+
+    def _save_model(self, state: TrainingState) -> None:
+        """Replaces the model by the one of the last epoch, if that is the one to keep."""
+        if not state.is_best:
+            return
+        weights = {
+            name: tensor.detach().cpu().contiguous().numpy()
+            for name, tensor in state.result.state_dict().items()
+        }
+        num_parameters = sum(p.numel() for p in state.result.parameters())
+        info = self._info(state.history[-1], num_parameters)
+        save_artifact(self.folder / "model", info, weights, seen=self._seen)
 
     @cached_property
     def _seen(self) -> NDArray[np.uint64] | None:
@@ -345,11 +346,12 @@ class _Run:
             epoch=record.epoch,
         )
 
-    def go_on(self, history: list[EpochRecord]) -> None:
+    def go_on(self, state: TrainingState) -> None:
         """Takes the run up: its checkpoint may be one epoch ahead of its other files."""
         self._make_folders()
-        self._write_history(history)
-        self.log(f"resumed after epoch {len(history)}")
+        self._save_model(state)
+        self._write_history(state.history)
+        self.log(f"resumed after epoch {len(state.history)}")
 
     def _write_history(self, history: list[EpochRecord]) -> None:
         text = io.StringIO()
