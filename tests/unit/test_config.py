@@ -38,7 +38,7 @@ def test_defaults_are_the_study_s(tmp_path: Path) -> None:
         (GOOD.replace("epochs = 3", ""), "field 'training.epochs' is missing"),
         (
             GOOD.replace("= 3", "= 0"),
-            r"'training.epochs' \(got 0\): input should be greater than 0",
+            r"'training.epochs' \(got 0\): input should be greater than or equal to 1",
         ),
         (GOOD.replace("= 3", "= 'ten'"), r"'training.epochs' \(got 'ten'\)"),
         (GOOD + "betas = [0.9, 1.0]", r"betas must lie in \[0, 1\)"),
