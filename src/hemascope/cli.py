@@ -417,6 +417,25 @@ def trust(
 
 
 @app.command()
+def audit(
+    source: DataArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Default: the next free runs/audit.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Look for copies, leaks between splits, doubtful labels and flawed images in data."""
+    from hemascope.workflows.plan import next_free
+
+    out = out or next_free(Path("runs/audit"))
+    _check(source, out, overwrite=overwrite)
+    from hemascope.workflows.audit import audit as run
+    from hemascope.workflows.progress import Reporter
+
+    typer.echo(run(source, out, overwrite=overwrite, reporter=Reporter()))
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of reproduce.")],
 ) -> None:

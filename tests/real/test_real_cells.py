@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from conftest import Outcome
+from hemascope.audit import across, equal_groups
 from hemascope.core import BLOOD_CELLS, Split
 from hemascope.data import load
-from hemascope.data.dataset import channel_statistics
+from hemascope.data.dataset import channel_statistics, concatenate
 
 pytestmark = pytest.mark.real
 
@@ -66,3 +67,16 @@ def test_photographs_in_class_folders_can_be_evaluated(
     outcome = hemascope("evaluate", run, "--data", real_data / "cells_360", "--split", "all")
     assert outcome.code == 0, outcome.err
     assert "200 image(s) were cropped to a square and resized to 28x28" in outcome.err
+
+
+def test_the_identical_pairs_are_found(real_npz: Path) -> None:
+    dataset = load(str(real_npz))
+    images = concatenate(list(dataset.splits.values()))
+    splits = [image_id.split("/")[0] for image_id in images.ids]
+    exact = equal_groups(images.hashes)
+    assert len(exact) == 17
+    assert len(across(exact, splits)) == 4
+    ((one, other),) = across(exact, images.labels.tolist())
+    assert images.names is not None
+    names = {images.names[one], images.names[other]}
+    assert names == {"eosinophil/EO_225902.jpg", "neutrophil/BNE_191112.jpg"}

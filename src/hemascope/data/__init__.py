@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hemascope.errors import DataError, HemascopeError, did_you_mean
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # The readers are imported where they are used, so that a wrong --data is refused at once.
 OnDownload = Callable[[int, int], None]  # bytes so far, bytes in all (0 where not known)
 DEFAULT_IMAGE_SIZE = 28
+SplitHow = Literal["three", "one", "as found"]  # of a folder without split folders: see read_folder
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Request:
     """How data is wanted: the size and split where the source has none, and who is told."""
 
     image_size: int = DEFAULT_IMAGE_SIZE
-    split: bool = True
+    split: SplitHow = "three"
     on_download: OnDownload = lambda _done, _total: None
 
 

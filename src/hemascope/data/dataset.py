@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -22,11 +23,17 @@ class LabeledImages:
         images: RGB pixels, shape (N, H, W, 3), uint8, H = W.
         labels: Class of each image, shape (N,), int64.
         ids: One id per image, such as `train/123` or a file's path in its folder.
+        names: What the source calls each image beside that, if it does.
+        groups: What each image comes from, such as a patient, if the source says.
+        sizes: Width and height of each image in its source, shape (N, 2), if they differ.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     ids: tuple[str, ...]
+    names: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    sizes: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """The number of images."""
@@ -48,8 +55,18 @@ class LabeledImages:
 
     def take(self, indices: NDArray[np.intp]) -> "LabeledImages":
         """The images at `indices`, in that order."""
-        ids = tuple(self.ids[i] for i in indices)
-        return LabeledImages(self.images[indices], self.labels[indices], ids)
+
+        def chosen(texts: tuple[str, ...] | None) -> tuple[str, ...] | None:
+            return texts and tuple(texts[i] for i in indices)
+
+        return LabeledImages(
+            self.images[indices],
+            self.labels[indices],
+            tuple(self.ids[i] for i in indices),
+            chosen(self.names),
+            chosen(self.groups),
+            None if self.sizes is None else self.sizes[indices],
+        )
 
 
 @dataclass(frozen=True)
@@ -151,9 +168,18 @@ def pixels_md5(splits: Mapping[Split, LabeledImages]) -> str:
 
 
 def concatenate(parts: Sequence[LabeledImages]) -> LabeledImages:
-    """All images of several parts, in order."""
+    """All images of several parts, in order; names and the like where all parts have them."""
+
+    def joined(texts: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+        known = [part for part in texts if part is not None]
+        return tuple(chain.from_iterable(known)) if len(known) == len(parts) else None
+
+    sizes = [part.sizes for part in parts if part.sizes is not None]
     return LabeledImages(
         np.concatenate([part.images for part in parts]),
         np.concatenate([part.labels for part in parts]),
         tuple(image_id for part in parts for image_id in part.ids),
+        joined([part.names for part in parts]),
+        joined([part.groups for part in parts]),
+        np.concatenate(sizes) if len(sizes) == len(parts) else None,
     )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hemascope.core import BLOOD_CELLS, ClassSet, Split
+from hemascope.data import SplitHow
 from hemascope.data.dataset import Dataset, LabeledImages, concatenate, pixels_md5
 from hemascope.errors import DataError
 
@@ -19,12 +20,12 @@ _SHARES = {Split.VAL: 0.1, Split.TEST: 0.2}  # BloodMNIST's own 7 : 1 : 2
 _MAX_PIXELS = 50_000_000  # a cell photograph is 0.13 megapixels; this stops image bombs
 
 
-def read_folder(path: Path, *, image_size: int, split: bool = True) -> Dataset:
+def read_folder(path: Path, *, image_size: int, split: SplitHow = "three") -> Dataset:
     """Reads `path/CLASS/*` (split 7:1:2 within each class) or `path/{train,val,test}/CLASS/*`.
 
     The images are in an order that is shuffled once and always the same, so that training without
-    shuffling does not see one class after another. With `split` false all images are one test
-    split.
+    shuffling does not see one class after another. With `split` "one" all images are one test
+    split; "as found" keeps split folders, and else does the same.
 
     Every image becomes RGB, is cropped to its central square and resized (bilinear) to
     `image_size`; how many needed it is said in the notes. If all class names are BloodMNIST's
@@ -44,7 +45,7 @@ def read_folder(path: Path, *, image_size: int, split: bool = True) -> Dataset:
     classes, folder_class = _class_set(roots)
     reader = _Reader(path, image_size)
     parts = [reader.read(root, classes, folder_class) for root in roots]
-    if not split:
+    if split == "one" or (split == "as found" and not split_folders):
         splits = {Split.TEST: concatenate(parts)}
         notes = reader.notes()
     elif split_folders:
@@ -114,14 +115,15 @@ class _Reader:
         with ThreadPoolExecutor() as pool:
             read = list(pool.map(self._read_image, files))
         self._converted += sum(converted for _, converted, _ in read)
-        self._resized += sum(resized for _, _, resized in read)
+        sizes = np.array([size for _, _, size in read])
+        self._resized += int((sizes != self._size).any(axis=1).sum())
         ids = tuple(file.relative_to(self._base).as_posix() for file in files)
         pixels = np.stack([image for image, _, _ in read])
         order = np.random.default_rng(_SEED).permutation(len(files))
-        return LabeledImages(pixels, np.array(labels, dtype=np.int64), ids).take(order)
+        return LabeledImages(pixels, np.array(labels, dtype=np.int64), ids, sizes=sizes).take(order)
 
-    def _read_image(self, file: Path) -> tuple[NDArray[np.uint8], bool, bool]:
-        """The pixels, and whether they were converted and resized."""
+    def _read_image(self, file: Path) -> tuple[NDArray[np.uint8], bool, tuple[int, int]]:
+        """The pixels, whether they were converted, and width and height in the file."""
         try:
             with Image.open(file, formats=_FORMATS) as image:
                 if image.width * image.height > _MAX_PIXELS:
@@ -131,12 +133,12 @@ class _Reader:
                 converted = image.mode != "RGB"
                 rgb = image.convert("RGB")
                 if rgb.size == (self._size, self._size):
-                    return np.asarray(rgb), converted, False
+                    return np.asarray(rgb), converted, rgb.size
                 side = min(rgb.size)
                 left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
                 box = (left, top, left + side, top + side)
                 resized = rgb.resize((self._size, self._size), Image.Resampling.BILINEAR, box=box)
-                return np.asarray(resized), converted, True
+                return np.asarray(resized), converted, rgb.size
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(
                 f"the image {file} cannot be read ({error}); repair or remove it."

@@ -89,7 +89,30 @@ def _read_split(archive: zipfile.ZipFile, split: Split, path: Path) -> LabeledIm
         bad = labels[(labels < 0) | (labels >= len(BLOOD_CELLS))][0]
         raise DataError(f"{where}_labels holds the label {bad}; BloodMNIST's labels are 0 to 7.")
     ids = tuple(f"{split}/{i}" for i in range(len(images)))
-    return LabeledImages(images, labels.astype(np.int64), ids)
+    names, groups = (_read_texts(archive, f"{split}_{w}", ids, path) for w in ("names", "groups"))
+    return LabeledImages(images, labels.astype(np.int64), ids, names, groups)
+
+
+def _read_texts(
+    archive: zipfile.ZipFile, key: str, ids: tuple[str, ...], path: Path
+) -> tuple[str, ...] | None:
+    """What the file says of each image beside its class; None where it says nothing."""
+    if f"{key}.npy" not in archive.namelist():
+        return None
+    texts = _read_array(archive, key, path)
+    if texts.size != len(ids) or texts.dtype.kind not in "UiuS":
+        raise DataError(
+            f"{path}: {key} has shape {texts.shape} and type {texts.dtype}; expected a text or a "
+            f"whole number for each of the {len(ids)} images."
+        )
+    texts = texts.ravel()
+    return tuple(
+        (
+            np.char.decode(texts, "utf-8", "replace")
+            if texts.dtype.kind == "S"
+            else texts.astype(str)
+        ).tolist()
+    )
 
 
 def _read_array(archive: zipfile.ZipFile, key: str, path: Path) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hemascope.artifact import ArtifactInfo, load_artifact
 from hemascope.config import Device, Precision, PrecisionChoice
 from hemascope.errors import DataError, UsageError
-from hemascope.models import build_model
+from hemascope.models import build_model, head_of
 
 _SCALE = 1 / 255
 
@@ -99,6 +99,34 @@ class TorchPredictor:
             for batch in torch.from_numpy(images).split(self._batch_size):
                 outputs.append(self._model(to_input(batch.to(self._device))).float().cpu())
         return torch.cat(outputs).numpy()
+
+
+@torch.no_grad()
+def features(
+    model: nn.Module,
+    images: NDArray[np.uint8],
+    *,
+    device: torch.device,
+    batch_size: int = 256,
+) -> NDArray[np.float32]:
+    """What a network's last layer is given of RGB images (N, H, H, 3), in fp32, shape (N, D).
+
+    Raises:
+        UsageError: If the architecture has no single last layer.
+    """
+    given: list[Tensor] = []
+
+    def keep(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        given.append(inputs[0].flatten(1).cpu())
+
+    handle = head_of(model).register_forward_pre_hook(keep)
+    try:
+        model.eval()
+        for batch in torch.from_numpy(images).split(batch_size):
+            model(to_input(batch.to(device)))
+    finally:
+        handle.remove()
+    return torch.cat(given).numpy()
 
 
 def load_model(path: Path) -> tuple[ArtifactInfo, nn.Module]:

@@ -24,7 +24,23 @@ def render_markdown(comparison: Mapping[str, Any], folder: Path) -> str:
 
 
 def _render(template: str, comparison: Mapping[str, Any], folder: Path, *, autoescape: bool) -> str:
-    environment = Environment(
+    pages = environment(autoescape=autoescape)
+    pages.filters["embedded"] = lambda name: embedded(folder / str(name))  # pyright: ignore[reportArgumentType] - jinja's stubs
+    return pages.get_template(template).render(
+        c=comparison,
+        networks=comparison["networks"],
+        study=study,
+        labels=LABELS,
+        notice=RESEARCH_USE_ONLY,
+        kind=comparison["data"]["kind"],
+        statistics=statistics,
+        trust=trust,
+    )
+
+
+def environment(*, autoescape: bool) -> Environment:
+    """Where all pages' templates are, and how they write figures."""
+    pages = Environment(
         loader=PackageLoader("hemascope.report"),
         undefined=StrictUndefined,
         autoescape=autoescape,  # noqa: S701 - off for Markdown, which is text
@@ -38,19 +54,9 @@ def _render(template: str, comparison: Mapping[str, Any], folder: Path, *, autoe
         "spread": spread_text,
         "shown": shown,
         "signed": signed,
-        "embedded": lambda name: embedded(folder / str(name)),
     }
-    environment.filters.update(filters)
-    return environment.get_template(template).render(
-        c=comparison,
-        networks=comparison["networks"],
-        study=study,
-        labels=LABELS,
-        notice=RESEARCH_USE_ONLY,
-        kind=comparison["data"]["kind"],
-        statistics=statistics,
-        trust=trust,
-    )
+    pages.filters.update(filters)
+    return pages
 
 
 def embedded(path: Path) -> str:

@@ -72,7 +72,9 @@ def evaluate(
     info, model = load_model(path)
     chosen_precision = pick_precision(precision or usual_precision([info]), chosen_device)
     image_size = info.preprocessing.image_size
-    dataset = load_data(source, reporter, image_size=image_size, split=split != "all")
+    dataset = load_data(
+        source, reporter, image_size=image_size, split="one" if split == "all" else "three"
+    )
     check_fit(info, dataset, path)
     images = _images(dataset, split)
     num_seen = count_seen(path, images)

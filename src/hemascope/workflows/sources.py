@@ -1,12 +1,16 @@
 """Reads `--data` for a command, telling the user what was read and what was noticed."""
 
-from hemascope.data import DEFAULT_IMAGE_SIZE, Request, check_source, load
+from hemascope.data import DEFAULT_IMAGE_SIZE, Request, SplitHow, check_source, load
 from hemascope.data.dataset import Dataset
 from hemascope.workflows.progress import Reporter
 
 
 def load_data(
-    source: str, reporter: Reporter, *, image_size: int = DEFAULT_IMAGE_SIZE, split: bool = True
+    source: str,
+    reporter: Reporter,
+    *,
+    image_size: int = DEFAULT_IMAGE_SIZE,
+    split: SplitHow = "three",
 ) -> Dataset:
     """The data set that `--data` names; `image_size` and `split` are for folders.
 

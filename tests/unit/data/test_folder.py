@@ -69,7 +69,7 @@ def test_classes_are_mixed_so_that_batches_in_file_order_are_too(tmp_path: Path)
 def test_without_a_split_every_image_is_there_even_of_a_class_of_one(tmp_path: Path) -> None:
     _cells(tmp_path)
     _write(tmp_path / "basophil", "only.png")
-    dataset = read_folder(tmp_path, image_size=28, split=False)
+    dataset = read_folder(tmp_path, image_size=28, split="one")
     assert len(dataset.splits[Split.TEST]) == 21
     assert dataset.class_counts(Split.TEST)["basophil"] == 1
 
