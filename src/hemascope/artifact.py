@@ -39,11 +39,13 @@ class Preprocessing(Settings):
 
 
 class TrainingData(Settings):
-    """Which data the weights have seen: the train split of this."""
+    """Which data the weights have seen: the train split of this, and what its colors are like."""
 
     title: str
     md5: str
     num_images: int
+    channel_mean: tuple[float, float, float] | None = None
+    channel_std: tuple[float, float, float] | None = None
 
 
 class Calibration(Settings):

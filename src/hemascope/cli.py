@@ -231,9 +231,30 @@ def train(
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or its model/.")],
     data: DataOption = "bloodmnist",
-    split: Annotated[Literal["train", "val", "test", "all"], typer.Option("--split")] = "test",
+    split: Annotated[
+        Literal["train", "val", "test", "all"] | None,
+        typer.Option("--split", help="Default: test; with --map all.", show_default=False),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Also write the results here.")
+    ] = None,
+    map_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE",
+            help="TOML: which class folder is which of the model's classes, for other labs' cells.",
+        ),
+    ] = None,
+    corruptions: Annotated[
+        bool,
+        typer.Option("--corruptions", help="Also on images made worse: noise, blur, stain, ..."),
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against", metavar="MODEL", help="With --corruptions: whose errors to count against."
+        ),
     ] = None,
     medmnist_csv: Annotated[
         Path | None,
@@ -251,6 +272,15 @@ def evaluate(
     from hemascope.errors import UsageError
 
     find_artifact(model)
+    split = split or ("all" if map_file else "test")
+    if against is not None:
+        find_artifact(against)
+        if not corruptions:
+            raise UsageError(
+                "--against is for --corruptions; to compare networks: hemascope compare."
+            )
+    if corruptions and (map_file or medmnist_csv):
+        raise UsageError("--corruptions goes with neither --map nor --medmnist-csv.")
     if medmnist_csv is not None and split == "all":
         raise UsageError("--medmnist-csv: MedMNIST's evaluator knows train, val and test only.")
     if medmnist_csv is not None and out is not None:
@@ -259,7 +289,27 @@ def evaluate(
             raise UsageError("--medmnist-csv and --out lie in one another; give two folders apart.")
     if medmnist_csv is not None and medmnist_csv.exists() and not medmnist_csv.is_dir():
         raise UsageError(f"--medmnist-csv {medmnist_csv} is a file; give the name of a folder.")
-    _check(data, out, overwrite=overwrite, inputs=[model])
+    inputs = [path for path in (model, map_file, against) if path]
+    _check(data, out, overwrite=overwrite, inputs=inputs)
+    if corruptions:
+        from hemascope.workflows.corruptions import corruptions as run_corruptions
+        from hemascope.workflows.progress import Reporter
+
+        typer.echo(
+            run_corruptions(
+                model,
+                data,
+                split,
+                against=against,
+                out=out,
+                device=device or "auto",
+                precision=precision,
+                views=int(views or 1),
+                overwrite=overwrite,
+                reporter=Reporter(),
+            )
+        )
+        return
     from hemascope.workflows.evaluate import evaluate as run
     from hemascope.workflows.progress import Reporter
 
@@ -272,6 +322,7 @@ def evaluate(
             device=device or "auto",
             precision=precision,
             views=int(views or 1),
+            map_file=map_file,
             medmnist_csv=medmnist_csv,
             overwrite=overwrite,
             reporter=Reporter(),
@@ -414,6 +465,40 @@ def trust(
         )
     )
     typer.echo(f"Trust: {out}")
+
+
+@app.command()
+def explain(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or its model/.")],
+    out: OutOption,
+    data: DataOption = "bloodmnist",
+    split: Annotated[Literal["train", "val", "test", "all"], typer.Option("--split")] = "test",
+    number: Annotated[
+        int, typer.Option("--number", min=1, max=200, help="How many errors, and how many hits.")
+    ] = 12,
+    device: DeviceOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Show where a network looks: on its surest errors and its least sure hits."""
+    from hemascope.artifact import find_artifact
+
+    find_artifact(model)
+    _check(data, out, overwrite=overwrite, inputs=[model])
+    from hemascope.workflows.explain import explain as run
+    from hemascope.workflows.progress import Reporter
+
+    typer.echo(
+        run(
+            model,
+            data,
+            split,
+            out,
+            num_images=number,
+            device=device or "auto",
+            overwrite=overwrite,
+            reporter=Reporter(),
+        )
+    )
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
 PrecisionChoice = Literal["auto", "fp32", "bf16"]
 Loss = Literal["cross-entropy", "focal", "weighted", "class-balanced"]
+Colors = Literal["none", "image", "group"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -27,6 +28,9 @@ class Settings(BaseModel):
     """Base of every settings table: frozen, and a misspelt key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Settings)
 
 
 class ModelSettings(Settings):
@@ -42,10 +46,12 @@ class AugmentationSettings(Settings):
     `turns` mirrors and turns by quarters (the eight symmetries of a square), `shift` moves by up to
     that many whole pixels: neither computes a new pixel value. `affine` is the share of images that
     are turned by any angle and zoomed, which blurs them. `color` is the standard deviation of a
-    gain and an offset of each channel. `cutout` is the side in pixels of a square that is painted
-    gray. `mixup` and `cutmix` are the alpha of Beta(alpha, alpha), by which a batch is mixed with
-    itself; where both are given, each batch gets one of them. `only_classes` restricts all but the
-    mixing to images of the classes named.
+    gain and an offset of each channel. `stain`, `blur` and `noise` are the shares of images whose
+    stains and background are colored otherwise (in optical density), that are blurred, and that get
+    noise: for cells of other laboratories. `cutout` is the side in pixels of a square that is
+    painted gray. `mixup` and `cutmix` are the alpha of Beta(alpha, alpha): a batch is mixed
+    with itself; where both are given, each batch gets one of them. `only_classes` restricts all but
+    the mixing to images of the classes named.
 
     Source: MixUp, Zhang et al., ICLR 2018; CutMix, Yun et al., ICCV 2019; Cutout, DeVries & Taylor,
     arXiv 1708.04552.
@@ -55,6 +61,9 @@ class AugmentationSettings(Settings):
     shift: int = Field(default=0, ge=0, le=64)
     affine: Share = 0.0
     color: Share = 0.0
+    stain: Share = 0.0
+    blur: Share = 0.0
+    noise: Share = 0.0
     cutout: int = Field(default=0, ge=0, le=1024)
     mixup: float = Field(default=0.0, ge=0, le=100)
     cutmix: float = Field(default=0.0, ge=0, le=100)
@@ -62,9 +71,10 @@ class AugmentationSettings(Settings):
 
     @model_validator(mode="after")
     def _something_to_restrict(self) -> Self:
-        changes = (self.turns, self.shift, self.affine, self.color, self.cutout)
-        if self.only_classes and not any(changes):
-            msg = "only_classes needs turns, shift, affine, color or cutout, which are all off here"
+        pixels = (self.turns, self.shift, self.affine, self.cutout)
+        colors = (self.color, self.stain, self.blur, self.noise)
+        if self.only_classes and not any(pixels + colors):
+            msg = "only_classes needs turns, shift or another change, which are all off here"
             raise ValueError(msg)
         return self
 
@@ -148,6 +158,22 @@ class RunSettings(Settings):
         return tomli_w.dumps(self.model_dump())
 
 
+class TransferMap(Settings):
+    """How images of another laboratory are shown to a network: `evaluate --map`.
+
+    `classes` says for each class folder which of the network's classes it is; "" leaves its images
+    out. `crop` is the share of the central square that is kept, `colors` how colors are fitted to
+    those the network was trained on (each "image" by itself, or all as a "group"), and `jpeg` the
+    quality of a JPEG round trip at the network's size, as BloodMNIST's images have had one; 0 for
+    none.
+    """
+
+    classes: dict[str, str] = Field(min_length=1)
+    crop: float = Field(default=1.0, gt=0, le=1)
+    colors: Colors = "none"
+    jpeg: int = Field(default=0, ge=0, le=95)
+
+
 def preset_names() -> tuple[str, ...]:
     """The names `--preset` takes."""
     files = resources.files("hemascope") / "presets"
@@ -163,7 +189,7 @@ def load_preset(name: str) -> RunSettings:
     if name not in preset_names():
         raise UsageError(f"no preset is called '{name}'; {did_you_mean(name, preset_names())}")
     text = (resources.files("hemascope") / "presets" / f"{name}.toml").read_text("utf-8")
-    return _parse(text, origin=f"preset {name}")
+    return _parse(text, RunSettings, origin=f"preset {name}")
 
 
 def load_config(path: Path) -> RunSettings:
@@ -172,6 +198,11 @@ def load_config(path: Path) -> RunSettings:
     Raises:
         UsageError: If the file is missing, not TOML, or a field is missing, unknown or wrong.
     """
+    return load_toml(path, RunSettings)
+
+
+def load_toml(path: Path, kind: type[S]) -> S:
+    """The settings of some kind in a TOML file; see `load_config`."""
     try:
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is no file; give a TOML file of settings.")
@@ -179,16 +210,16 @@ def load_config(path: Path) -> RunSettings:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UsageError(f"cannot read {path}: {reason}; give a TOML file of settings.") from error
-    return _parse(text, origin=str(path))
+    return _parse(text, kind, origin=str(path))
 
 
-def _parse(text: str, *, origin: str) -> RunSettings:
+def _parse(text: str, kind: type[S], *, origin: str) -> S:
     try:
-        return RunSettings.model_validate(tomllib.loads(text))
+        return kind.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{origin} is not valid TOML: {error}.") from error
     except ValidationError as error:
-        raise UsageError(f"{origin}: {explain(error, RunSettings)}") from error
+        raise UsageError(f"{origin}: {explain(error, kind)}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{origin} cannot be read as TOML ({error}); correct it.") from error
 

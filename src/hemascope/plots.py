@@ -295,3 +295,89 @@ def risk_coverage_curves(curves: Mapping[str, tuple[Series, Series]], *, caption
         axis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
     axes.legend(frameon=False)
     return figure
+
+
+@mpl.rc_context(_STYLE)
+def small_curves(
+    panels: Mapping[str, Mapping[str, Series]],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    caption: str,
+) -> Figure:
+    """Many small panels on the same axes, the same curves in each; shares as per cent.
+
+    Args:
+        panels: The curves of each panel, by name, from x = 0 in steps of 1.
+        x_label: Below.
+        y_label: At the left.
+        title: Above the figure.
+        caption: Below it.
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(2.2 * columns + 0.6, 1.7 * rows + 1.2), layout="constrained")
+    figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, (name, curves) in zip(grid.flat, panels.items(), strict=False):
+        for i, (label, values) in enumerate(curves.items()):
+            style: Any = {"color": _PALETTE[i], "marker": _MARKERS[i % len(_MARKERS)]}
+            axes.plot(np.arange(len(values)), values, markersize=3.5, label=label, **style)
+        axes.set_title(name, fontsize=8.5)
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_visible(False)
+    for axes in grid[-1]:
+        axes.set_xlabel(x_label, fontsize=8)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(y_label, fontsize=8)
+    grid[0][0].legend(fontsize=6.5)
+    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
+    return figure
+
+
+@mpl.rc_context(_STYLE)
+def contact_sheet(
+    images: NDArray[np.uint8],
+    maps: Mapping[str, NDArray[np.float32]],
+    titles: Sequence[str],
+    *,
+    title: str,
+    caption: str,
+) -> Figure:
+    """Images, each with what matters in it laid over copies of it.
+
+    Args:
+        images: RGB images (N, H, H, 3).
+        maps: For each method, maps (N, H, H) from 0 to 1.
+        titles: What stands above each image.
+        title: Above the figure.
+        caption: Below it.
+    """
+    wide = 1 + len(maps)
+    columns = min(max(6 // wide, 1), len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.2 * wide * columns + 0.3, 1.75 * rows + 0.9), layout="constrained")
+    figure.suptitle(
+        f"{title} (image; {'; '.join(maps)})" if maps else title,
+        fontsize=10,
+        fontweight="bold",
+        x=0.01,
+        ha="left",
+    )
+    cells = figure.subfigures(rows, columns, squeeze=False)
+    for i, cell in enumerate(cells.flat):
+        panels = cell.subplots(1, wide, squeeze=False)[0]
+        for axes in panels:
+            axes.set_axis_off()
+        if i >= len(images):
+            continue
+        cell.suptitle(titles[i], fontsize=6.5)
+        panels[0].imshow(images[i], interpolation="nearest")
+        for axes, found in zip(panels[1:], maps.values(), strict=True):
+            axes.imshow(images[i].mean(axis=2), cmap="gray", vmin=0, vmax=255)
+            axes.imshow(found[i], cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
+    return figure

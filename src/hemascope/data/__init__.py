@@ -21,10 +21,11 @@ SplitHow = Literal["three", "one", "as found"]  # of a folder without split fold
 
 @dataclass(frozen=True)
 class Request:
-    """How data is wanted: the size and split where the source has none, and who is told."""
+    """How data is wanted: the size, split and crop where the source has none, and who is told."""
 
     image_size: int = DEFAULT_IMAGE_SIZE
     split: SplitHow = "three"
+    crop: float = 1.0
     on_download: OnDownload = lambda _done, _total: None
 
 
@@ -109,5 +110,7 @@ def load(source: str, request: Request | None = None) -> Dataset:
 
     path = Path(source)
     if path.is_dir():
-        return read_folder(path, image_size=request.image_size, split=request.split)
+        return read_folder(
+            path, image_size=request.image_size, split=request.split, crop=request.crop
+        )
     return read_npz(path)

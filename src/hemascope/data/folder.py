@@ -20,16 +20,19 @@ _SHARES = {Split.VAL: 0.1, Split.TEST: 0.2}  # BloodMNIST's own 7 : 1 : 2
 _MAX_PIXELS = 50_000_000  # a cell photograph is 0.13 megapixels; this stops image bombs
 
 
-def read_folder(path: Path, *, image_size: int, split: SplitHow = "three") -> Dataset:
+def read_folder(
+    path: Path, *, image_size: int, split: SplitHow = "three", crop: float = 1.0
+) -> Dataset:
     """Reads `path/CLASS/*` (split 7:1:2 within each class) or `path/{train,val,test}/CLASS/*`.
 
     The images are in an order that is shuffled once and always the same, so that training without
     shuffling does not see one class after another. With `split` "one" all images are one test
     split; "as found" keeps split folders, and else does the same.
 
-    Every image becomes RGB, is cropped to its central square and resized (bilinear) to
-    `image_size`; how many needed it is said in the notes. If all class names are BloodMNIST's
-    (`ig` counts as immature granulocyte), labels are BloodMNIST's; else the sorted names are.
+    Every image becomes RGB, is cropped to the share `crop` of its central square and resized
+    (bilinear) to `image_size`; how many needed it is said in the notes. If all class names are
+    BloodMNIST's (`ig` counts as immature granulocyte), labels are BloodMNIST's; else the sorted
+    names are.
 
     Raises:
         DataError: If a class folder has no image, an image cannot be read, or a class is too
@@ -43,7 +46,7 @@ def read_folder(path: Path, *, image_size: int, split: SplitHow = "three") -> Da
         raise DataError(f"{path} has split folders but no {missing}; all three are needed.")
     roots = list(split_folders.values()) or [path]
     classes, folder_class = _class_set(roots)
-    reader = _Reader(path, image_size)
+    reader = _Reader(path, image_size, crop)
     parts = [reader.read(root, classes, folder_class) for root in roots]
     if split == "one" or (split == "as found" and not split_folders):
         splits = {Split.TEST: concatenate(parts)}
@@ -96,9 +99,10 @@ def _class_set(roots: list[Path]) -> tuple[ClassSet, dict[str, str]]:
 class _Reader:
     """Reads images to one size and mode, and counts what it had to change."""
 
-    def __init__(self, base: Path, image_size: int) -> None:
+    def __init__(self, base: Path, image_size: int, crop: float) -> None:
         self._base = base
         self._size = image_size
+        self._crop = crop
         self._resized = self._converted = self._passed_over = 0
 
     def read(self, root: Path, classes: ClassSet, folder_class: dict[str, str]) -> LabeledImages:
@@ -132,9 +136,9 @@ class _Reader:
                     raise ValueError(f"mode {image.mode} is not 8 bits a channel, as needed")
                 converted = image.mode != "RGB"
                 rgb = image.convert("RGB")
-                if rgb.size == (self._size, self._size):
+                if rgb.size == (self._size, self._size) and self._crop == 1:
                     return np.asarray(rgb), converted, rgb.size
-                side = min(rgb.size)
+                side = max(round(min(rgb.size) * self._crop), 1)
                 left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
                 box = (left, top, left + side, top + side)
                 resized = rgb.resize((self._size, self._size), Image.Resampling.BILINEAR, box=box)
@@ -146,12 +150,17 @@ class _Reader:
 
     def notes(self) -> tuple[str, ...]:
         size = f"{self._size}x{self._size}"
+        square, hint = f"{100 * self._crop:g} % of the central square", ""
+        if self._crop == 1:
+            square = "a square"
+            hint = (
+                " BloodMNIST's own were made from the central 200 of 360 pixels: its cells look "
+                "larger, and a network trained on them fails on these."
+            )
         facts = (
             (
                 self._resized,
-                f"image(s) were cropped to a square and resized to {size}. BloodMNIST's own were "
-                "made from the central 200 of 360 pixels: its cells look larger, and a network "
-                "trained on them fails on these.",
+                f"image(s) were cropped to {square} and resized to {size}.{hint}",
             ),
             (self._converted, "image(s) were converted to RGB."),
             (self._passed_over, "file(s) that are not images were passed over."),

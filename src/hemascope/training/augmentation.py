@@ -11,6 +11,9 @@ from hemascope.inference.torch_engine import to_input
 
 _MAX_ZOOM = 0.2  # of the affine change: the log of the scale
 _GRAY = 0.5
+_STAIN_SD, _TINT_SD = 0.35, 0.25  # of the stains' densities, and of the background's
+_MAX_SIGMA, _RADIUS = 1.5, 3  # of the blur, in pixels
+_MAX_NOISE = 0.12  # standard deviation of a pixel in [0, 1]
 
 
 class Augmentation:
@@ -49,6 +52,16 @@ class Augmentation:
             gain = self._normal(count, 3, 1, 1) * settings.color * changed.view(-1, 1, 1, 1)
             offset = self._normal(count, 3, 1, 1) * settings.color * changed.view(-1, 1, 1, 1)
             inputs = inputs * (1 + gain.to(inputs.device)) + offset.to(inputs.device)
+        for share, change in (
+            (settings.stain, self._stain),
+            (settings.blur, self._blur),
+            (settings.noise, self._noise),
+        ):
+            if share:
+                chosen = ((self._uniform(count) < share) & changed).nonzero().squeeze(1)
+                if len(chosen):
+                    chosen = chosen.to(inputs.device)
+                    inputs[chosen] = change(inputs[chosen])
         if settings.cutout:
             hidden = self._squares(count, size) & changed.view(-1, 1, 1)
             inputs = inputs.masked_fill(hidden.unsqueeze(1).to(inputs.device), _GRAY)
@@ -109,6 +122,40 @@ class Augmentation:
             inputs[chosen] = grid_sample(
                 inputs[chosen], grid, mode="bicubic", padding_mode="reflection", align_corners=False
             )
+
+    def _stain(self, inputs: Tensor) -> Tensor:
+        """Other stains and another background: densities are mixed, strengthened and shifted.
+
+        Source: stain augmentation in optical density, Tellez et al., Medical Image Analysis 2019.
+        """
+        count = len(inputs)
+        density = -inputs.clamp(min=1 / 255).log()
+        strength = torch.exp(self._normal(count, 3, 1) * _STAIN_SD)
+        mixing = torch.eye(3) * strength + self._normal(count, 3, 3) * (_STAIN_SD / 3)
+        tint = self._normal(count, 3, 1, 1) * _TINT_SD
+        mixed = torch.einsum("nij,njhw->nihw", mixing.to(inputs.device), density)
+        return torch.exp(-(mixed + tint.to(inputs.device))).clamp(0, 1)
+
+    def _blur(self, inputs: Tensor) -> Tensor:
+        count, channels, height, width = inputs.shape
+        sigma = (0.3 + self._uniform(count, 1) * (_MAX_SIGMA - 0.3)).to(inputs.device)
+        place = torch.arange(-_RADIUS, _RADIUS + 1, device=inputs.device)
+        kernel = torch.exp(-((place / sigma) ** 2) / 2)
+        kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
+        flat = inputs.reshape(1, count * channels, height, width)
+        for shape, pad in (
+            ((-1, 1, 1, 2 * _RADIUS + 1), (1, 1, 0, 0)),
+            ((-1, 1, 2 * _RADIUS + 1, 1), (0, 0, 1, 1)),
+        ):
+            padded = torch.nn.functional.pad(
+                flat, [_RADIUS * side for side in pad], mode="replicate"
+            )
+            flat = torch.nn.functional.conv2d(padded, kernel.view(shape), groups=count * channels)
+        return flat.reshape(inputs.shape)
+
+    def _noise(self, inputs: Tensor) -> Tensor:
+        strength = self._uniform(len(inputs), 1, 1, 1) * _MAX_NOISE
+        return (inputs + (self._normal(*inputs.shape) * strength).to(inputs.device)).clamp(0, 1)
 
     def _squares(self, count: int, size: int) -> Tensor:
         """One square per image, cut off at the edge: shape (N, H, H), true inside."""

@@ -6,20 +6,19 @@ from typing import Any, Literal
 import numpy as np
 
 from hemascope.artifact import ArtifactInfo, find_artifact
-from hemascope.config import Device, PrecisionChoice
+from hemascope.config import Device, PrecisionChoice, TransferMap, load_toml
 from hemascope.core import BLOOD_CELLS, Predictions, Split
 from hemascope.data.dataset import Dataset, LabeledImages, concatenate
 from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
 from hemascope.errors import DataError, OutputError
 from hemascope.files import MARK, explained, made_out, make_folder, write_json, write_text
-from hemascope.inference import Predictor
 from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.saved import medmnist_name, write_medmnist, write_predictions
-from hemascope.inference.torch_engine import TorchPredictor, load_model, pick_device, pick_precision
-from hemascope.inference.views import ViewsPredictor
 from hemascope.metrics import evaluate_all
 from hemascope.report.figures import caption_of, draw_evaluation
+from hemascope.report.statistics import draw_comparison
 from hemascope.report.text import results_text, seen_sentence
+from hemascope.report.transfer import preprocessing_sentence, transfer_text
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import (
@@ -27,9 +26,10 @@ from hemascope.workflows.results import (
     check_fit,
     count_seen,
     describe,
-    usual_precision,
+    load_predictor,
 )
 from hemascope.workflows.sources import load_data
+from hemascope.workflows.transfer import mapped, shown, try_colors
 
 SplitChoice = Literal["train", "val", "test", "all"]
 
@@ -43,7 +43,8 @@ def evaluate(
     device: Device,
     precision: PrecisionChoice | None,
     views: int,
-    medmnist_csv: Path | None,
+    map_file: Path | None = None,
+    medmnist_csv: Path | None = None,
     overwrite: bool,
     reporter: Reporter,
 ) -> str:
@@ -57,6 +58,8 @@ def evaluate(
         device: Where to compute.
         precision: What in; by default what the model was trained in.
         views: How many views of each image.
+        map_file: Says which classes of the data are which of the model's (`TransferMap`), for
+            cells of another laboratory.
         medmnist_csv: A folder that gets the file that MedMNIST's evaluator reads, if given.
         overwrite: Whether older results may be replaced.
         reporter: Whom to tell.
@@ -65,34 +68,41 @@ def evaluate(
         The results as text.
 
     Raises:
+        UsageError: If the map does not fit the data and the model.
         DataError: If model and data do not fit together.
         OutputError: If results cannot be written.
     """
-    chosen_device = pick_device(device)
-    info, model = load_model(path)
-    chosen_precision = pick_precision(precision or usual_precision([info]), chosen_device)
-    image_size = info.preprocessing.image_size
+    settings = load_toml(map_file, TransferMap) if map_file else None
+    loaded = load_predictor(path, device=device, precision=precision, views=views)
+    info, predictor = loaded.info, loaded.predictor
     dataset = load_data(
-        source, reporter, image_size=image_size, split="one" if split == "all" else "three"
+        source,
+        reporter,
+        image_size=info.preprocessing.image_size,
+        split="one" if split == "all" else "three",
+        crop=settings.crop if settings else 1.0,
     )
-    check_fit(info, dataset, path)
-    images = _images(dataset, split)
+    check_fit(info, dataset, path, mapped=settings is not None)
+    images = chosen_images(dataset, split)
     num_seen = count_seen(path, images)
+    transfer: dict[str, Any] | None = None
+    if settings and map_file:
+        images = mapped(images, dataset.classes, info.classes, settings, map_file)
+        transfer = try_colors(predictor, images, settings, info)
+        transfer["preprocessing"] = preprocessing_sentence(dataset.image_size, settings)
+        images = shown(images, settings, settings.colors, info)
     warnings = _warnings(info, dataset)
     if sentence := seen_sentence(info.settings.name, num_seen):
         warnings.append(sentence)
     for warning in warnings:
         reporter.say(f"Warning: {warning}")
-    predictor: Predictor = TorchPredictor(model, device=chosen_device, precision=chosen_precision)
-    if views > 1:
-        predictor = ViewsPredictor(predictor)
-    predictions = answers(predictor, images, dataset.classes)
+    predictions = answers(predictor, images, info.classes)
     results: dict[str, Any] = {
         **describe(info, find_artifact(path)),
         "data": dataset.title,
         "data_md5": dataset.md5,
         "split": split,
-        "precision": chosen_precision,
+        "precision": loaded.precision,
         "num_views": views,
         "warnings": warnings,
         "num_seen": num_seen,
@@ -101,15 +111,20 @@ def evaluate(
         "latency_ms_batch128": latency_ms(predictor, images.images, batch_size=128),
     }
     text = results_text(results)
+    if transfer is not None:
+        text += "\n" + transfer_text(transfer) + "\n"
     if out is not None:
         with made_out(out, overwrite=overwrite):
-            write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
+            write_json(out / MARK, fingerprint(dataset, device=loaded.device.type))
             write_json(out / "results.json", results)
             write_text(out / "results.txt", text)
             write_predictions(out / f"predictions-{split}.csv", predictions)
-            draw_evaluation(
-                results, make_folder(out / "figures"), caption_of(results, f"split {split}")
-            )
+            figures = make_folder(out / "figures")
+            caption = caption_of(results, f"split {split}")
+            draw_evaluation(results, figures, caption)
+            if transfer is not None:
+                write_json(out / "transfer.json", transfer)
+                draw_comparison(transfer["comparison"], figures, caption)
     if medmnist_csv is not None:
         name = medmnist_name(
             split,
@@ -136,7 +151,8 @@ def _write_medmnist(path: Path, predictions: Predictions, *, overwrite: bool) ->
     write_medmnist(path, predictions)
 
 
-def _images(dataset: Dataset, split: SplitChoice) -> LabeledImages:
+def chosen_images(dataset: Dataset, split: SplitChoice) -> LabeledImages:
+    """The images of a split, or all of them."""
     if split == "all":
         return concatenate(list(dataset.splits.values()))
     return dataset.splits[Split(split)]

@@ -1,6 +1,7 @@
 """What a finished network gets to know of itself: predictions and figures on val and test."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 
 from hemascope.artifact import ArtifactInfo, Calibration, find_artifact, load_seen, update_info
-from hemascope.config import Precision, PrecisionChoice
+from hemascope.config import Device, Precision, PrecisionChoice
 from hemascope.core import ClassSet, Predictions, Split
 from hemascope.data.dataset import Dataset, LabeledImages
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
@@ -16,7 +17,12 @@ from hemascope.files import write_json, write_text
 from hemascope.inference import Predictor, predict
 from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.saved import write_predictions
-from hemascope.inference.torch_engine import TorchPredictor, load_model
+from hemascope.inference.torch_engine import (
+    TorchPredictor,
+    load_model,
+    pick_device,
+    pick_precision,
+)
 from hemascope.inference.views import ViewsPredictor
 from hemascope.metrics import evaluate_all
 from hemascope.report.text import results_text
@@ -79,6 +85,35 @@ def write_results(
     return text
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A trained network, ready to be asked."""
+
+    path: Path
+    info: ArtifactInfo
+    predictor: Predictor
+    device: torch.device
+    precision: Precision
+
+
+def load_predictor(
+    path: Path, *, device: Device, precision: PrecisionChoice | None, views: int
+) -> Loaded:
+    """The network in a run or model folder; by default in what it was trained in.
+
+    Raises:
+        UsageError: If this machine does not have the device or precision.
+        DataError: If there is no whole model.
+    """
+    chosen_device = pick_device(device)
+    info, model = load_model(path)
+    chosen_precision = pick_precision(precision or usual_precision([info]), chosen_device)
+    predictor: Predictor = TorchPredictor(model, device=chosen_device, precision=chosen_precision)
+    if views > 1:
+        predictor = ViewsPredictor(predictor)
+    return Loaded(path, info, predictor, chosen_device, chosen_precision)
+
+
 def describe(info: ArtifactInfo, folder: Path) -> dict[str, Any]:
     """What the results say of the network itself."""
     return {
@@ -118,13 +153,15 @@ def answers(predictor: Predictor, images: LabeledImages, classes: ClassSet) -> P
     return predictions
 
 
-def check_fit(info: ArtifactInfo, dataset: Dataset, path: str | Path) -> None:
-    """Holds the model at `path` and data to one another.
+def check_fit(
+    info: ArtifactInfo, dataset: Dataset, path: str | Path, *, mapped: bool = False
+) -> None:
+    """Holds the model at `path` and data to one another; `mapped` classes may differ.
 
     Raises:
         DataError: If their classes or image sizes differ.
     """
-    if dataset.classes != info.classes:
+    if dataset.classes != info.classes and not mapped:
         raise DataError(
             f"the classes of {dataset.source} ({', '.join(dataset.classes.names)}) are not those "
             f"of the model {path} ({', '.join(info.class_names)}); rename the folders to the "

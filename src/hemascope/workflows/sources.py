@@ -11,8 +11,9 @@ def load_data(
     *,
     image_size: int = DEFAULT_IMAGE_SIZE,
     split: SplitHow = "three",
+    crop: float = 1.0,
 ) -> Dataset:
-    """The data set that `--data` names; `image_size` and `split` are for folders.
+    """The data set that `--data` names; `image_size`, `split` and `crop` are for folders.
 
     Raises:
         DataError: If it is not there or not what it should be.
@@ -20,7 +21,7 @@ def load_data(
     """
     check_source(source)
     with reporter.download("downloading BloodMNIST") as on_download:
-        request = Request(image_size=image_size, split=split, on_download=on_download)
+        request = Request(image_size, split, crop, on_download)
         dataset = load(source, request)
     counts = ", ".join(f"{split} {len(part):,}" for split, part in dataset.splits.items())
     reporter.say(f"Data: {dataset.title} ({counts} images)")

@@ -340,7 +340,11 @@ class _Run:
             preprocessing=Preprocessing(image_size=self.dataset.image_size),
             num_parameters=num_parameters,
             trained_on=TrainingData(
-                title=self.dataset.title, md5=self.dataset.md5, num_images=len(train)
+                title=self.dataset.title,
+                md5=self.dataset.md5,
+                num_images=len(train),
+                channel_mean=self.dataset.channels.mean,
+                channel_std=self.dataset.channels.std,
             ),
             settings=self.settings,
             epoch=record.epoch,

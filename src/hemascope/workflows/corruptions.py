@@ -1,0 +1,135 @@
+"""`hemascope evaluate --corruptions`: what is left of a network's accuracy on worse pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hemascope.config import Device, PrecisionChoice
+from hemascope.core import Predictions
+from hemascope.data.corruptions import CORRUPTIONS, NUM_SEVERITIES, corrupted
+from hemascope.data.dataset import Dataset, LabeledImages
+from hemascope.errors import RESEARCH_USE_ONLY, UsageError
+from hemascope.files import MARK, made_out, make_folder, write_json, write_text
+from hemascope.inference import predict
+from hemascope.metrics import METRICS
+from hemascope.report.corruptions import corruptions_text, draw_corruptions
+from hemascope.workflows.environment import fingerprint
+from hemascope.workflows.evaluate import SplitChoice, chosen_images
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.results import Loaded, check_fit, load_predictor
+from hemascope.workflows.sources import load_data
+
+
+def corruptions(
+    path: Path,
+    source: str,
+    split: SplitChoice,
+    *,
+    against: Path | None,
+    out: Path | None,
+    device: Device,
+    precision: PrecisionChoice | None,
+    views: int,
+    overwrite: bool,
+    reporter: Reporter,
+) -> str:
+    """Evaluates a model on every corruption in five severities.
+
+    Args:
+        path: A run folder or its model/.
+        source: The data.
+        split: Which images of it.
+        against: Another model, whose errors count as 1.
+        out: Gets corruptions.json, corruptions.md and figures/, if given.
+        device: Where to compute.
+        precision: What in; by default what each model was trained in.
+        views: How many views of each image.
+        overwrite: Whether older results may be replaced.
+        reporter: Whom to tell.
+
+    Returns:
+        The results as text.
+
+    Raises:
+        UsageError: If both models are called the same.
+        DataError: If a model and the data do not fit together.
+        OutputError: If results cannot be written.
+    """
+    paths = [path, *([against] if against else [])]
+    loaded = [load_predictor(p, device=device, precision=precision, views=views) for p in paths]
+    names = [_name(one) for one in loaded]
+    if len(set(names)) < len(names):
+        raise UsageError(f"--against {against} is '{names[0]}' as well; choose another network.")
+    image_size = loaded[0].info.preprocessing.image_size
+    how = "one" if split == "all" else "three"
+    dataset = load_data(source, reporter, image_size=image_size, split=how)
+    for one in loaded:
+        check_fit(one.info, dataset, one.path)
+    images = chosen_images(dataset, split)
+    content: dict[str, Any] = {
+        "notice": RESEARCH_USE_ONLY,
+        "data": dataset.title,
+        "split": split,
+        "num_images": len(images),
+        "num_views": views,
+        "corruptions": {
+            name: {"unit": corruption.unit, "levels": list(corruption.levels)}
+            for name, corruption in CORRUPTIONS.items()
+        },
+        "networks": _accuracies(dict(zip(names, loaded, strict=True)), dataset, images, reporter),
+    }
+    if against:
+        content["against"] = names[1]
+        content["relative_error"] = _relative(*(content["networks"][name] for name in names))
+    text = "\n\n".join([corruptions_text(content), RESEARCH_USE_ONLY])
+    if out is not None:
+        with made_out(out, overwrite=overwrite):
+            write_json(out / MARK, fingerprint(dataset, device=loaded[0].device.type))
+            write_json(out / "corruptions.json", content)
+            write_text(out / "corruptions.md", text + "\n")
+            draw_corruptions(content, make_folder(out / "figures"))
+    return text
+
+
+def _name(loaded: Loaded) -> str:
+    return f"{loaded.info.settings.name} (seed {loaded.info.settings.seed})"
+
+
+def _accuracies(
+    networks: dict[str, Loaded], dataset: Dataset, images: LabeledImages, reporter: Reporter
+) -> dict[str, dict[str, Any]]:
+    """Of each network: accuracy on the images as they are and on each corruption, by severity."""
+
+    def accuracy(one: Loaded, pixels: Any) -> float:
+        shown = LabeledImages(pixels, images.labels, images.ids)
+        predictions: Predictions = predict(one.predictor, shown, dataset.classes)
+        return METRICS["accuracy"](predictions)
+
+    found: dict[str, dict[str, Any]] = {
+        name: {"clean": accuracy(one, images.images), "accuracy": {}}
+        for name, one in networks.items()
+    }
+    with reporter.steps("corruptions", len(CORRUPTIONS) * NUM_SEVERITIES) as on_step:
+        for corruption, _, pixels in corrupted(images.images):
+            for name, one in networks.items():
+                row = found[name]["accuracy"].setdefault(corruption, [])
+                row.append(accuracy(one, pixels))
+            on_step()
+    for row in found.values():
+        row["mean_accuracy"] = float(np.mean(list(row["accuracy"].values())))
+    return found
+
+
+def _relative(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Our error over theirs: of each corruption, and the mean of these.
+
+    Source: mean corruption error, Hendrycks & Dietterich, ICLR 2019.
+    """
+    errors = {
+        name: (1 - np.mean(ours["accuracy"][name]), 1 - np.mean(theirs["accuracy"][name]))
+        for name in CORRUPTIONS
+    }
+    ratios = {name: float(one / other) if other else None for name, (one, other) in errors.items()}
+    known = [ratio for ratio in ratios.values() if ratio is not None]
+    return {"by_corruption": ratios, "mean": float(np.mean(known)) if known else None}

@@ -1,0 +1,131 @@
+"""`hemascope explain`: where a network looks, shown on its worst errors and narrowest hits."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.config import Device
+from hemascope.core import Predictions
+from hemascope.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.files import MARK, made_out, make_folder, write_json
+from hemascope.inference import predict
+from hemascope.inference.explanations import METHODS, deletion_and_insertion, grad_cam, has_grad_cam
+from hemascope.inference.torch_engine import TorchPredictor, load_model, pick_device
+from hemascope.report.explain import draw_explanations, explain_text
+from hemascope.workflows.environment import fingerprint
+from hemascope.workflows.evaluate import SplitChoice, chosen_images
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.results import check_fit
+from hemascope.workflows.sources import load_data
+
+_NUM_CURVES = 256  # images of which insertion and deletion are computed
+
+
+def explain(
+    path: Path,
+    source: str,
+    split: SplitChoice,
+    out: Path,
+    *,
+    num_images: int,
+    device: Device,
+    overwrite: bool,
+    reporter: Reporter,
+) -> str:
+    """Draws contact sheets of the surest errors and the least sure hits with what speaks for them.
+
+    Args:
+        path: A run folder or its model/.
+        source: The data.
+        split: Which images of it.
+        out: Gets explanations.json and figures/.
+        num_images: How many errors and how many hits.
+        device: Where to compute.
+        overwrite: Whether an older folder of ours may be deleted.
+        reporter: Whom to tell.
+
+    Returns:
+        What was found, as text.
+
+    Raises:
+        DataError: If model and data do not fit together, or the model answers nonsense.
+        OutputError: If `out` cannot be written.
+    """
+    chosen_device = pick_device(device)
+    info, model = load_model(path)
+    how = "one" if split == "all" else "three"
+    dataset = load_data(source, reporter, image_size=info.preprocessing.image_size, split=how)
+    check_fit(info, dataset, path)
+    images = chosen_images(dataset, split)
+    found = predict(TorchPredictor(model, device=chosen_device), images, dataset.classes)
+    if not np.isfinite(found.logits).all():
+        raise DataError(f"{path} answers with numbers that are not finite; train it again.")
+    methods = {n: m for n, m in METHODS.items() if m is not grad_cam or has_grad_cam(model)}
+    groups = {
+        "errors": surest_errors(found, num_images),
+        "hits": least_sure_hits(found, num_images),
+    }
+    maps = {
+        group: {
+            name: method(model, images.images[chosen], found.predicted[chosen])
+            for name, method in methods.items()
+            if len(chosen)
+        }
+        for group, chosen in groups.items()
+    }
+    sample = np.random.default_rng(0).permutation(len(images))[:_NUM_CURVES]
+    pixels, answers = images.images[sample], found.predicted[sample]
+    curves: dict[str, dict[str, list[float]]] = {}
+    with reporter.steps("insertion and deletion", len(methods) + 1) as on_step:
+        noise = np.random.default_rng(1).random(pixels.shape[:3]).astype(np.float32)
+        for name, method in (*methods.items(), ("random order", lambda *_: noise)):
+            deletion, insertion = deletion_and_insertion(
+                model, pixels, answers, method(model, pixels, answers)
+            )
+            curves[name] = {
+                "deletion": deletion.mean(axis=0).tolist(),
+                "insertion": insertion.mean(axis=0).tolist(),
+            }
+            on_step()
+    content: dict[str, Any] = {
+        "notice": RESEARCH_USE_ONLY,
+        "name": info.settings.name,
+        "data": dataset.title,
+        "split": split,
+        "methods": list(methods),
+        "num_errors": int((found.predicted != found.labels).sum()),
+        "num_images": len(images),
+        "num_in_curves": len(sample),
+        "curves": curves,
+        **{group: [_line(found, i) for i in chosen] for group, chosen in groups.items()},
+    }
+    with made_out(out, overwrite=overwrite):
+        write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
+        write_json(out / "explanations.json", content)
+        shown = {group: images.images[chosen] for group, chosen in groups.items()}
+        draw_explanations(content, shown, maps, make_folder(out / "figures"))
+    return f"{explain_text(content)}\nPictures: {out / 'figures'}"
+
+
+def surest_errors(found: Predictions, count: int) -> NDArray[np.intp]:
+    """The images that a network is surest of, and wrong, the surest first."""
+    wrong = np.flatnonzero(found.predicted != found.labels)
+    return wrong[np.argsort(-found.probs.max(axis=1)[wrong], kind="stable")][:count]
+
+
+def least_sure_hits(found: Predictions, count: int) -> NDArray[np.intp]:
+    """The images that a network is least sure of, and right, the least sure first."""
+    right = np.flatnonzero(found.predicted == found.labels)
+    return right[np.argsort(found.probs.max(axis=1)[right], kind="stable")][:count]
+
+
+def _line(found: Predictions, i: int) -> dict[str, Any]:
+    names = found.classes.names
+    return {
+        "id": found.ids[i],
+        "label": names[found.labels[i]],
+        "predicted": names[found.predicted[i]],
+        "confidence": float(found.probs[i].max()),
+    }

@@ -1,0 +1,139 @@
+"""`explain`, `evaluate --corruptions` and `evaluate --map`: what they write, what they refuse."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import Outcome
+from hemascope.data.rendered import render
+
+Run = Callable[..., Outcome]
+
+_FOLDERS = {"baso": 0, "eos": 1, "band": 6, "segmented": 6, "odd": 3, "smudge": 2}
+_MAP = """
+[classes]
+baso = "basophil"
+eos = "eosinophil"
+band = "neutrophil"
+segmented = "neutrophil"
+odd = "immature granulocyte"
+smudge = ""
+"""
+
+
+@pytest.fixture(scope="module")
+def other_lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six folders of another laboratory: two are one class of ours, one has a single image."""
+    root = tmp_path_factory.mktemp("other") / "cells"
+    for name, label in _FOLDERS.items():
+        (root / name).mkdir(parents=True)
+        count = 1 if name == "odd" else 6
+        for i, image in enumerate(render(np.full(count, label), seed=label)):
+            Image.fromarray(image).resize((60, 60)).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def map_file(tmp_path: Path) -> Path:
+    path = tmp_path / "map.toml"
+    path.write_text(_MAP)
+    return path
+
+
+def test_explain_draws_errors_and_hits(
+    trained: Path, small_npz: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    out = tmp_path / "out"
+    outcome = hemascope("explain", trained, "--data", small_npz, "--out", out, "--number", 3)
+    assert outcome.code == 0, outcome.err
+    found = json.loads((out / "explanations.json").read_text())
+    assert found["methods"] == ["Grad-CAM", "integrated gradients"]
+    assert len(found["hits"]) <= 3
+    confidences = [row["confidence"] for row in found["errors"]]
+    assert confidences == sorted(confidences, reverse=True)
+    assert all(row["label"] != row["predicted"] for row in found["errors"])
+    drawn = {path.stem for path in (out / "figures").glob("*.png")}
+    assert {"errors", "insertion-deletion"} <= drawn
+    assert "random order" in outcome.out
+
+
+def test_corruptions_against_itself_under_another_name(
+    run_folder: Path, trained: Path, small_npz: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    info = run_folder / "model" / "artifact.json"
+    info.write_text(info.read_text().replace('"name": "paper-cnn"', '"name": "again"'))
+    out = tmp_path / "out"
+    args = ("evaluate", run_folder, "--data", small_npz, "--corruptions", "--against", trained)
+    outcome = hemascope(*args, "--out", out)
+    assert outcome.code == 0, outcome.err
+    found = json.loads((out / "corruptions.json").read_text())
+    assert found["relative_error"]["mean"] == pytest.approx(1)
+    for network in found["networks"].values():
+        assert {len(each) for each in network["accuracy"].values()} == {5}
+        mean = np.mean(list(network["accuracy"].values()))
+        assert network["mean_accuracy"] == pytest.approx(mean)
+    assert (out / "figures" / "corruptions.png").is_file()
+    outcome = hemascope("evaluate", trained, *args[2:])
+    assert outcome.code == 2
+    assert "choose another network" in outcome.err
+
+
+def test_a_map_joins_classes_and_leaves_out(
+    trained: Path, other_lab: Path, map_file: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    out = tmp_path / "out"
+    args = ("evaluate", trained, "--data", other_lab, "--map", map_file)
+    outcome = hemascope(*args, "--out", out)
+    assert outcome.code == 0, outcome.err
+    results = json.loads((out / "results.json").read_text())
+    support = {name: row["support"] for name, row in results["per_class"].items()}
+    assert support["neutrophil"] == 12
+    assert support["basophil"] == 6
+    assert support["erythroblast"] == 0
+    transfer = json.loads((out / "transfer.json").read_text())
+    assert transfer["left_out"] == ["immature granulocyte"]
+    assert transfer["comparison"]["num_images"] == 24
+    assert len(transfer["comparison"]["networks"]) == 6
+    assert "central square, bilinear to 28 pixels" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('smudge = ""', "", "leaves 'smudge' out"),
+        ('"neutrophil"\nodd', '"neutrofil"\nodd', "did you mean 'neutrophil'"),
+        ("baso =", "base =", "leaves 'baso' out"),
+        ('smudge = ""', 'smudge = ""\nextra = ""', "no class 'extra'"),
+        ("[classes]", "crop = 2\n[classes]", "crop"),
+        ("[classes]", "[clases]", "did you mean 'classes'"),
+    ],
+)
+def test_a_map_that_does_not_fit_is_refused(
+    old: str,
+    new: str,
+    said: str,
+    trained: Path,
+    other_lab: Path,
+    map_file: Path,
+    tmp_path: Path,
+    hemascope: Run,
+) -> None:
+    map_file.write_text(_MAP.replace(old, new))
+    outcome = hemascope(
+        "evaluate", trained, "--data", other_lab, "--map", map_file, "--out", tmp_path / "out"
+    )
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_that_exclude_each_other(
+    trained: Path, small_npz: Path, map_file: Path, hemascope: Run
+) -> None:
+    base = ("evaluate", trained, "--data", small_npz)
+    assert hemascope(*base, "--against", trained).code == 2
+    assert hemascope(*base, "--corruptions", "--map", map_file).code == 2
