@@ -521,6 +521,42 @@ def audit(
 
 
 @app.command()
+def uncertainty(
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL...", help="Run folders; several make a deep ensemble."),
+    ],
+    out: OutOption,
+    data: DataOption = "bloodmnist",
+    samples: Annotated[
+        int, typer.Option("--samples", min=2, max=1000, help="Of MC dropout and Laplace.")
+    ] = 30,
+    device: DeviceOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Compare ways to doubt: its own, MC dropout, last-layer Laplace, a deep ensemble."""
+    from hemascope.artifact import find_artifact
+
+    for path in models:
+        find_artifact(path)
+    _check(data, out, overwrite=overwrite, inputs=models)
+    from hemascope.workflows.progress import Reporter
+    from hemascope.workflows.uncertainty import uncertainty as run
+
+    typer.echo(
+        run(
+            models,
+            data,
+            out,
+            num_samples=samples,
+            device=device or "auto",
+            overwrite=overwrite,
+            reporter=Reporter(),
+        )
+    )
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of reproduce.")],
 ) -> None:

@@ -188,6 +188,28 @@ def abstain_below(val: Predictions, *, accuracy: float) -> float:
     return float(ordered[enough[-1]])
 
 
+def together(log_probs: Floats) -> NDArray[np.float32]:
+    """The logarithm of the mean probabilities of several answers, (S, N, C) to (N, C)."""
+    return (np.logaddexp.reduce(log_probs, axis=0) - np.log(len(log_probs))).astype(np.float32)
+
+
+def entropy(log_probs: Floats) -> Floats:
+    """The entropy of distributions over the last axis in nats, (..., C) to (...)."""
+    return -(np.exp(log_probs) * log_probs).sum(axis=-1)
+
+
+def mutual_information(log_probs: Floats) -> Floats:
+    """How far several answers (S, N, C) disagree, in nats, shape (N,), at least 0.
+
+    The entropy of the mean less the mean entropy: what is left of a network's doubt when the doubt
+    that each answer has by itself is taken away.
+
+    Source: BALD, Houlsby et al., arXiv 1112.5745.
+    """
+    mean = together(log_probs).astype(np.float64)
+    return np.maximum(entropy(mean) - entropy(log_probs).mean(axis=0), 0)
+
+
 def covered(
     sets: NDArray[np.bool_], labels: Sequence[int] | NDArray[np.int64]
 ) -> NDArray[np.bool_]:

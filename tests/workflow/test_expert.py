@@ -137,3 +137,35 @@ def test_options_that_exclude_each_other(
     base = ("evaluate", trained, "--data", small_npz)
     assert hemascope(*base, "--against", trained).code == 2
     assert hemascope(*base, "--corruptions", "--map", map_file).code == 2
+
+
+def test_every_way_to_doubt(trained: Path, small_npz: Path, tmp_path: Path, hemascope: Run) -> None:
+    runs = [trained]
+    for seed in (1, 2):
+        config = tmp_path / f"{seed}.toml"
+        config.write_text(
+            f'name = "tiny"\nseed = {seed}\n[model]\nname = "hemanet"\n[model.options]\nstem = 4\n'
+            "widths = [6]\nstrides = [2]\ndropout = 0.5\n[training]\nepochs = 1\n"
+            "learning_rate = 0.01\nbatch_size = 16\n"
+        )
+        runs.append(tmp_path / f"run{seed}")
+        trained_too = hemascope("train", "--config", config, "--data", small_npz, "--out", runs[-1])
+        assert trained_too.code == 0, trained_too.err
+    out = tmp_path / "out"
+    outcome = hemascope("uncertainty", *runs, "--data", small_npz, "--out", out, "--samples", 5)
+    assert outcome.code == 0, outcome.err
+    found = json.loads((out / "uncertainty.json").read_text())
+    ways = found["ways"]
+    assert {name.split(", ")[-1] for name in ways} == {
+        "by itself",
+        "MC dropout",
+        "Laplace",
+        "deep ensemble of 3",
+    }
+    assert ways["tiny-seed1, MC dropout"]["mean_mutual_information"] > 0
+    assert ways["tiny-seed1, by itself"]["mean_mutual_information"] is None
+    assert ways["deep ensemble of 3"]["num_answers"] == 3
+    assert any("paper-cnn-seed0, MC dropout" in note for note in found["notes"])
+    assert len(list(out.glob("predictions-test-*.csv"))) == len(ways)
+    again = hemascope("uncertainty", runs[1], runs[1], "--data", small_npz, "--out", out)
+    assert again.code == 2

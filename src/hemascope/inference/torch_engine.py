@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from hemascope.artifact import ArtifactInfo, load_artifact
 from hemascope.config import Device, Precision, PrecisionChoice
+from hemascope.core import log_softmax
 from hemascope.errors import DataError, UsageError
 from hemascope.models import build_model, head_of
 
 _SCALE = 1 / 255
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 
 
 def pick_device(name: Device) -> torch.device:
@@ -127,6 +129,42 @@ def features(
     finally:
         handle.remove()
     return torch.cat(given).numpy()
+
+
+@torch.inference_mode()
+def dropout_samples(
+    model: nn.Module,
+    images: NDArray[np.uint8],
+    *,
+    device: torch.device,
+    num_samples: int,
+    seed: int,
+    batch_size: int = 256,
+) -> NDArray[np.float64]:
+    """Log-probabilities with dropout left on, as in training, shape (S, N, C); the rest is fixed.
+
+    Raises:
+        UsageError: If the network has no dropout.
+
+    Source: Gal & Ghahramani, Dropout as a Bayesian Approximation, ICML 2016.
+    """
+    model.eval()
+    layers = [part for part in model.modules() if isinstance(part, _DROPOUTS) and part.p > 0]
+    if not layers:
+        raise UsageError("this network has no dropout to leave on.")
+    for layer in layers:
+        layer.train()
+    samples: list[NDArray[np.float64]] = []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for _ in range(num_samples):
+            logits = [
+                model(to_input(batch.to(device))).float().cpu()
+                for batch in torch.from_numpy(images).split(batch_size)
+            ]
+            samples.append(log_softmax(torch.cat(logits).numpy()))
+    model.eval()
+    return np.stack(samples)
 
 
 def load_model(path: Path) -> tuple[ArtifactInfo, nn.Module]:

@@ -101,10 +101,11 @@ def auroc_ovr(scores: Floats, labels: NDArray[np.int64]) -> Floats:
 
     Source: the Mann-Whitney U statistic (Hanley & McNeil, Radiology 1982).
     """
-    return np.array([_auroc(scores[:, c], labels == c) for c in range(scores.shape[1])])
+    return np.array([auroc(scores[:, c], labels == c) for c in range(scores.shape[1])])
 
 
-def _auroc(scores: Floats, positive: NDArray[np.bool_]) -> float:
+def auroc(scores: Floats, positive: NDArray[np.bool_]) -> float:
+    """How well scores (N,) tell positive images from the others; NaN where one kind is missing."""
     num_positive = int(positive.sum())
     num_negative = len(positive) - num_positive
     if num_positive == 0 or num_negative == 0:

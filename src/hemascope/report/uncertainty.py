@@ -1,0 +1,38 @@
+"""What `hemascope uncertainty` found, in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hemascope.report.text import markdown_table
+
+_COLUMNS = {
+    "accuracy": ("accuracy, %", 100, 2),
+    "nll": ("NLL (nats)", 1, 4),
+    "ece": ("ECE", 1, 4),
+    "aurc": ("AURC", 1, 5),
+    "mean_entropy": ("entropy (nats)", 1, 4),
+    "mean_mutual_information": ("mutual information", 1, 4),
+    "finds_errors_confidence": ("errors found by confidence", 1, 4),
+    "finds_errors_entropy": ("by entropy", 1, 4),
+    "finds_errors_mutual_information": ("by mutual information", 1, 4),
+}
+
+
+def uncertainty_text(content: Mapping[str, Any]) -> str:
+    """Every way to doubt with its figures."""
+    rows = [["way", "answers", *(title for title, _, _ in _COLUMNS.values())]]
+    for name, figures in content["ways"].items():
+        cells = [
+            "-" if figures[key] is None else f"{figures[key] * factor:.{decimals}f}"
+            for key, (_, factor, decimals) in _COLUMNS.items()
+        ]
+        rows.append([name, str(figures["num_answers"]), *cells])
+    parts = [
+        f"{content['data']}, split test, {content['num_test']:,} images. Every way answers with "
+        "the mean of its answers, after a temperature fitted on val. Entropy is all of its doubt, "
+        "mutual information how far its answers disagree. 'Errors found' is the AUROC of telling "
+        "errors from hits by that doubt: 0.5 is chance, 1 is all errors first.",
+        markdown_table(rows),
+        *content["notes"],
+    ]
+    return "\n\n".join(parts)
