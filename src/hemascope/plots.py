@@ -357,9 +357,12 @@ def contact_sheet(
         caption: Below it.
     """
     wide = 1 + len(maps)
-    columns = min(max(6 // wide, 1), len(images))
+    columns = min(max(5 // wide, 2), len(images))
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.2 * wide * columns + 0.3, 1.75 * rows + 0.9), layout="constrained")
+    side = 1.25 if maps else 1.5  # inches; the title above has to fit
+    figure = Figure(
+        figsize=(side * wide * columns + 0.3, (side + 0.5) * rows + 0.9), layout="constrained"
+    )
     figure.suptitle(
         f"{title} (image; {'; '.join(maps)})" if maps else title,
         fontsize=10,

@@ -167,7 +167,8 @@ def test_reproduce_reports_and_says_rendered_everywhere(hemascope: Run, tmp_path
     assert (out / "fingerprint.json").exists()  # written first, so that --overwrite knows it again
     page = (out / "report.html").read_text()
     assert 'src="http' not in page
-    assert page.count("data:image/svg+xml;base64,") == 4 + 3 * 5
+    of_each = 6  # two curves, the confusion matrix twice, precision and recall, errors
+    assert page.count("data:image/svg+xml;base64,") == 4 + 3 * of_each
     comparison = json.loads((out / "comparison.json").read_text())
     assert comparison["networks"]["paper-cnn"]["n"] == 2
     accuracy = comparison["table_2"][0]
@@ -211,7 +212,7 @@ def test_report_leaves_unfinished_runs_out_and_names_them(run_folder: Path, hema
     outcome = hemascope("report", run_folder.parent)
     assert outcome.code == 0, outcome.err
     assert f"Left out, not finished: {other}" in outcome.out
-    assert "Pictures" in (run_folder.parent / "report.html").read_text()
+    assert "Model card: paper-cnn" in (run_folder.parent / "report.html").read_text()
     (run_folder / "results.json").unlink()
     outcome = hemascope("report", run_folder.parent)
     assert outcome.code == 2

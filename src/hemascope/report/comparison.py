@@ -66,6 +66,7 @@ def compare(runs: Runs) -> dict[str, Any]:
             for key in ("data", "command", "date", "versions", "machine")
         },
         "networks": networks,
+        "has_cnn": any(_is_cnn(net) for net in networks.values()),
         "table_2": [_against(row, networks, "results") for row in study.TABLE_2],
         "dynamics_first": dynamics["first_epoch"],
         "dynamics_last": dynamics["last_epoch"],

@@ -9,11 +9,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hemascope import plots, study
+from hemascope.core import Predictions
 from hemascope.errors import RESEARCH_USE_ONLY
 from hemascope.metrics.summary import Spread
 from hemascope.report.runs import Runs, SavedRun
 
 AGAINST_PAPER = tuple(row.key for row in study.CURVE_LAST)
+ERRORS = "figures/errors"
 _CURVES = (
     ("loss", "Loss", "loss (nats)", False),
     ("accuracy", "Accuracy", "accuracy", True),
@@ -50,6 +52,26 @@ def draw_evaluation(results: dict[str, Any], folder: Path, caption: str) -> None
         caption=caption,
     )
     plots.save_figure(figure, folder / "precision-recall")
+
+
+def draw_errors(
+    predictions: Predictions,
+    chosen: NDArray[np.intp],
+    images: NDArray[np.uint8],
+    stem: Path,
+    caption: str,
+) -> None:
+    """A contact sheet of some errors: what each was taken for, and its label."""
+    names = predictions.classes.names
+    titles = [
+        f"{names[predictions.predicted[i]]} {100 * predictions.probs[i].max():.0f} %\n"
+        f"label: {names[predictions.labels[i]]}\n{predictions.ids[i]}"
+        for i in chosen
+    ]
+    figure = plots.contact_sheet(
+        images[chosen], {}, titles, title="The errors it is surest of", caption=caption
+    )
+    plots.save_figure(figure, stem)
 
 
 def draw_confusion(

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hemascope import study
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
-from hemascope.report import statistics, trust
+from hemascope.report import cards, statistics, trust
 from hemascope.report.text import LABELS, in_shown_unit
 
 
@@ -35,6 +35,7 @@ def _render(template: str, comparison: Mapping[str, Any], folder: Path, *, autoe
         kind=comparison["data"]["kind"],
         statistics=statistics,
         trust=trust,
+        cards=cards,
     )
 
 

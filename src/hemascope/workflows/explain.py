@@ -17,7 +17,7 @@ from hemascope.report.explain import draw_explanations, explain_text
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.evaluate import SplitChoice, chosen_images
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import check_fit
+from hemascope.workflows.results import check_fit, surest_errors
 from hemascope.workflows.sources import load_data
 
 _NUM_CURVES = 256  # images of which insertion and deletion are computed
@@ -107,12 +107,6 @@ def explain(
         shown = {group: images.images[chosen] for group, chosen in groups.items()}
         draw_explanations(content, shown, maps, make_folder(out / "figures"))
     return f"{explain_text(content)}\nPictures: {out / 'figures'}"
-
-
-def surest_errors(found: Predictions, count: int) -> NDArray[np.intp]:
-    """The images that a network is surest of, and wrong, the surest first."""
-    wrong = np.flatnonzero(found.predicted != found.labels)
-    return wrong[np.argsort(-found.probs.max(axis=1)[wrong], kind="stable")][:count]
 
 
 def least_sure_hits(found: Predictions, count: int) -> NDArray[np.intp]:

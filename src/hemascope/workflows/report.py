@@ -13,6 +13,7 @@ from hemascope.plots import save_figure
 from hemascope.report.comparison import compare, group, spread_of
 from hemascope.report.figures import (
     AGAINST_PAPER,
+    ERRORS,
     against_paper,
     bars_over_seeds,
     caption_of,
@@ -46,6 +47,11 @@ def write_report(folder: Path) -> str:
         runs = group([read_run(path) for path in finished])
         comparison = compare(runs)
         comparison["certainty"] = _certainty(finished, folder)
+        comparison["error_sheets"] = {
+            name: f"{members[0].folder.name}/{ERRORS}.svg"
+            for name, members in runs.items()
+            if (members[0].folder / f"{ERRORS}.svg").is_file()
+        }
         markdown = render_markdown(comparison, folder)
     except (KeyError, TypeError, ValueError, AttributeError, UndefinedError) as error:
         raise DataError(
@@ -53,7 +59,7 @@ def write_report(folder: Path) -> str:
             f"{error}): one was altered; train the runs again."
         ) from error
     figures = make_folder(folder / "figures")
-    for key in AGAINST_PAPER:
+    for key in AGAINST_PAPER if comparison["has_cnn"] else ():
         save_figure(against_paper(runs, key), figures / f"against-paper-{key}")
     for name, members in runs.items():
         network = comparison["networks"][name]

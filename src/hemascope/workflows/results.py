@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hemascope.artifact import ArtifactInfo, Calibration, find_artifact, load_seen, update_info
 from hemascope.config import Device, Precision, PrecisionChoice
 from hemascope.core import ClassSet, Predictions, Split
 from hemascope.data.dataset import Dataset, LabeledImages
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
-from hemascope.files import write_json, write_text
+from hemascope.files import make_folder, write_json, write_text
 from hemascope.inference import Predictor, predict
 from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.saved import write_predictions
@@ -25,8 +26,11 @@ from hemascope.inference.torch_engine import (
 )
 from hemascope.inference.views import ViewsPredictor
 from hemascope.metrics import evaluate_all
+from hemascope.report.figures import ERRORS, caption_of, draw_errors
 from hemascope.report.text import results_text
 from hemascope.uncertainty import fit_temperature
+
+_NUM_ERRORS = 24  # shown of a run
 
 
 def write_results(
@@ -54,6 +58,7 @@ def write_results(
     predictor: Predictor = TorchPredictor(model, device=device, precision=precision)
     images = dataset.splits[Split.TEST].images
     on_val, on_test = _predict_and_save(folder, predictor, dataset, "")
+    on_plain_test = on_test
     calibration = Calibration(
         fitted_on=f"{dataset.title}, split {Split.VAL.value}",
         num_images=len(val),
@@ -79,6 +84,11 @@ def write_results(
         with_views = {"temperature_views": fit_temperature(on_val)}
         calibration = calibration.model_copy(update=with_views)
     update_info(find_artifact(folder), info.model_copy(update={"calibration": calibration}))
+    chosen = surest_errors(on_plain_test, _NUM_ERRORS)
+    if len(chosen):
+        caption = caption_of(results, f"seed {results['seed']}, split {Split.TEST.value}")
+        make_folder(folder / "figures")
+        draw_errors(on_plain_test, chosen, images, folder / ERRORS, caption)
     text = results_text(results)
     write_text(folder / "results.txt", text)
     write_json(folder / "results.json", results)
@@ -151,6 +161,12 @@ def answers(predictor: Predictor, images: LabeledImages, classes: ClassSet) -> P
             "training ruined it; train it again."
         )
     return predictions
+
+
+def surest_errors(found: Predictions, count: int) -> NDArray[np.intp]:
+    """The images that a network is surest of, and wrong, the surest first."""
+    wrong = np.flatnonzero(found.predicted != found.labels)
+    return wrong[np.argsort(-found.probs.max(axis=1)[wrong], kind="stable")][:count]
 
 
 def check_fit(
