@@ -19,8 +19,9 @@ from hemascope.core import ClassSet
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.files import write_bytes, write_text
 
-FORMAT_VERSION = 2
-_READ_VERSIONS = (1, 2)  # 2 added calibration and the hashes of the images trained on
+# 2 added calibration and the hashes of the images trained on, 3 their colors
+FORMAT_VERSION = 3
+_READ_VERSIONS = (1, 2, 3)
 _INFO_FILE = "artifact.json"
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class ArtifactInfo(Settings):
     """Everything about a trained network but its weights."""
 
     format: Literal["hemascope-artifact"] = "hemascope-artifact"
-    format_version: Literal[1, 2] = FORMAT_VERSION
+    format_version: Literal[1, 2, 3] = FORMAT_VERSION
     hemascope_version: str
     notice: str = RESEARCH_USE_ONLY
     model: ModelSettings
@@ -242,7 +243,7 @@ def _read_info(path: Path) -> ArtifactInfo:
     if version not in _READ_VERSIONS:
         raise DataError(
             f"{path} has format version {version!r}, this hemascope reads "
-            f"{' and '.join(map(str, _READ_VERSIONS))}; use the version of hemascope that wrote it."
+            f"{', '.join(map(str, _READ_VERSIONS))}; use the version of hemascope that wrote it."
         )
     try:
         return ArtifactInfo.model_validate(content)

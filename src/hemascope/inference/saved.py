@@ -5,13 +5,16 @@ import io
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hemascope.core import ClassSet, Predictions
 from hemascope.errors import DataError
 from hemascope.files import write_text
 
 _FIXED = ("id", "true_class", "predicted_class", "confidence")
-_PREFIX = "logit:"
+_PREFIX, _PROB_PREFIX = "logit:", "prob:"
+_SUM_TOLERANCE = 1e-3  # of probabilities written with few digits
+_LEAST_PROB = 1e-12
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -56,21 +59,41 @@ def write_medmnist(path: Path, predictions: Predictions) -> None:
 def read_predictions(path: Path) -> Predictions:
     """Reads what `write_predictions` wrote.
 
+    Columns of probabilities, `prob:CLASS`, are read in place of logits: so other programs' networks
+    can be compared with ours.
+
     Raises:
         DataError: If the file is missing or was not written so.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file)
-        names = tuple(cell.removeprefix(_PREFIX) for cell in header[len(_FIXED) :])
+        columns = header[len(_FIXED) :]
+        prefix = _PROB_PREFIX if columns and columns[0].startswith(_PROB_PREFIX) else _PREFIX
+        names = tuple(cell.removeprefix(prefix) for cell in columns)
         if tuple(header[: len(_FIXED)]) != _FIXED or not names or not rows:
             raise ValueError("its columns are not those of a predictions file")
         labels = np.array([names.index(row[1]) for row in rows], dtype=np.int64)
-        logits = np.array([row[len(_FIXED) :] for row in rows], dtype=np.float32)
-        if not np.isfinite(logits).all():
-            raise ValueError("some logits are not finite numbers")
-        return Predictions(tuple(row[0] for row in rows), logits, labels, ClassSet(names))
+        scores = np.array([row[len(_FIXED) :] for row in rows], dtype=np.float64)
+        if not np.isfinite(scores).all():
+            raise ValueError("some scores are not finite numbers")
+        if prefix == _PROB_PREFIX:
+            scores = _logits_of(scores)
+        ids = tuple(row[0] for row in rows)
+        return Predictions(ids, scores.astype(np.float32), labels, ClassSet(names))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error
     except (ValueError, IndexError, csv.Error) as error:
         raise DataError(f"{path} is not a whole predictions file ({error}).") from error
+
+
+def _logits_of(probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithms of probabilities (N, C), whose rows must sum to 1."""
+    sums = probs.sum(axis=1)
+    wrong = np.flatnonzero((np.abs(sums - 1) > _SUM_TOLERANCE) | (probs < 0).any(axis=1))
+    if len(wrong):
+        raise ValueError(
+            f"the probabilities of row {wrong[0] + 1} are {sums[wrong[0]]:.4g} together; expected "
+            "numbers from 0 to 1 that make 1"
+        )
+    return np.log(np.maximum(probs, _LEAST_PROB))

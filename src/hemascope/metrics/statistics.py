@@ -148,11 +148,12 @@ def _aurocs(scores: Floats, positive: NDArray[np.bool_], counts: NDArray[np.floa
         return np.ones(counts.shape[1])
     starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # of tied scores
     drawn, is_positive = counts[order], positive[order, np.newaxis]
-    above = np.add.reduceat(drawn * is_positive, starts, axis=0)
-    below = np.add.reduceat(drawn * ~is_positive, starts, axis=0)
-    beaten = np.cumsum(below, axis=0, dtype=np.float64) - below / 2
+    above, below = drawn * is_positive, drawn * ~is_positive
+    if len(starts) < len(order):
+        above, below = (np.add.reduceat(part, starts, axis=0) for part in (above, below))
+    beaten = np.cumsum(below, axis=0) - below / 2  # whole and half numbers: exact in float32
     beaten += num_negative - below.sum(axis=0)  # those below every positive
-    won = np.einsum("nb,nb->b", above, beaten)
+    won = np.einsum("nb,nb->b", above, beaten, dtype=np.float64)
     won += (num_positive - above.sum(axis=0)) * num_negative  # those above every negative
     return won / (num_positive * num_negative)
 
