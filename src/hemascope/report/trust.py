@@ -12,6 +12,7 @@ from hemascope import plots
 from hemascope.metrics.calibration import Reliability
 from hemascope.metrics.summary import spread
 from hemascope.report.text import markdown_table
+from hemascope.report.uncertainty import HOW_TO_READ, doubt_rows
 
 _CALIBRATION = {
     "ece": "ECE",
@@ -56,6 +57,11 @@ def tables(content: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
             _class_rows(networks),
         ),
         ("Abstaining from the least sure", _abstain_rows(networks)),
+        *(
+            [(f"The runs of a network together (deep ensemble). {HOW_TO_READ}", rows)]
+            if len(rows := doubt_rows(content["ensembles"])) > 1
+            else []
+        ),
     ]
 
 

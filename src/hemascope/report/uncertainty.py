@@ -18,21 +18,26 @@ _COLUMNS = {
 }
 
 
+HOW_TO_READ = (
+    "Each answers with the mean of its answers, after a temperature fitted on val. Entropy is all "
+    "of its doubt, mutual information how far its answers disagree. 'Errors found' is the AUROC of "
+    "telling errors from hits by that doubt: 0.5 is chance, 1 is all errors first."
+)
+
+
 def uncertainty_text(content: Mapping[str, Any]) -> str:
     """Every way to doubt with its figures."""
+    intro = f"{content['data']}, split test, {content['num_test']:,} images. {HOW_TO_READ}"
+    return "\n\n".join([intro, markdown_table(doubt_rows(content["ways"])), *content["notes"]])
+
+
+def doubt_rows(ways: Mapping[str, Mapping[str, float | None]]) -> list[list[str]]:
+    """The header and a row for each way."""
     rows = [["way", "answers", *(title for title, _, _ in _COLUMNS.values())]]
-    for name, figures in content["ways"].items():
+    for name, figures in ways.items():
         cells = [
-            "-" if figures[key] is None else f"{figures[key] * factor:.{decimals}f}"
+            "-" if (value := figures[key]) is None else f"{value * factor:.{decimals}f}"
             for key, (_, factor, decimals) in _COLUMNS.items()
         ]
         rows.append([name, str(figures["num_answers"]), *cells])
-    parts = [
-        f"{content['data']}, split test, {content['num_test']:,} images. Every way answers with "
-        "the mean of its answers, after a temperature fitted on val. Entropy is all of its doubt, "
-        "mutual information how far its answers disagree. 'Errors found' is the AUROC of telling "
-        "errors from hits by that doubt: 0.5 is chance, 1 is all errors first.",
-        markdown_table(rows),
-        *content["notes"],
-    ]
-    return "\n\n".join(parts)
+    return rows

@@ -1,7 +1,7 @@
 """`hemascope trust`: what a network's confidence is worth, from its saved predictions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,19 @@ from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.files import MARK, made_out, make_folder, write_json, write_text
 from hemascope.metrics import METRICS
 from hemascope.metrics import calibration as cal
+from hemascope.metrics.classification import auroc
 from hemascope.report import trust as pages
 from hemascope.uncertainty import (
     SCORES,
     ConformalRule,
     abstain_below,
     covered,
+    entropy,
     fit_conformal,
     fit_temperature,
+    mutual_information,
     risk_coverage,
+    together,
 )
 from hemascope.workflows.environment import provenance
 from hemascope.workflows.saved import SavedPair, leaks, read_pairs
@@ -104,6 +108,13 @@ def assess_all(
                 for pair in pairs
             ]
             for name, pairs in networks.items()
+        },
+        "ensembles": {
+            f"{name}, {len(pairs)} together": judge(
+                [pair.val.predictions for pair in pairs], [pair.test.predictions for pair in pairs]
+            )[0]
+            for name, pairs in networks.items()
+            if len(pairs) > 1
         },
     }
 
@@ -227,3 +238,39 @@ def _try_abstaining(val: Predictions, test: Predictions, accuracy: float) -> dic
         "wanted_accuracy": accuracy,
         "chosen_on_val": chosen,
     }
+
+
+def judge(
+    val: Sequence[Predictions], test: Sequence[Predictions]
+) -> tuple[dict[str, float | None], Predictions]:
+    """What several answers to the same images are worth together, and whether doubt finds errors.
+
+    Returns:
+        The figures, ready for JSON, and the predictions on test; a temperature is fitted on val.
+    """
+    answers = np.stack([one.log_probs for one in test])
+    on_val, on_test = (
+        replace(part[0], logits=together(np.stack([one.log_probs for one in part])))
+        for part in (val, test)
+    )
+    temperature = fit_temperature(on_val)
+    on_test = on_test.scaled(temperature)
+    confidence, right = cal.top_label(on_test)
+    several = len(answers) > 1
+    doubts = {"confidence": 1 - confidence, "entropy": entropy(on_test.log_probs)}
+    if several:
+        doubts["mutual_information"] = mutual_information(answers)
+    figures: dict[str, float | None] = {
+        "num_answers": len(answers),
+        "temperature": temperature,
+        "accuracy": METRICS["accuracy"](on_test),
+        "nll": METRICS["loss"](on_test),
+        "ece": cal.ece(on_test),
+        "aurc": risk_coverage(confidence, right).area,
+        "mean_entropy": float(doubts["entropy"].mean()),
+        "mean_mutual_information": float(doubts["mutual_information"].mean()) if several else None,
+    }
+    for name in ("confidence", "entropy", "mutual_information"):
+        known = name in doubts and 0 < right.sum() < len(right)
+        figures[f"finds_errors_{name}"] = auroc(doubts[name], ~right) if known else None
+    return figures, on_test

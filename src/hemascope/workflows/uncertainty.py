@@ -1,6 +1,6 @@
 """`hemascope uncertainty`: which kind of doubt finds a network's errors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,22 +24,14 @@ from hemascope.inference.torch_engine import (
     load_model,
     pick_device,
 )
-from hemascope.metrics import METRICS
-from hemascope.metrics import calibration as cal
-from hemascope.metrics.classification import auroc
 from hemascope.models import head_of
 from hemascope.report.uncertainty import uncertainty_text
-from hemascope.uncertainty import (
-    entropy,
-    fit_temperature,
-    mutual_information,
-    risk_coverage,
-    together,
-)
+from hemascope.uncertainty import together
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import check_fit
 from hemascope.workflows.sources import load_data
+from hemascope.workflows.trust import judge
 
 _PRIORS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
@@ -106,7 +98,11 @@ def uncertainty(
         )
     val, test = (dataset.splits[split] for split in (Split.VAL, Split.TEST))
     judged = {
-        name: judge(way.val, way.test, val, test, dataset.classes) for name, way in ways.items()
+        name: judge(
+            _predictions(way.val, val, dataset.classes),
+            _predictions(way.test, test, dataset.classes),
+        )
+        for name, way in ways.items()
     }
     content = {
         "notice": RESEARCH_USE_ONLY,
@@ -177,42 +173,9 @@ def _laplace(
     return _Answers(tried[prior], on_test, f"prior precision {prior:g}, of val")
 
 
-def judge(
-    val_answers: NDArray[np.float64],
-    test_answers: NDArray[np.float64],
-    val: LabeledImages,
-    test: LabeledImages,
-    classes: ClassSet,
-) -> tuple[dict[str, float | None], Predictions]:
-    """What several answers (S, N, C) are worth together, and how well their doubt finds errors.
-
-    Returns:
-        The figures, and the predictions on test; a temperature is fitted on val.
-    """
-    on_val, on_test = (
-        Predictions(part.ids, together(answers), part.labels, classes)
-        for answers, part in ((val_answers, val), (test_answers, test))
-    )
-    temperature = fit_temperature(on_val)
-    on_test = on_test.scaled(temperature)
-    confidence, right = cal.top_label(on_test)
-    doubts: Mapping[str, NDArray[np.float64]] = {
-        "confidence": 1 - confidence,
-        "entropy": entropy(on_test.log_probs),
-        "mutual_information": mutual_information(test_answers),
-    }
-    disagree = len(test_answers) > 1
-    figures: dict[str, float | None] = {
-        "num_answers": len(test_answers),
-        "temperature": temperature,
-        "accuracy": METRICS["accuracy"](on_test),
-        "nll": METRICS["loss"](on_test),
-        "ece": cal.ece(on_test),
-        "aurc": risk_coverage(confidence, right).area,
-        "mean_entropy": float(doubts["entropy"].mean()),
-        "mean_mutual_information": float(doubts["mutual_information"].mean()) if disagree else None,
-    }
-    for name, doubt in doubts.items():
-        known = (disagree or name != "mutual_information") and 0 < right.sum() < len(right)
-        figures[f"finds_errors_{name}"] = auroc(doubt, ~right) if known else None
-    return figures, on_test
+def _predictions(
+    answers: NDArray[np.float64], images: LabeledImages, classes: ClassSet
+) -> list[Predictions]:
+    return [
+        Predictions(images.ids, one.astype(np.float32), images.labels, classes) for one in answers
+    ]
