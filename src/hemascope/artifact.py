@@ -10,11 +10,11 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from hemascope.config import ModelSettings, RunSettings, Settings, explain
+from hemascope.config import ModelSettings, RunSettings, Settings, Share, explain
 from hemascope.core import ClassSet
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.files import write_bytes, write_text
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     Hashes = NDArray[np.uint64]
 
 
+Temperature = Annotated[float, Field(ge=0.01, le=100)]
+Spread = Annotated[float, Field(ge=0, le=0.5)]  # of numbers between 0 and 1
+
+
 class Preprocessing(Settings):
     """What happens to an RGB uint8 image before the network."""
 
@@ -45,8 +49,8 @@ class TrainingData(Settings):
     title: str
     md5: str
     num_images: int
-    channel_mean: tuple[float, float, float] | None = None
-    channel_std: tuple[float, float, float] | None = None
+    channel_mean: tuple[Share, Share, Share] | None = None
+    channel_std: tuple[Spread, Spread, Spread] | None = None
 
 
 class Calibration(Settings):
@@ -58,8 +62,8 @@ class Calibration(Settings):
 
     fitted_on: str
     num_images: int
-    temperature: float = Field(gt=0)
-    temperature_views: float | None = Field(default=None, gt=0)
+    temperature: Temperature
+    temperature_views: Temperature | None = None
 
 
 class ArtifactInfo(Settings):
@@ -70,7 +74,7 @@ class ArtifactInfo(Settings):
     hemascope_version: str
     notice: str = RESEARCH_USE_ONLY
     model: ModelSettings
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] = Field(min_length=1)
     preprocessing: Preprocessing
     num_parameters: int
     trained_on: TrainingData
@@ -210,7 +214,10 @@ def load_artifact(path: Path) -> tuple[ArtifactInfo, Tensors]:
         DataError: If a part is missing, damaged, altered or of another format version.
     """
     info = load_info(path)
-    return info, read_tensors(find_artifact(path), info.weights_file, info.weights_sha256)
+    folder = find_artifact(path)
+    if not info.weights_file:
+        raise DataError(f"{folder / _INFO_FILE} names no weights_file: it is damaged; train again.")
+    return info, read_tensors(folder, info.weights_file, info.weights_sha256)
 
 
 def load_seen(path: Path) -> Hashes | None:
@@ -222,7 +229,13 @@ def load_seen(path: Path) -> Hashes | None:
     info = load_info(path)
     if not info.seen_file:
         return None
-    return read_tensors(find_artifact(path), info.seen_file, info.seen_sha256)["hashes"]
+    folder = find_artifact(path)
+    hashes = read_tensors(folder, info.seen_file, info.seen_sha256).get("hashes")
+    if hashes is None or hashes.dtype.name != "uint64" or hashes.ndim != 1:
+        raise DataError(
+            f"{folder / info.seen_file} does not hold the hashes of images; train the model again."
+        )
+    return hashes
 
 
 def load_info(path: Path) -> ArtifactInfo:
@@ -239,7 +252,9 @@ def _read_info(path: Path) -> ArtifactInfo:
         content: Any = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not readable JSON ({error}); the model is damaged.") from error
-    version = content.get("format_version") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or "format_version" not in content:
+        raise DataError(f"{path} does not describe a model (no format_version): it is damaged.")
+    version = content["format_version"]
     if version not in _READ_VERSIONS:
         raise DataError(
             f"{path} has format version {version!r}, this hemascope reads "

@@ -231,16 +231,31 @@ def _far_below(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return values < median - _FAR * scale if scale > 0 else np.zeros(len(values), dtype=bool)
 
 
-def folds_of(labels: NDArray[np.int64], num_folds: int, *, seed: int = 0) -> NDArray[np.int64]:
-    """Which fold each image is in, shape (N,): every class is spread evenly over them."""
+def folds_of(
+    labels: NDArray[np.int64],
+    num_folds: int,
+    *,
+    together: NDArray[np.int64] | None = None,
+    seed: int = 0,
+) -> NDArray[np.int64]:
+    """Which fold each image is in, shape (N,): every class is spread evenly over them.
+
+    Args:
+        labels: Shape (N,).
+        num_folds: How many folds.
+        together: Images with the same number, shape (N,), go into the same fold, that of the first.
+        seed: Of the draw.
+    """
     rng = np.random.default_rng(seed)
-    fold = np.empty(len(labels), dtype=np.int64)
+    keys = np.arange(len(labels)) if together is None else together
+    _, first, key = np.unique(keys, return_index=True, return_inverse=True)
+    fold = np.empty(len(first), dtype=np.int64)
     start = 0
     for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
+        members = rng.permutation(np.flatnonzero(labels[first] == label))
         fold[members] = (np.arange(len(members)) + start) % num_folds
         start += len(members)
-    return fold
+    return fold[key]
 
 
 def across(groups: Sequence[Sequence[int]], kinds: Sequence[object]) -> list[list[int]]:

@@ -474,7 +474,7 @@ def explain(
     data: DataOption = "bloodmnist",
     split: Annotated[Literal["train", "val", "test", "all"], typer.Option("--split")] = "test",
     number: Annotated[
-        int, typer.Option("--number", min=1, max=200, help="How many errors, and how many hits.")
+        int, typer.Option("--number", min=1, max=60, help="How many errors, and how many hits.")
     ] = 12,
     device: DeviceOption = None,
     overwrite: OverwriteOption = False,

@@ -206,7 +206,7 @@ def load_toml(path: Path, kind: type[S]) -> S:
     try:
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is no file; give a TOML file of settings.")
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # some editors write a byte-order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UsageError(f"cannot read {path}: {reason}; give a TOML file of settings.") from error

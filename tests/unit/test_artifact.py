@@ -76,7 +76,7 @@ def test_saving_again_replaces_the_model_and_leaves_one_weights_file(tmp_path: P
         (lambda f: _edit(f, weights_file="../other"), "'weights_file'"),
         (lambda f: _edit(f, class_names=None), "'class_names'"),
         (lambda f: (f / "artifact.json").write_text("{"), "not readable JSON"),
-        (lambda f: (f / "artifact.json").write_text("[]"), "format version None"),
+        (lambda f: (f / "artifact.json").write_text("[]"), "no format_version"),
         (lambda f: (f / "artifact.json").unlink(), "holds no trained model"),
     ],
 )

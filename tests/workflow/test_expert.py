@@ -131,6 +131,19 @@ def test_a_map_that_does_not_fit_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_laboratory_with_one_class_gets_figures_without_intervals(
+    trained: Path, other_lab: Path, map_file: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    lines = ['baso = "basophil"', *(f'{name} = ""' for name in _FOLDERS if name != "baso")]
+    map_file.write_text("\ufeff[classes]\n" + "\n".join(lines))
+    out = tmp_path / "out"
+    args = ("evaluate", trained, "--data", other_lab, "--map", map_file, "--out", out)
+    outcome = hemascope(*args)
+    assert outcome.code == 0, outcome.err
+    assert "need 2 classes" in outcome.out
+    assert json.loads((out / "results.json").read_text())["per_class"]["basophil"]["support"] == 6
+
+
 def test_options_that_exclude_each_other(
     trained: Path, small_npz: Path, map_file: Path, hemascope: Run
 ) -> None:

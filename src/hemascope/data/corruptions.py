@@ -1,7 +1,7 @@
 """What goes wrong with pictures of cells, in five severities, at the size the network sees.
 
-Lengths are pixels of the 28-pixel image. BloodMNIST shrinks the central 200 pixels of a photograph
-to 28, so that one of them is 7.1 pixels of the photograph.
+Lengths are in 28ths of the image's side: pixels, where it has 28. BloodMNIST shrinks the central
+200 pixels of a photograph to 28, so that one of them is 7.1 pixels of the photograph.
 """
 
 import io
@@ -65,8 +65,10 @@ def _noise(images: Images, level: float, rng: np.random.Generator) -> Images:
 def _blur(images: Images, level: float, _rng: np.random.Generator) -> Images:
     from scipy.ndimage import gaussian_filter
 
-    sigma = (0, level, level, 0)
-    return _to_images(gaussian_filter(images.astype(np.float32), sigma, mode="nearest"))
+    sigma = level * images.shape[1] / 28
+    return _to_images(
+        gaussian_filter(images.astype(np.float32), (0, sigma, sigma, 0), mode="nearest")
+    )
 
 
 def _brightness(images: Images, level: float, rng: np.random.Generator) -> Images:
@@ -134,7 +136,7 @@ def _bubbles(images: Images, level: float, rng: np.random.Generator) -> Images:
 
 CORRUPTIONS: dict[str, Corruption] = {
     "noise": Corruption("standard deviation, gray levels", (5, 10, 15, 22, 30), _noise),
-    "blur": Corruption("standard deviation, pixels", (0.4, 0.6, 0.8, 1.0, 1.3), _blur),
+    "blur": Corruption("standard deviation, 28ths", (0.4, 0.6, 0.8, 1.0, 1.3), _blur),
     "brightness": Corruption("factor, or one over it", (1.08, 1.16, 1.25, 1.4, 1.6), _brightness),
     "contrast": Corruption("factor, or one over it", (1.15, 1.3, 1.5, 1.75, 2.1), _contrast),
     "saturation": Corruption("factor, or one over it", (1.2, 1.5, 1.9, 2.5, 3.5), _saturation),

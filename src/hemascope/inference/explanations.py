@@ -13,8 +13,11 @@ from hemascope.models.ensemble import Ensemble
 
 Maps = NDArray[np.float32]  # (N, H, H), from 0 to 1 in each image: larger where it matters more
 
+Method = Callable[[nn.Module, NDArray[np.uint8], NDArray[np.int64]], Maps]
+
 _STEPS = 16  # of the path from a blurred image to the image
-_BLUR = 9  # pixels
+_BLUR = 9  # pixels of 28
+_BATCH = 64  # images at a time
 
 
 def grad_cam(model: nn.Module, images: NDArray[np.uint8], targets: NDArray[np.int64]) -> Maps:
@@ -77,10 +80,19 @@ def integrated_gradients(
 
 
 # To add a method: its function, and its row here.
-METHODS: dict[str, Callable[[nn.Module, NDArray[np.uint8], NDArray[np.int64]], Maps]] = {
+METHODS: dict[str, Method] = {
     "Grad-CAM": grad_cam,
     "integrated gradients": integrated_gradients,
 }
+
+
+def explain_all(
+    method: Method, model: nn.Module, images: NDArray[np.uint8], targets: NDArray[np.int64]
+) -> Maps:
+    """The maps of a method for any number of images, a batch at a time."""
+    starts = range(0, len(images), _BATCH)
+    parts = [method(model, images[i : i + _BATCH], targets[i : i + _BATCH]) for i in starts]
+    return np.concatenate(parts)
 
 
 @torch.inference_mode()
@@ -128,10 +140,11 @@ def deletion_and_insertion(
 
 def blurred(inputs: Tensor) -> Tensor:
     """Inputs (N, 3, H, H) without the detail of cells, and with the colors around."""
-    padded = nn.functional.pad(inputs, [_BLUR // 2] * 4, mode="replicate")
-    once = avg_pool2d(padded, _BLUR, stride=1)
-    padded = nn.functional.pad(once, [_BLUR // 2] * 4, mode="replicate")
-    return avg_pool2d(padded, _BLUR, stride=1)
+    reach = max(_BLUR * inputs.shape[-1] // 56, 1)
+    for _ in range(2):
+        padded = nn.functional.pad(inputs, [reach] * 4, mode="replicate")
+        inputs = avg_pool2d(padded, 2 * reach + 1, stride=1)
+    return inputs
 
 
 def _tensors(

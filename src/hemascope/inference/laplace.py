@@ -38,11 +38,19 @@ class Curvature:
 
         Returns:
             Shape (S, N, C).
+
+        Raises:
+            UsageError: If the posterior has no covariance in floating point.
         """
-        from scipy.linalg import cholesky, solve_triangular
+        from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
         precision = self.matrix + prior * np.eye(len(self.matrix))
-        factor = cholesky(precision, lower=True, overwrite_a=True)
+        try:
+            factor = cholesky(precision, lower=True, overwrite_a=True)
+        except LinAlgError as error:
+            raise UsageError(
+                f"the curvature of the last layer cannot be inverted at a prior of {prior:g}."
+            ) from error
         drawn = np.random.default_rng(seed).normal(size=(len(factor), num_samples))
         offsets = solve_triangular(factor, drawn, lower=True, trans=1, overwrite_b=True)
         layers = self.mean[None] + offsets.T.reshape(num_samples, *self.mean.shape)
@@ -72,8 +80,8 @@ def fit_curvature(
             f"the last layer has {mean.size:,} weights, of which the Laplace approximation would "
             f"need a square table; it is for up to {MOST_WEIGHTS:,}."
         )
-    inputs = _with_one(features)
-    probs = np.exp(log_softmax((inputs @ mean.T).astype(np.float32))).astype(np.float32)
+    inputs = _with_one(features).astype(np.float64)
+    probs = np.exp(log_softmax((inputs @ mean.T).astype(np.float32)))
     num_classes, width = mean.shape
     matrix = np.empty((num_classes, width, num_classes, width))
     for one in range(num_classes):

@@ -14,7 +14,8 @@ from hemascope.files import write_text
 _FIXED = ("id", "true_class", "predicted_class", "confidence")
 _PREFIX, _PROB_PREFIX = "logit:", "prob:"
 _SUM_TOLERANCE = 1e-3  # of probabilities written with few digits
-_LEAST_PROB = 1e-12
+_LEAST_PROB = 1e-12  # what 0 stands for, lest a loss be infinite
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -75,12 +76,11 @@ def read_predictions(path: Path) -> Predictions:
             raise ValueError("its columns are not those of a predictions file")
         labels = np.array([names.index(row[1]) for row in rows], dtype=np.int64)
         scores = np.array([row[len(_FIXED) :] for row in rows], dtype=np.float64)
-        if not np.isfinite(scores).all():
-            raise ValueError("some scores are not finite numbers")
-        if prefix == _PROB_PREFIX:
-            scores = _logits_of(scores)
-        ids = tuple(row[0] for row in rows)
-        return Predictions(ids, scores.astype(np.float32), labels, ClassSet(names))
+        if (np.abs(scores) <= _LARGEST).all():  # false for NaN as well
+            logits = _logits_of(scores) if prefix == _PROB_PREFIX else scores
+            ids = tuple(row[0] for row in rows)
+            return Predictions(ids, logits.astype(np.float32), labels, ClassSet(names))
+        raise ValueError("some scores are not finite numbers")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error
     except (ValueError, IndexError, csv.Error) as error:

@@ -174,12 +174,15 @@ def load_model(path: Path) -> tuple[ArtifactInfo, nn.Module]:
         DataError: If the folder is not a whole model, or the weights fit another architecture.
     """
     info, weights = load_artifact(path)
-    model = build_model(
-        info.model,
-        image_size=info.preprocessing.image_size,
-        num_classes=len(info.classes),
-        weights_follow=True,
-    )
+    try:
+        model = build_model(
+            info.model,
+            image_size=info.preprocessing.image_size,
+            num_classes=len(info.classes),
+            weights_follow=True,
+        )
+    except UsageError as error:
+        raise DataError(f"the model {path} cannot be built: {error}") from error
     try:
         model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     except RuntimeError as error:

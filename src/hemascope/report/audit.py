@@ -40,12 +40,10 @@ def summary(content: Mapping[str, Any]) -> list[str]:
         f"{_count(content['label_conflicts'], 'group')} of such images with different labels.",
         _across(content),
         content["group_statement"],
-        f"{_count(issues, 'image')} whose label is doubtful"
-        + (
-            f", judged by a small network that had not seen them ({100 * accuracy:.1f} % right)."
-            if accuracy is not None
-            else ": there are too few images or classes to judge labels."
-        ),
+        "Labels were not judged: there are too few images or classes."
+        if accuracy is None
+        else f"{_count(issues, 'image')} whose label is doubtful, judged by a small network that "
+        f"had not seen them ({100 * accuracy:.1f} % right).",
         ", ".join(
             f"{_count(content[key], 'image')} {word}"
             for key, word in (("blank", "blank"), ("blurred", "blurred"), ("off_size", "off size"))

@@ -40,7 +40,12 @@ def model_card(comparison: Mapping[str, Any], name: str) -> Card:
         (
             "Data partitions and sample size",
             f"{', '.join(f'{split} {count:,}' for split, count in counts.items())} images. Fitted "
-            "to train; val decides what is chosen and what is calibrated; test is read once a run.",
+            "to train; val decides what is chosen and what is calibrated; "
+            + (
+                "test is also drawn after every epoch, as the study does; nothing is chosen by it."
+                if training["test_every_epoch"]
+                else "test is read once a run."
+            ),
         ),
         ("Missing data", "None: every image has all pixels and one label."),
         ("Data preparation", "Pixels / 255; no other preprocessing outside the network."),
@@ -67,8 +72,8 @@ def model_card(comparison: Mapping[str, Any], name: str) -> Card:
         ("Model performance", _performance(comparison, name)),
         (
             "Fairness",
-            "Age, sex, ethnicity and patient are not known for these images, so that performance "
-            "in groups of people cannot be given; performance by class is under Efficacy.",
+            "Nothing is known of people behind these images, so that performance in groups of "
+            "people cannot be given; performance by class is under Efficacy.",
         ),
         (
             "Robustness, external validation, explainability",
@@ -77,9 +82,7 @@ def model_card(comparison: Mapping[str, Any], name: str) -> Card:
         ),
         (
             "Limitations",
-            "One center, one stain, one camera. Whether patients occur in several splits is not "
-            "known. Networks trained on these images fail on other laboratories' unless trained "
-            "for it. Labels hold errors.",
+            _limitations(data),
         ),
         ("Human oversight", "Every answer needs an expert; doubtful ones are to be set apart."),
         ("Availability", f"Code: Apache-2.0. Made by: {comparison['command']}"),
@@ -112,7 +115,7 @@ def data_card(comparison: Mapping[str, Any]) -> Card:
         ("Image statistics", f"Means of R, G, B over train {mean}; standard deviations {std}."),
         (
             "De-identification and consent",
-            "The source published the images without names; no patient identifiers exist."
+            "The source published the images without patient identifiers."
             if _is_bloodmnist(data)
             else _NOT_SAID,
         ),
@@ -146,6 +149,18 @@ def _reference(data: Mapping[str, Any]) -> str:
     return _REFERENCE if _is_bloodmnist(data) else "The labels that came with the images."
 
 
+def _limitations(data: Mapping[str, Any]) -> str:
+    if data["kind"] == "rendered":
+        return "Rendered images: nothing here says anything about cells."
+    if _is_bloodmnist(data):
+        return (
+            "One center, one stain, one camera. Whether patients occur in several splits is not "
+            "known. Networks trained on these images fail on other laboratories' unless trained "
+            "for it. Some labels are wrong."
+        )
+    return "Those of the data, which its user knows; other laboratories' images were not tried."
+
+
 def _partition(data: Mapping[str, Any]) -> str:
     if data["kind"] == "official":
         return "MedMNIST's own split; it is not by patient."
@@ -164,6 +179,8 @@ def _imbalance(data: Mapping[str, Any], training: Mapping[str, Any] | None) -> s
         return text
     if training["balanced"]:
         return f"{text} Every class was drawn equally often."
+    if only := training["augmentation"]["only_classes"]:
+        return f"{text} Only images of {', '.join(only)} are varied."
     if training["loss"] in ("weighted", "class-balanced", "focal"):
         return f"{text} The loss is {training['loss']}."
     return (
@@ -182,12 +199,13 @@ def _switched_on(augmentation: Mapping[str, Any]) -> str:
 
 
 def _selection(training: Mapping[str, Any]) -> str:
-    kept = "the moving average of the weights" if training["average"] else "the weights"
+    kept = "The moving average of the weights" if training["average"] else "The weights"
     if training["patience"]:
         return (
-            f"{kept} of the epoch with the lowest val loss, at most {training['patience']} later."
+            f"{kept} of the epoch with the lowest val loss; training stopped after "
+            f"{training['patience']} epochs without a lower one."
         )
-    return f"{kept.capitalize()} of the last epoch; nothing was chosen by test."
+    return f"{kept} of the last epoch; nothing was chosen by test."
 
 
 def _performance(comparison: Mapping[str, Any], name: str) -> str:

@@ -30,15 +30,16 @@ def corruptions_text(content: Mapping[str, Any]) -> str:
         rows.append(cells)
     mean = ["mean", "", *(f"{100 * net['mean_accuracy']:.2f}" for net in networks.values())]
     rows.append([*mean, _ratio(relative["mean"])] if relative else mean)
+    at_28 = content["image_size"] == 28
     sentence = (
         f"{content['data']}, split {content['split']}, {content['num_images']:,} images, "
         f"{content['num_views']} view{'s' if content['num_views'] > 1 else ''} of each. Mean over "
-        "five severities, and the mildest and the worst; lengths are pixels of the image that the "
-        "network sees, of which BloodMNIST's are 7.1 pixels of the photograph."
+        "five severities, and the mildest and the worst; lengths are in 28ths of the image's side"
+        + (", one pixel here, 7.1 of BloodMNIST's photographs." if at_28 else ".")
     )
     if relative:
         sentence += f" Relative error: over that of {content['against']}."
-    return f"{sentence}\n\n{markdown_table(rows)}"
+    return "\n\n".join([sentence, markdown_table(rows), *content["warnings"]])
 
 
 def draw_corruptions(content: Mapping[str, Any], folder: Path) -> None:

@@ -27,14 +27,16 @@ def explain_text(content: Mapping[str, Any]) -> str:
     ]
     width = max(map(len, content["curves"])) + 2
     for name, curve in content["curves"].items():
-        areas = {kind: float(np.mean(values)) for kind, values in curve.items()}
+        areas = {
+            kind: float(np.trapezoid(values) / (len(values) - 1)) for kind, values in curve.items()
+        }
         lines.append(
             f"  {name:<{width}} deletion {areas['deletion']:.3f}   "
             f"insertion {areas['insertion']:.3f}"
         )
     if "Grad-CAM" not in content["methods"]:
         lines.append("This architecture has no convolution that ends in a map: no Grad-CAM.")
-    return "\n".join([*lines, RESEARCH_USE_ONLY])
+    return "\n".join([*lines, *content["warnings"], RESEARCH_USE_ONLY])
 
 
 def draw_explanations(

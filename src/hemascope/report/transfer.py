@@ -27,6 +27,13 @@ def preprocessing_sentence(image_size: int, settings: TransferMap) -> str:
 
 def transfer_text(transfer: Mapping[str, Any]) -> str:
     """Preprocessing, every way to fit colors with its intervals and calibration, and the tests."""
+    preprocessing = (
+        f"Preprocessing of the figures above: {transfer['preprocessing']} Their macro figures "
+        "count all of the model's classes, also those that do not occur here; balanced accuracy "
+        "counts those that do."
+    )
+    if "reason" in transfer:
+        return f"{preprocessing}\n\n{transfer['reason']}"
     comparison = transfer["comparison"]
     left_out = ", ".join(transfer["left_out"])
     calibration = [["colors", "ECE", "NLL (nats)", "mean confidence"]]
@@ -34,16 +41,18 @@ def transfer_text(transfer: Mapping[str, Any]) -> str:
         calibration.append(
             [name, f"{row['ece']:.3f}", f"{row['nll']:.3f}", f"{row['confidence']:.3f}"]
         )
+    temperature = transfer["temperature"]
+    scaling = f"temperature {temperature:.3f}, of val" if temperature else "no temperature"
     classes = "Classes of a single image are left out below"
     return "\n\n".join(
         [
-            f"Preprocessing of the figures above: {transfer['preprocessing']}",
+            preprocessing,
             (f"{classes}: {left_out}. " if left_out else "")
             + f"{comparison['num_images']:,} images, every way to fit their colors; 'classes "
             "known' answers only with classes that the map names. Per cent, with 95 % bootstrap "
             "intervals.",
             markdown_table(networks_table(comparison)),
-            f"Calibration under the shift (temperature {transfer['temperature']:.3f}, of val):",
+            f"Calibration under the shift ({scaling}):",
             markdown_table(calibration),
             "Differences in pairs (paired bootstrap, McNemar's exact test; p-values after Holm):",
             markdown_table(pairs_table(comparison)),

@@ -20,8 +20,9 @@ _COLUMNS = {
 
 HOW_TO_READ = (
     "Each answers with the mean of its answers, after a temperature fitted on val. Entropy is all "
-    "of its doubt, mutual information how far its answers disagree. 'Errors found' is the AUROC of "
-    "telling errors from hits by that doubt: 0.5 is chance, 1 is all errors first."
+    "of its doubt, mutual information how far its answers disagree, before that temperature. "
+    "'Errors found' is the AUROC of telling its own errors from its hits by that doubt: 0.5 is "
+    "chance, 1 is all errors first."
 )
 
 

@@ -126,7 +126,8 @@ class Augmentation:
     def _stain(self, inputs: Tensor) -> Tensor:
         """Other stains and another background: densities are mixed, strengthened and shifted.
 
-        Source: stain augmentation in optical density, Tellez et al., Medical Image Analysis 2019.
+        Source: after the stain augmentation of Tellez et al., Medical Image Analysis 2019, here on
+        the densities of R, G and B.
         """
         count = len(inputs)
         density = -inputs.clamp(min=1 / 255).log()

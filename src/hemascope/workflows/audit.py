@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from hemascope import audit as find
-from hemascope.core import Split
 from hemascope.data.dataset import Dataset, LabeledImages, concatenate
 from hemascope.errors import RESEARCH_USE_ONLY
 from hemascope.files import MARK, made_out, write_json, write_text
@@ -27,7 +26,7 @@ from hemascope.workflows.sources import load_data
 _SIZE = 28  # pixels; larger images are compared, and learned, as thumbnails
 _NUM_FOLDS = 3
 _NUM_STEPS = 900  # of training in each fold: five epochs of BloodMNIST
-_MOST_EPOCHS = 40
+_MOST_EPOCHS = 20
 _PRESET = "hemanet-tiny"
 
 
@@ -81,18 +80,19 @@ def examine(dataset: Dataset, images: LabeledImages, reporter: Reporter) -> dict
     """
     splits = [split.value for split, part in dataset.splits.items() for _ in range(len(part))]
     small = LabeledImages(find.thumbnails(images.images, _SIZE), images.labels, images.ids)
-    reporter.say("Asking a small network about images it has not seen ...")
-    probs, embeddings = _cross_validate(small, dataset, reporter)
-    reporter.say("Looking for copies ...")
-    exact = find.equal_groups(images.hashes)
-    candidates = [
-        find.hash_pairs(find.perceptual_hashes(small.images)),
-        find.neighbor_pairs(embeddings),
-        *(np.array([[group[0], other] for other in group[1:]]) for group in exact),
-    ]
-    pairs = find.near_pairs(small.images, np.concatenate(candidates))
-    together = find.joined_groups(len(images), pairs)
     hashes = images.hashes
+    exact = find.equal_groups(hashes)
+    reporter.say("Asking a small network about images it has not seen ...")
+    probs, embeddings = _cross_validate(small, _kept_together(images), dataset, reporter)
+    reporter.say("Looking for copies ...")
+    _, once, which = np.unique(hashes, return_index=True, return_inverse=True)
+    candidates = [
+        find.hash_pairs(find.perceptual_hashes(small.images[once])),
+        find.neighbor_pairs(embeddings[once]),
+    ]
+    near_once = once[find.near_pairs(small.images[once], np.concatenate(candidates))]
+    copies = np.stack([np.arange(len(images)), once[which]], axis=1)
+    together = find.joined_groups(len(images), np.concatenate([near_once, copies]))
     near = [group for group in together if len(set(hashes[group].tolist())) > 1]
     flaws = find.find_flaws(small.images, images.labels, images.sizes)
     issues = find.label_issues(images.labels, probs, min_images=2 * _NUM_FOLDS)
@@ -133,14 +133,25 @@ def examine(dataset: Dataset, images: LabeledImages, reporter: Reporter) -> dict
     }
 
 
+def _kept_together(images: LabeledImages) -> NDArray[np.int64]:
+    """A number for each image, the same for copies, and for images of one patient if known."""
+    hashes: NDArray[np.int64] = np.unique(images.hashes, return_inverse=True)[1]
+    if images.groups is None:
+        return hashes
+    groups: NDArray[np.int64] = np.unique(np.array(images.groups), return_inverse=True)[1]
+    return groups
+
+
 def _ids(images: LabeledImages, indices: Iterable[int]) -> list[str]:
     return [images.ids[i] for i in indices]
 
 
 def _cross_validate(
-    images: LabeledImages, dataset: Dataset, reporter: Reporter
+    images: LabeledImages, together: NDArray[np.int64], dataset: Dataset, reporter: Reporter
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """What a network that has not seen an image says of it, and one network's features of all.
+
+    Images that belong `together` are seen, or not, together.
 
     Returns:
         Probabilities (N, C) and embeddings (N, D).
@@ -151,7 +162,7 @@ def _cross_validate(
     num_batches = max(len(images) * (_NUM_FOLDS - 1) // _NUM_FOLDS // batch_size, 1)
     epochs = min(max(round(_NUM_STEPS / num_batches), 1), _MOST_EPOCHS)
     settings = choose_settings(_PRESET, None, {"training.epochs": epochs})
-    fold = find.folds_of(images.labels, _NUM_FOLDS)
+    fold = find.folds_of(images.labels, _NUM_FOLDS, together=together)
     probs = np.full((len(images), len(dataset.classes)), 1 / len(dataset.classes))
     embeddings: NDArray[np.float32] | None = None
     with reporter.steps("cross-validation", _NUM_FOLDS * epochs) as on_epoch:
@@ -219,7 +230,7 @@ def _balance(dataset: Dataset, labels: NDArray[np.int64]) -> str:
         f"{name} in {split.value}"
         for split in dataset.splits
         for name, count in dataset.class_counts(split).items()
-        if count == 0 and name not in missing and split in Split
+        if count == 0 and name not in missing
     ]:
         sentence += f"; none of {', '.join(few)}"
     return sentence + "."

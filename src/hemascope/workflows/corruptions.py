@@ -6,18 +6,17 @@ from typing import Any
 import numpy as np
 
 from hemascope.config import Device, PrecisionChoice
-from hemascope.core import Predictions
 from hemascope.data.corruptions import CORRUPTIONS, NUM_SEVERITIES, corrupted
 from hemascope.data.dataset import Dataset, LabeledImages
 from hemascope.errors import RESEARCH_USE_ONLY, UsageError
 from hemascope.files import MARK, made_out, make_folder, write_json, write_text
-from hemascope.inference import predict
 from hemascope.metrics import METRICS
 from hemascope.report.corruptions import corruptions_text, draw_corruptions
+from hemascope.report.text import seen_sentence
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.evaluate import SplitChoice, chosen_images
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import Loaded, check_fit, load_predictor
+from hemascope.workflows.results import Loaded, answers, check_fit, count_seen, load_predictor
 from hemascope.workflows.sources import load_data
 
 
@@ -67,12 +66,16 @@ def corruptions(
     for one in loaded:
         check_fit(one.info, dataset, one.path)
     images = chosen_images(dataset, split)
+    seen = {name: count_seen(one.path, images) for name, one in zip(names, loaded, strict=True)}
+    warnings = [sentence for name, n in seen.items() if (sentence := seen_sentence(name, n))]
     content: dict[str, Any] = {
         "notice": RESEARCH_USE_ONLY,
         "data": dataset.title,
         "split": split,
         "num_images": len(images),
         "num_views": views,
+        "image_size": dataset.image_size,
+        "warnings": warnings,
         "corruptions": {
             name: {"unit": corruption.unit, "levels": list(corruption.levels)}
             for name, corruption in CORRUPTIONS.items()
@@ -103,8 +106,7 @@ def _accuracies(
 
     def accuracy(one: Loaded, pixels: Any) -> float:
         shown = LabeledImages(pixels, images.labels, images.ids)
-        predictions: Predictions = predict(one.predictor, shown, dataset.classes)
-        return METRICS["accuracy"](predictions)
+        return METRICS["accuracy"](answers(one.predictor, shown, dataset.classes))
 
     found: dict[str, dict[str, Any]] = {
         name: {"clean": accuracy(one, images.images), "accuracy": {}}

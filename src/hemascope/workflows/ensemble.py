@@ -108,8 +108,12 @@ def _merge(paths: Sequence[Path], infos: Sequence[ArtifactInfo], name: str | Non
             )
         seen[info.weights_sha256] = path
     for path, info in zip(paths, infos, strict=True):
-        for what in ("class_names", "preprocessing", "trained_on"):
-            if getattr(info, what) != getattr(first, what):
+        for what, ours, theirs in (
+            ("class_names", info.class_names, first.class_names),
+            ("preprocessing", info.preprocessing, first.preprocessing),
+            ("trained_on", info.trained_on.md5, first.trained_on.md5),
+        ):
+            if ours != theirs:
                 raise DataError(
                     f"{path} and {paths[0]} differ in {what}; the members of an ensemble have the "
                     "same classes, image size and training data."

@@ -10,7 +10,7 @@ from hemascope.config import Device, PrecisionChoice, TransferMap, load_toml
 from hemascope.core import BLOOD_CELLS, Predictions, Split
 from hemascope.data.dataset import Dataset, LabeledImages, concatenate
 from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
-from hemascope.errors import DataError, OutputError
+from hemascope.errors import DataError, OutputError, UsageError
 from hemascope.files import MARK, explained, made_out, make_folder, write_json, write_text
 from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.saved import medmnist_name, write_medmnist, write_predictions
@@ -73,6 +73,8 @@ def evaluate(
         OutputError: If results cannot be written.
     """
     settings = load_toml(map_file, TransferMap) if map_file else None
+    if settings and settings.crop < 1 and not Path(source).is_dir():
+        raise UsageError(f"{map_file}: crop is for folders of images; {source} is none.")
     loaded = load_predictor(path, device=device, precision=precision, views=views)
     info, predictor = loaded.info, loaded.predictor
     dataset = load_data(
@@ -87,10 +89,12 @@ def evaluate(
     num_seen = count_seen(path, images)
     transfer: dict[str, Any] | None = None
     if settings and map_file:
-        images = mapped(images, dataset.classes, info.classes, settings, map_file)
-        transfer = try_colors(predictor, images, settings, info)
+        transfer = try_colors(
+            predictor, images, dataset.classes, settings, info, origin=map_file, views=views
+        )
         transfer["preprocessing"] = preprocessing_sentence(dataset.image_size, settings)
         images = shown(images, settings, settings.colors, info)
+        images = mapped(images, dataset.classes, info.classes, settings, map_file)
     warnings = _warnings(info, dataset)
     if sentence := seen_sentence(info.settings.name, num_seen):
         warnings.append(sentence)
@@ -124,7 +128,8 @@ def evaluate(
             draw_evaluation(results, figures, caption)
             if transfer is not None:
                 write_json(out / "transfer.json", transfer)
-                draw_comparison(transfer["comparison"], figures, caption)
+                if "comparison" in transfer:
+                    draw_comparison(transfer["comparison"], figures, caption)
     if medmnist_csv is not None:
         name = medmnist_name(
             split,

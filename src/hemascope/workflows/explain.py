@@ -8,16 +8,22 @@ from numpy.typing import NDArray
 
 from hemascope.config import Device
 from hemascope.core import Predictions
-from hemascope.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.errors import RESEARCH_USE_ONLY
 from hemascope.files import MARK, made_out, make_folder, write_json
-from hemascope.inference import predict
-from hemascope.inference.explanations import METHODS, deletion_and_insertion, grad_cam, has_grad_cam
+from hemascope.inference.explanations import (
+    METHODS,
+    deletion_and_insertion,
+    explain_all,
+    grad_cam,
+    has_grad_cam,
+)
 from hemascope.inference.torch_engine import TorchPredictor, load_model, pick_device
 from hemascope.report.explain import draw_explanations, explain_text
+from hemascope.report.text import seen_sentence
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.evaluate import SplitChoice, chosen_images
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import check_fit, surest_errors
+from hemascope.workflows.results import answers, check_fit, count_seen, surest_errors
 from hemascope.workflows.sources import load_data
 
 _NUM_CURVES = 256  # images of which insertion and deletion are computed
@@ -59,9 +65,8 @@ def explain(
     dataset = load_data(source, reporter, image_size=info.preprocessing.image_size, split=how)
     check_fit(info, dataset, path)
     images = chosen_images(dataset, split)
-    found = predict(TorchPredictor(model, device=chosen_device), images, dataset.classes)
-    if not np.isfinite(found.logits).all():
-        raise DataError(f"{path} answers with numbers that are not finite; train it again.")
+    found = answers(TorchPredictor(model, device=chosen_device), images, dataset.classes)
+    warning = seen_sentence(info.settings.name, count_seen(path, images))
     methods = {n: m for n, m in METHODS.items() if m is not grad_cam or has_grad_cam(model)}
     groups = {
         "errors": surest_errors(found, num_images),
@@ -69,21 +74,23 @@ def explain(
     }
     maps = {
         group: {
-            name: method(model, images.images[chosen], found.predicted[chosen])
+            name: explain_all(method, model, images.images[chosen], found.predicted[chosen])
             for name, method in methods.items()
             if len(chosen)
         }
         for group, chosen in groups.items()
     }
     sample = np.random.default_rng(0).permutation(len(images))[:_NUM_CURVES]
-    pixels, answers = images.images[sample], found.predicted[sample]
+    pixels, predicted = images.images[sample], found.predicted[sample]
     curves: dict[str, dict[str, list[float]]] = {}
     with reporter.steps("insertion and deletion", len(methods) + 1) as on_step:
         noise = np.random.default_rng(1).random(pixels.shape[:3]).astype(np.float32)
-        for name, method in (*methods.items(), ("random order", lambda *_: noise)):
-            deletion, insertion = deletion_and_insertion(
-                model, pixels, answers, method(model, pixels, answers)
-            )
+        orders = {
+            **{n: explain_all(m, model, pixels, predicted) for n, m in methods.items()},
+            "random order": noise,
+        }
+        for name, order in orders.items():
+            deletion, insertion = deletion_and_insertion(model, pixels, predicted, order)
             curves[name] = {
                 "deletion": deletion.mean(axis=0).tolist(),
                 "insertion": insertion.mean(axis=0).tolist(),
@@ -94,6 +101,7 @@ def explain(
         "name": info.settings.name,
         "data": dataset.title,
         "split": split,
+        "warnings": [warning] if warning else [],
         "methods": list(methods),
         "num_errors": int((found.predicted != found.labels).sum()),
         "num_images": len(images),

@@ -1,12 +1,10 @@
 """`hemascope evaluate --map`: a network on another laboratory's cells."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hemascope.artifact import ArtifactInfo
 from hemascope.config import Colors, TransferMap
@@ -22,6 +20,14 @@ from hemascope.metrics.comparison import compare_networks
 from hemascope.workflows.compare import NUM_RESAMPLES
 from hemascope.workflows.results import answers
 from hemascope.workflows.saved import FEWEST_IMAGES
+
+_FEWEST_CLASSES = 2
+_IMPOSSIBLE = -1e6  # a logit
+_COLORS: dict[Colors, str] = {
+    "none": "colors as they are",
+    "image": "each image fitted",
+    "group": "all fitted together",
+}
 
 
 def mapped(
@@ -47,8 +53,8 @@ def mapped(
                 'is, or "" to leave its images out.'
             )
     for name, target in settings.classes.items():
-        if name not in occurring:
-            hint = did_you_mean(name, occurring)
+        if name not in names.names:
+            hint = did_you_mean(name, names.names)
             raise UsageError(f"{origin}: classes: the data has no class '{name}'; {hint}")
         if target and target not in wanted.names:
             hint = did_you_mean(target, wanted.names)
@@ -89,42 +95,62 @@ def shown(
 
 
 def try_colors(
-    predictor: Predictor, images: LabeledImages, settings: TransferMap, info: ArtifactInfo
+    predictor: Predictor,
+    images: LabeledImages,
+    names: ClassSet,
+    settings: TransferMap,
+    info: ArtifactInfo,
+    *,
+    origin: Path,
+    views: int,
 ) -> dict[str, Any]:
     """Every way to fit colors on the same cells, compared in pairs, ready for JSON.
 
     Each is judged as it answers, and with its answers restricted to the classes that the map names:
     what it would say if it knew which classes can occur. Classes of a single image are left out of
-    all this, since no interval can be given for them.
+    all this, since no interval can be given for them. Colors are fitted to all images, before any
+    are left out.
+
+    Args:
+        predictor: The network.
+        images: All images, with labels of their own.
+        names: What those labels are called.
+        settings: The map.
+        info: Of the network.
+        origin: The file with the map, for errors.
+        views: How many views of each image the predictor takes.
     """
-    counts = np.bincount(images.labels, minlength=len(info.classes))
+    labels = mapped(images, names, info.classes, settings, origin).labels
+    counts = np.bincount(labels, minlength=len(info.classes))
     single = np.flatnonzero((counts > 0) & (counts < FEWEST_IMAGES))
-    judged = images.take(np.flatnonzero(~np.isin(images.labels, single)))
+    if (counts >= FEWEST_IMAGES).sum() < _FEWEST_CLASSES:
+        return {
+            "reason": f"Intervals and tests are left out: they need {_FEWEST_CLASSES} classes with "
+            f"at least {FEWEST_IMAGES} images each."
+        }
     possible = sorted({info.class_names.index(name) for name in settings.classes.values() if name})
-    calibration = info.calibration
-    temperature = calibration.temperature if calibration else 1.0
+    temperature = _temperature(info, views)
     ways: dict[str, Predictions] = {}
-    names: Mapping[Colors, str] = {
-        "none": "colors as they are",
-        "image": "each image fitted",
-        "group": "all fitted together",
-    }
-    for colors in get_args(Colors):
+    for colors, name in _COLORS.items():
         if colors != "none" and info.trained_on.channel_mean is None:
             continue
-        found = answers(predictor, shown(judged, settings, colors, info), info.classes)
-        ways[names[colors]] = found
-        ways[f"{names[colors]}, classes known"] = restricted(found, possible)
+        fitted = shown(images, settings, colors, info)
+        as_seen = mapped(fitted, names, info.classes, settings, origin)
+        judged = as_seen.take(np.flatnonzero(~np.isin(as_seen.labels, single)))
+        found = answers(predictor, judged, info.classes)
+        ways[name] = found
+        ways[f"{name}, classes known"] = restricted(found, possible)
+    scaled = {name: found.scaled(temperature or 1.0) for name, found in ways.items()}
     return {
         "left_out": [info.class_names[label] for label in single],
         "temperature": temperature,
         "calibration": {
             name: {
-                "ece": cal.ece(found.scaled(temperature)),
-                "nll": METRICS["loss"](found.scaled(temperature)),
-                "confidence": float(found.scaled(temperature).probs.max(axis=1).mean()),
+                "ece": cal.ece(found),
+                "nll": METRICS["loss"](found),
+                "confidence": float(found.probs.max(axis=1).mean()),
             }
-            for name, found in ways.items()
+            for name, found in scaled.items()
         },
         "comparison": {
             "data": "",
@@ -137,9 +163,15 @@ def try_colors(
     }
 
 
+def _temperature(info: ArtifactInfo, views: int) -> float | None:
+    """What was fitted on val for so many views; None where nothing was."""
+    if info.calibration is None:
+        return None
+    return info.calibration.temperature_views if views > 1 else info.calibration.temperature
+
+
 def restricted(predictions: Predictions, possible: list[int]) -> Predictions:
     """The same, where only some classes can be answered."""
-    logits: NDArray[np.float32] = predictions.logits.copy()
-    others = np.setdiff1d(np.arange(logits.shape[1]), possible)
-    logits[:, others] = logits.min() - 50
+    logits = np.full_like(predictions.logits, _IMPOSSIBLE)
+    logits[:, possible] = predictions.logits[:, possible]
     return replace(predictions, logits=logits)

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hemascope.artifact import ArtifactInfo
 from hemascope.config import Device
-from hemascope.core import ClassSet, Predictions, Split, log_softmax
+from hemascope.core import ClassSet, Predictions, Split
 from hemascope.data.dataset import Dataset, LabeledImages
 from hemascope.errors import RESEARCH_USE_ONLY, UsageError
 from hemascope.files import MARK, made_out, write_json, write_text
@@ -24,12 +24,12 @@ from hemascope.inference.torch_engine import (
     load_model,
     pick_device,
 )
-from hemascope.models import head_of
+from hemascope.report.text import seen_sentence
 from hemascope.report.uncertainty import uncertainty_text
 from hemascope.uncertainty import together
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import check_fit
+from hemascope.workflows.results import answers, check_fit, count_seen
 from hemascope.workflows.sources import load_data
 from hemascope.workflows.trust import judge
 
@@ -87,7 +87,10 @@ def uncertainty(
     for name, (path, info, model) in zip(names, loaded, strict=True):
         check_fit(info, dataset, path)
         reporter.say(f"{name} ...")
-        own, why_not = _ways_of(model, dataset, chosen, num_samples)
+        seen = count_seen(path, dataset.splits[Split.TEST])
+        if sentence := seen_sentence(name, seen):
+            notes.append(sentence)
+        own, why_not = _ways_of(info, model, dataset, chosen, num_samples)
         singles.append(own["by itself"])
         ways |= {f"{name}, {way}": answers for way, answers in own.items()}
         notes += [f"{name}, {note}" for note in why_not]
@@ -124,12 +127,15 @@ def uncertainty(
 
 
 def _ways_of(
-    model: nn.Module, dataset: Dataset, device: torch.device, num_samples: int
+    info: ArtifactInfo, model: nn.Module, dataset: Dataset, device: torch.device, num_samples: int
 ) -> tuple[dict[str, _Answers], list[str]]:
     """The ways in which one network can doubt, and why it cannot in others."""
     train, val, test = (dataset.splits[split].images for split in Split)
     predictor = TorchPredictor(model, device=device)
-    on_val, on_test = (log_softmax(predictor.logits(images))[None] for images in (val, test))
+    on_val, on_test = (
+        answers(predictor, dataset.splits[split], dataset.classes).log_probs[None]
+        for split in (Split.VAL, Split.TEST)
+    )
     ways, why_not = {"by itself": _Answers(on_val, on_test)}, []
     try:
         on_val, on_test = (
@@ -140,14 +146,31 @@ def _ways_of(
     except UsageError as error:
         why_not.append(f"MC dropout: {error}")
     try:
-        head: Any = head_of(model)
-        weight, bias = (part.detach().cpu().numpy() for part in (head.weight, head.bias))
+        weight, bias = _last_layer(info, model, dataset)
         given = [features(model, images, device=device) for images in (train, val, test)]
         labels = dataset.splits[Split.VAL].labels
         ways["Laplace"] = _laplace(given, weight, bias, labels, num_samples)
     except UsageError as error:
         why_not.append(f"Laplace: {error}")
     return ways, why_not
+
+
+def _last_layer(
+    info: ArtifactInfo, model: nn.Module, dataset: Dataset
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weight (C, D) and bias (C,) of a last layer that was trained on this data.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if info.trained_on.md5 != dataset.md5:
+        raise UsageError("it needs the images that the network was trained on, not other data.")
+    name = getattr(model, "head_layer", None)
+    head = model.get_submodule(name) if name else None
+    if not isinstance(head, nn.Linear):
+        raise UsageError("this architecture has no single linear last layer.")
+    weight, bias = (part.detach().cpu().numpy() for part in (head.weight, head.bias))
+    return weight, bias
 
 
 def _laplace(
@@ -174,8 +197,8 @@ def _laplace(
 
 
 def _predictions(
-    answers: NDArray[np.float64], images: LabeledImages, classes: ClassSet
+    given: NDArray[np.float64], images: LabeledImages, classes: ClassSet
 ) -> list[Predictions]:
     return [
-        Predictions(images.ids, one.astype(np.float32), images.labels, classes) for one in answers
+        Predictions(images.ids, one.astype(np.float32), images.labels, classes) for one in given
     ]
