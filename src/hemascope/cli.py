@@ -137,7 +137,7 @@ def train(
         typer.Option(
             "--preset",
             metavar="NAME",
-            help="hemanet, hemanet-tiny, paper-cnn, paper-cnn-curve or paper-mlnn.",
+            help="hemanet, hemanet-robust, hemanet-tiny, paper-cnn, paper-cnn-curve or paper-mlnn.",
         ),
     ] = None,
     config: Annotated[
@@ -251,9 +251,11 @@ def evaluate(
         typer.Option("--corruptions", help="Also on images made worse: noise, blur, stain, ..."),
     ] = False,
     against: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            "--against", metavar="MODEL", help="With --corruptions: whose errors to count against."
+            "--against",
+            metavar="MODEL",
+            help="With --corruptions: beside which models; may be repeated.",
         ),
     ] = None,
     medmnist_csv: Annotated[
@@ -273,8 +275,9 @@ def evaluate(
 
     find_artifact(model)
     split = split or ("all" if map_file else "test")
-    if against is not None:
-        find_artifact(against)
+    if against:
+        for path in against:
+            find_artifact(path)
         if not corruptions:
             raise UsageError(
                 "--against is for --corruptions; to compare networks: hemascope compare."
@@ -289,7 +292,7 @@ def evaluate(
             raise UsageError("--medmnist-csv and --out lie in one another; give two folders apart.")
     if medmnist_csv is not None and medmnist_csv.exists() and not medmnist_csv.is_dir():
         raise UsageError(f"--medmnist-csv {medmnist_csv} is a file; give the name of a folder.")
-    inputs = [path for path in (model, map_file, against) if path]
+    inputs = [path for path in (model, map_file, *(against or ())) if path]
     _check(data, out, overwrite=overwrite, inputs=inputs)
     if corruptions:
         from hemascope.workflows.corruptions import corruptions as run_corruptions
@@ -300,7 +303,7 @@ def evaluate(
                 model,
                 data,
                 split,
-                against=against,
+                against=against or (),
                 out=out,
                 device=device or "auto",
                 precision=precision,

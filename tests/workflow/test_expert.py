@@ -79,7 +79,7 @@ def test_corruptions_against_itself_under_another_name(
     assert (out / "figures" / "corruptions.png").is_file()
     outcome = hemascope("evaluate", trained, *args[2:])
     assert outcome.code == 2
-    assert "choose another network" in outcome.err
+    assert "choose other networks" in outcome.err
 
 
 def test_a_map_joins_classes_and_leaves_out(

@@ -1,5 +1,6 @@
 """`hemascope evaluate --corruptions`: what is left of a network's accuracy on worse pictures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def corruptions(
     source: str,
     split: SplitChoice,
     *,
-    against: Path | None,
+    against: Sequence[Path],
     out: Path | None,
     device: Device,
     precision: PrecisionChoice | None,
@@ -39,7 +40,7 @@ def corruptions(
         path: A run folder or its model/.
         source: The data.
         split: Which images of it.
-        against: Another model, whose errors count as 1.
+        against: Other models; the errors of the first of them count as 1.
         out: Gets corruptions.json, corruptions.md and figures/, if given.
         device: Where to compute.
         precision: What in; by default what each model was trained in.
@@ -51,15 +52,17 @@ def corruptions(
         The results as text.
 
     Raises:
-        UsageError: If both models are called the same.
+        UsageError: If two models are called the same.
         DataError: If a model and the data do not fit together.
         OutputError: If results cannot be written.
     """
-    paths = [path, *([against] if against else [])]
+    paths = [path, *against]
     loaded = [load_predictor(p, device=device, precision=precision, views=views) for p in paths]
     names = [_name(one) for one in loaded]
     if len(set(names)) < len(names):
-        raise UsageError(f"--against {against} is '{names[0]}' as well; choose another network.")
+        raise UsageError(
+            f"--against: two of {', '.join(names)} are the same; choose other networks."
+        )
     image_size = loaded[0].info.preprocessing.image_size
     how = "one" if split == "all" else "three"
     dataset = load_data(source, reporter, image_size=image_size, split=how)
@@ -84,7 +87,7 @@ def corruptions(
     }
     if against:
         content["against"] = names[1]
-        content["relative_error"] = _relative(*(content["networks"][name] for name in names))
+        content["relative_error"] = _relative(*(content["networks"][name] for name in names[:2]))
     text = "\n\n".join([corruptions_text(content), RESEARCH_USE_ONLY])
     if out is not None:
         with made_out(out, overwrite=overwrite):
