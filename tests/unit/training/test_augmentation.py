@@ -1,5 +1,7 @@
 """What augmentation may and may not do to an image."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -121,3 +123,41 @@ def test_the_same_seed_draws_the_same_variants() -> None:
         results.append(augmentation.mix(augmentation(IMAGES, LABELS), LABELS, 8)[0])
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("change", ["stain", "blur", "noise"])
+def test_changes_of_color_and_sharpness_keep_to_their_share_and_to_pixels(change: str) -> None:
+    plain = to_input(IMAGES)
+    settings: dict[str, Any] = {change: 0.5}
+    inputs = _augmentation(**settings)(IMAGES, LABELS)
+    changed = (inputs != plain).flatten(1).any(dim=1)
+    assert 0.25 < changed.float().mean() < 0.75
+    assert torch.equal(inputs[~changed], plain[~changed])
+    assert inputs.min() >= 0
+    assert inputs.max() <= 1 + 1e-6
+    again = _augmentation(**settings)(IMAGES, LABELS)
+    assert torch.equal(again, inputs)
+
+
+def test_blur_takes_detail_and_no_light_away() -> None:
+    plain = to_input(IMAGES)
+    blurred = _augmentation(blur=1.0)(IMAGES, LABELS)
+    detail = (blurred[..., 1:] - blurred[..., :-1]).abs().mean()
+    assert detail < 0.8 * (plain[..., 1:] - plain[..., :-1]).abs().mean()
+    assert torch.allclose(blurred.mean(dim=(1, 2, 3)), plain.mean(dim=(1, 2, 3)), atol=0.02)
+
+
+def test_blur_of_one_image_does_not_leak_into_another() -> None:
+    images = torch.zeros(2, 28, 28, 3, dtype=torch.uint8)
+    images[1] = 255
+    blurred = _augmentation(blur=1.0)(images, LABELS[:2])
+    assert torch.allclose(blurred, to_input(images), atol=1e-5)
+
+
+def test_stain_keeps_what_is_dark_and_what_is_bright_in_order() -> None:
+    """Another stain changes colors, not the picture: gray levels stay strongly correlated."""
+    plain = to_input(IMAGES).mean(dim=1).flatten(1)
+    stained = _augmentation(stain=1.0)(IMAGES, LABELS).mean(dim=1).flatten(1)
+    correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(plain, stained, strict=True)]
+    assert np.median(correlation) > 0.9
+    assert (stained.mean(dim=1) - plain.mean(dim=1)).abs().max() > 0.05
