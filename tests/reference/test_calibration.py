@@ -1,5 +1,6 @@
 """Calibration, temperature and prediction sets against torchmetrics, scikit-learn and MAPIE."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +12,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from hemascope.core import BLOOD_CELLS, Predictions
 from hemascope.errors import DataError
-from hemascope.metrics.calibration import brier, classwise_ece, ece, reliability
+from hemascope.metrics.calibration import (
+    brier,
+    classwise_ece,
+    ece,
+    ece_by_chance,
+    reliability,
+)
 from hemascope.uncertainty import (
     SCORES,
     Score,
@@ -189,3 +196,21 @@ def test_the_threshold_to_abstain_answers_most_of_val_at_the_accuracy_wanted() -
     assert right[confidence >= threshold].mean() >= 0.97
     lower = np.unique(confidence[confidence < threshold])
     assert all(right[confidence >= value].mean() < 0.97 for value in lower)
+
+
+def test_a_network_as_right_as_it_is_sure_has_the_ece_of_chance() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2000, 8)).astype(np.float32) * 3
+    predictions = Predictions(
+        tuple(map(str, range(2000))), logits, np.zeros(2000, dtype=np.int64), BLOOD_CELLS
+    )
+    calibrated = [
+        replace(
+            predictions,
+            labels=(rng.random((2000, 1)) < predictions.probs.cumsum(axis=1)).argmax(axis=1),
+        )
+        for _ in range(60)
+    ]
+    assert ece_by_chance(predictions) == pytest.approx(np.mean([*map(ece, calibrated)]), rel=0.1)
+    too_sure = calibrated[0].scaled(0.3)
+    assert ece(too_sure) > 3 * ece_by_chance(too_sure)

@@ -66,6 +66,23 @@ def ece(predictions: Predictions, *, num_bins: int = NUM_BINS, equal_mass: bool 
     return reliability(confidence, right, num_bins=num_bins, equal_mass=equal_mass).error
 
 
+def ece_by_chance(
+    predictions: Predictions, *, num_bins: int = NUM_BINS, num_draws: int = 500, seed: int = 0
+) -> float:
+    """The ECE that these confidences would have on so many images if they were exactly right.
+
+    The mean over test sets drawn so that each answer is right with the chance that its confidence
+    says: what of an ECE is no fault of the network.
+
+    Source: consistency resampling, Bröcker & Smith, Weather and Forecasting 2007.
+    """
+    confidence, _ = top_label(predictions)
+    rng = np.random.default_rng(seed)
+    drawn = (rng.random(len(confidence)) < confidence for _ in range(num_draws))
+    errors = [reliability(confidence, right, num_bins=num_bins).error for right in drawn]
+    return float(np.mean(errors))
+
+
 def classwise_ece(predictions: Predictions, *, num_bins: int = NUM_BINS) -> float:
     """Mean over classes of the calibration error of that class's probability, in [0, 1].
 

@@ -16,6 +16,7 @@ from hemascope.report.uncertainty import HOW_TO_READ, doubt_rows
 
 _CALIBRATION = {
     "ece": "ECE",
+    "ece_by_chance": "by chance",
     "ece_equal_mass": "ECE, equal mass",
     "ece_classwise": "ECE, classwise",
     "brier": "Brier",
@@ -44,7 +45,8 @@ def tables(content: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
     networks: Mapping[str, Sequence[Mapping[str, Any]]] = content["networks"]
     return [
         (
-            "Calibration (15 bins), before and after temperature scaling",
+            "Calibration (15 bins), before and after temperature scaling. By chance: the ECE of a "
+            "network that is exactly as right as it is sure, on so many images",
             _calibration_rows(networks),
         ),
         (

@@ -173,6 +173,7 @@ def assess(
 def _calibration(predictions: Predictions) -> dict[str, float]:
     return {
         "ece": cal.ece(predictions),
+        "ece_by_chance": cal.ece_by_chance(predictions),
         "ece_equal_mass": cal.ece(predictions, equal_mass=True),
         "ece_classwise": cal.classwise_ece(predictions),
         "brier": cal.brier(predictions),
