@@ -5,11 +5,12 @@ Pure functions over pixels, labels and probabilities; nothing here knows files o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from hemascope.core import symmetry
 
 Images = NDArray[np.uint8]
 Pairs = NDArray[np.intp]
@@ -107,13 +108,13 @@ def aligned_distance(ours: Images, theirs: Images) -> NDArray[np.float64]:
     half = ours.shape[1] // 2
     coarse = thumbnails(ours, half), thumbnails(theirs, half)
     by_symmetry = [
-        _shifted_squares(coarse[0], _symmetry(coarse[1], s), _LARGEST_SHIFT // 2)
+        _shifted_squares(coarse[0], symmetry(coarse[1], s), _LARGEST_SHIFT // 2)
         for s in range(_NUM_SYMMETRIES)
     ]
     chosen = np.argmin(by_symmetry, axis=0)
     turned = np.empty_like(theirs)
     for s in np.unique(chosen):
-        turned[chosen == s] = _symmetry(theirs[chosen == s], int(s))
+        turned[chosen == s] = symmetry(theirs[chosen == s], int(s))
     return np.sqrt(_shifted_squares(ours, turned, _LARGEST_SHIFT))
 
 
@@ -130,14 +131,6 @@ def _shifted_squares(ours: Images, theirs: Images, largest_shift: int) -> NDArra
             squares = np.einsum("nhwc,nhwc->n", difference, difference)
             best = np.minimum(best, squares / inner[0].size)
     return best
-
-
-def _symmetry(images: NDArray[Any], number: int) -> NDArray[Any]:
-    if number & 1:
-        images = images[:, ::-1]
-    if number & 2:
-        images = images[:, :, ::-1]
-    return images.swapaxes(1, 2) if number & 4 else images
 
 
 def joined_groups(num_images: int, pairs: Pairs) -> list[list[int]]:

@@ -42,6 +42,17 @@ BLOOD_CELLS = ClassSet(
 )
 
 
+def symmetry(images: NDArray[np.uint8], view: int) -> NDArray[np.uint8]:
+    """One of the eight symmetries of square images (N, H, H, 3): 0 is the image itself."""
+    if view & 1:
+        images = images[:, ::-1]
+    if view & 2:
+        images = images[:, :, ::-1]
+    if view & 4:
+        images = images.swapaxes(1, 2)
+    return np.ascontiguousarray(images)
+
+
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Log-probabilities of logits (N, C), same shape, computed in float64."""
     shifted = logits.astype(np.float64)

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hemascope.inference.views import ViewsPredictor, symmetry
+from hemascope.core import symmetry
+from hemascope.inference.views import ViewsPredictor
 
 
 class _Corner:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.core import log_softmax
+from hemascope.core import log_softmax, symmetry
 from hemascope.inference import Predictor
 
 
@@ -27,14 +27,3 @@ class ViewsPredictor:
             total = log_probs if total is None else np.logaddexp(total, log_probs)
         assert total is not None  # noqa: S101 - there are eight views
         return (total - np.log(self.num_views)).astype(np.float32)
-
-
-def symmetry(images: NDArray[np.uint8], view: int) -> NDArray[np.uint8]:
-    """One of the eight symmetries of square images (N, H, H, 3): 0 is the image itself."""
-    if view & 1:
-        images = images[:, ::-1]
-    if view & 2:
-        images = images[:, :, ::-1]
-    if view & 4:
-        images = images.swapaxes(1, 2)
-    return np.ascontiguousarray(images)

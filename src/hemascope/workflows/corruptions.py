@@ -15,10 +15,9 @@ from hemascope.metrics import METRICS
 from hemascope.report.corruptions import corruptions_text, draw_corruptions
 from hemascope.report.text import seen_sentence
 from hemascope.workflows.environment import fingerprint
-from hemascope.workflows.evaluate import SplitChoice, chosen_images
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import Loaded, answers, check_fit, count_seen, load_predictor
-from hemascope.workflows.sources import load_data
+from hemascope.workflows.sources import SplitChoice, load_split
 
 
 def corruptions(
@@ -64,11 +63,9 @@ def corruptions(
             f"--against: two of {', '.join(names)} are the same; choose other networks."
         )
     image_size = loaded[0].info.preprocessing.image_size
-    how = "one" if split == "all" else "three"
-    dataset = load_data(source, reporter, image_size=image_size, split=how)
+    dataset, images = load_split(source, split, reporter, image_size=image_size)
     for one in loaded:
         check_fit(one.info, dataset, one.path)
-    images = chosen_images(dataset, split)
     seen = {name: count_seen(one.path, images) for name, one in zip(names, loaded, strict=True)}
     warnings = [sentence for name, n in seen.items() if (sentence := seen_sentence(name, n))]
     content: dict[str, Any] = {

@@ -1,14 +1,14 @@
 """`hemascope evaluate`: a trained network on any data with its classes."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from hemascope.artifact import ArtifactInfo, find_artifact
 from hemascope.config import Device, PrecisionChoice, TransferMap, load_toml
-from hemascope.core import BLOOD_CELLS, Predictions, Split
-from hemascope.data.dataset import Dataset, LabeledImages, concatenate
+from hemascope.core import BLOOD_CELLS, Predictions
+from hemascope.data.dataset import Dataset
 from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
 from hemascope.errors import DataError, OutputError, UsageError
 from hemascope.files import MARK, explained, made_out, make_folder, write_json, write_text
@@ -28,10 +28,8 @@ from hemascope.workflows.results import (
     describe,
     load_predictor,
 )
-from hemascope.workflows.sources import load_data
+from hemascope.workflows.sources import SplitChoice, load_split
 from hemascope.workflows.transfer import mapped, shown, try_colors
-
-SplitChoice = Literal["train", "val", "test", "all"]
 
 
 def evaluate(
@@ -77,15 +75,14 @@ def evaluate(
         raise UsageError(f"{map_file}: crop is for folders of images; {source} is none.")
     loaded = load_predictor(path, device=device, precision=precision, views=views)
     info, predictor = loaded.info, loaded.predictor
-    dataset = load_data(
+    dataset, images = load_split(
         source,
+        split,
         reporter,
         image_size=info.preprocessing.image_size,
-        split="one" if split == "all" else "three",
         crop=settings.crop if settings else 1.0,
     )
     check_fit(info, dataset, path, mapped=settings is not None)
-    images = chosen_images(dataset, split)
     num_seen = count_seen(path, images)
     transfer: dict[str, Any] | None = None
     if settings and map_file:
@@ -154,13 +151,6 @@ def _write_medmnist(path: Path, predictions: Predictions, *, overwrite: bool) ->
     with explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_medmnist(path, predictions)
-
-
-def chosen_images(dataset: Dataset, split: SplitChoice) -> LabeledImages:
-    """The images of a split, or all of them."""
-    if split == "all":
-        return concatenate(list(dataset.splits.values()))
-    return dataset.splits[Split(split)]
 
 
 def _warnings(info: ArtifactInfo, dataset: Dataset) -> list[str]:

@@ -21,10 +21,9 @@ from hemascope.inference.torch_engine import TorchPredictor, load_model, pick_de
 from hemascope.report.explain import draw_explanations, explain_text
 from hemascope.report.text import seen_sentence
 from hemascope.workflows.environment import fingerprint
-from hemascope.workflows.evaluate import SplitChoice, chosen_images
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers, check_fit, count_seen, surest_errors
-from hemascope.workflows.sources import load_data
+from hemascope.workflows.sources import SplitChoice, load_split
 
 _NUM_CURVES = 256  # images of which insertion and deletion are computed
 
@@ -61,10 +60,9 @@ def explain(
     """
     chosen_device = pick_device(device)
     info, model = load_model(path)
-    how = "one" if split == "all" else "three"
-    dataset = load_data(source, reporter, image_size=info.preprocessing.image_size, split=how)
+    image_size = info.preprocessing.image_size
+    dataset, images = load_split(source, split, reporter, image_size=image_size)
     check_fit(info, dataset, path)
-    images = chosen_images(dataset, split)
     found = answers(TorchPredictor(model, device=chosen_device), images, dataset.classes)
     warning = seen_sentence(info.settings.name, count_seen(path, images))
     methods = {n: m for n, m in METHODS.items() if m is not grad_cam or has_grad_cam(model)}

@@ -1,8 +1,13 @@
 """Reads `--data` for a command, telling the user what was read and what was noticed."""
 
+from typing import Literal
+
+from hemascope.core import Split
 from hemascope.data import DEFAULT_IMAGE_SIZE, Request, SplitHow, check_source, load
-from hemascope.data.dataset import Dataset
+from hemascope.data.dataset import Dataset, LabeledImages, concatenate
 from hemascope.workflows.progress import Reporter
+
+SplitChoice = Literal["train", "val", "test", "all"]
 
 
 def load_data(
@@ -28,3 +33,19 @@ def load_data(
     for note in dataset.notes:
         reporter.say(f"Note: {note}")
     return dataset
+
+
+def load_split(
+    source: str, split: SplitChoice, reporter: Reporter, *, image_size: int, crop: float = 1.0
+) -> tuple[Dataset, LabeledImages]:
+    """The data set that `--data` names, and the images of one of its splits, or all of them.
+
+    Raises:
+        DataError: As `load_data`.
+        UnreachableError: As `load_data`.
+    """
+    how = "one" if split == "all" else "three"
+    dataset = load_data(source, reporter, image_size=image_size, split=how, crop=crop)
+    if split == "all":
+        return dataset, concatenate(list(dataset.splits.values()))
+    return dataset, dataset.splits[Split(split)]

@@ -249,11 +249,9 @@ def judge(
     Returns:
         The figures, ready for JSON, and the predictions on test; a temperature is fitted on val.
     """
-    answers = np.stack([one.log_probs for one in test])
-    on_val, on_test = (
-        replace(part[0], logits=together(np.stack([one.log_probs for one in part])))
-        for part in (val, test)
-    )
+    of_val, answers = (np.stack([one.log_probs for one in part]) for part in (val, test))
+    on_val = replace(val[0], logits=together(of_val))
+    on_test = replace(test[0], logits=together(answers))
     temperature = fit_temperature(on_val)
     on_test = on_test.scaled(temperature)
     confidence, right = cal.top_label(on_test)
