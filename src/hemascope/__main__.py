@@ -14,11 +14,14 @@ _INTERRUPTED = 130  # what shells expect after Ctrl-C, 128 + SIGINT, and typer r
 def main() -> None:
     """The `hemascope` command.
 
-    Exit codes: 0 done, 2 usage or input, 3 unreachable data, 130 interrupted.
+    Exit codes: 0 done, 1 some pictures could not be read, 2 usage or input, 3 unreachable data,
+    130 interrupted.
     """
     for stream in (sys.stdout, sys.stderr):  # a terminal without a sign shows another one for it
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):  # a list of file names, which may be any bytes
+        sys.stdin.reconfigure(errors="surrogateescape")
     if len(sys.argv) == 1:
         sys.argv.append("--help")
     code = 0

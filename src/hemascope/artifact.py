@@ -1,28 +1,38 @@
-"""A trained network on disk: safetensors weights and one JSON that says what they are.
+"""A trained network on disk: weights or ONNX graphs, and one JSON that says what they are.
 
-`artifact.json` names its weights file and that file's SHA-256, and is renamed into place after it:
-whoever reads the folder sees one whole model, the old or the new. There is no pickle anywhere.
+`artifact.json` names its files and their SHA-256, and is renamed into place after them: whoever
+reads the folder sees one whole model, the old or the new. There is no pickle anywhere. Within a
+format version fields are only added, with defaults; a reader refuses versions it does not know.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from hemascope.config import ModelSettings, RunSettings, Settings, Share, explain
+from hemascope.config import (
+    ModelSettings,
+    OnnxPrecision,
+    RunSettings,
+    Settings,
+    Share,
+    explain,
+)
 from hemascope.core import ClassSet
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.files import write_bytes, write_text
 
-# 2 added calibration and the hashes of the images trained on, 3 their colors
-FORMAT_VERSION = 3
-_READ_VERSIONS = (1, 2, 3)
+# 2 added calibration and the hashes of the images trained on, 3 their colors, 4 ONNX graphs
+FORMAT_VERSION = 4
+_READ_VERSIONS = (1, 2, 3, 4)
 _INFO_FILE = "artifact.json"
+_SAME_SCALE = 10  # pixels by which photographs of one microscope may differ in size
+_PACKAGED = "pretrained"  # folder of this package that holds a model folder for each name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,11 +46,35 @@ Temperature = Annotated[float, Field(ge=0.01, le=100)]
 Spread = Annotated[float, Field(ge=0, le=0.5)]  # of numbers between 0 and 1
 
 
+class Photographs(Settings):
+    """How a photograph becomes an image of the network's size, as its training images did.
+
+    Of the middle, `crop_pixels` of `of_pixels` are kept (where the photograph is of another size,
+    the same share; 1 of 1 is the whole central square), resized (bilinear, antialiased), and given
+    a JPEG round trip of `jpeg_quality`, unless that is 0.
+    """
+
+    crop_pixels: int = Field(default=1, ge=1)
+    of_pixels: int = Field(default=1, ge=1)
+    jpeg_quality: int = Field(default=0, ge=0, le=95)
+
+    def is_usual(self, smaller: int) -> bool:
+        """Whether a photograph whose smaller side has so many pixels is one of those meant."""
+        return self.crop_pixels == self.of_pixels or abs(smaller - self.of_pixels) <= _SAME_SCALE
+
+    def side(self, smaller: int) -> int:
+        """How many pixels are kept of a photograph whose smaller side has `smaller`."""
+        if abs(smaller - self.of_pixels) <= _SAME_SCALE:
+            return min(self.crop_pixels, smaller)
+        return max(round(smaller * self.crop_pixels / self.of_pixels), 1)
+
+
 class Preprocessing(Settings):
     """What happens to an RGB uint8 image before the network."""
 
     image_size: int = Field(ge=8, le=1024)
     scaling: Literal["pixels / 255"] = "pixels / 255"
+    photographs: Photographs = Photographs()
 
 
 class TrainingData(Settings):
@@ -66,11 +100,54 @@ class Calibration(Settings):
     temperature_views: Temperature | None = None
 
 
+class SetRule(Settings):
+    """Which classes go into a prediction set: those whose probability is at least `min_prob`.
+
+    On val the set held the true class as often as `coverage` says (split-conformal, LAC).
+    """
+
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    min_prob: Share
+
+
+class Decision(Settings):
+    """How logits become answers; fitted on val with as many views of each image as it says.
+
+    `temperature` divides the logits. Answers less sure than `abstain_below` are left to an expert:
+    on val the others were right as often as `wanted_accuracy` says.
+    """
+
+    num_views: Literal[1, 8]
+    temperature: Temperature
+    wanted_accuracy: Share
+    abstain_below: Share
+    sets: tuple[SetRule, ...] = Field(min_length=1)
+
+
+class OnnxGraph(Settings):
+    """One ONNX graph of the network, and what it was like on val when it was exported.
+
+    Its input is `images`, uint8 (N, H, H, 3); its outputs are `logits`, float32 (N, C), and, with
+    `has_maps`, `maps`, float32 (N, C, h, w), whose sum over a map and the bias is the logit.
+    """
+
+    precision: OnnxPrecision
+    file: str = Field(pattern=r"^(fp32|fp16|int8)-[0-9a-f]{12}\.onnx$")
+    sha256: str
+    size_bytes: int
+    has_maps: bool
+    val_accuracy: Share
+    max_logit_difference: float
+    latency_ms_batch1: float
+    latency_ms_batch128: float
+    decisions: tuple[Decision, ...] = Field(min_length=1)
+
+
 class ArtifactInfo(Settings):
     """Everything about a trained network but its weights."""
 
     format: Literal["hemascope-artifact"] = "hemascope-artifact"
-    format_version: Literal[1, 2, 3] = FORMAT_VERSION
+    format_version: Literal[1, 2, 3, 4] = FORMAT_VERSION
     hemascope_version: str
     notice: str = RESEARCH_USE_ONLY
     model: ModelSettings
@@ -85,6 +162,8 @@ class ArtifactInfo(Settings):
     weights_sha256: str = ""
     seen_file: str = Field(default="", pattern=r"^(seen-[0-9a-f]{12}\.safetensors)?$")
     seen_sha256: str = ""
+    onnx: tuple[OnnxGraph, ...] = ()
+    recommended: OnnxPrecision = "fp32"
 
     @property
     def classes(self) -> ClassSet:
@@ -125,6 +204,38 @@ def save_artifact(
     sizes: list[int] = []
     write_tensors(folder, "seen", {"hashes": seen}, lambda *file: sizes.append(commit(*file)))
     return sizes[0]
+
+
+def name_graph(precision: OnnxPrecision, content: bytes) -> tuple[str, str]:
+    """The file name of a graph, and its SHA-256."""
+    digest = hashlib.sha256(content).hexdigest()
+    return f"{precision}-{digest[:12]}.onnx", digest
+
+
+def save_graphs(
+    folder: Path, info: ArtifactInfo, contents: Sequence[bytes], *, seen: Hashes | None
+) -> None:
+    """Writes a folder of an exported model.
+
+    Args:
+        folder: Where to.
+        info: What to say of the model; its `onnx` names the graphs.
+        contents: The graphs, in the same order.
+        seen: As for `save_artifact`.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    for graph, content in zip(info.onnx, contents, strict=True):
+        write_bytes(folder / graph.file, content)
+    if seen is None:
+        update_info(folder, info)
+        return
+
+    def commit(file: str, sha256: str) -> None:
+        update_info(folder, info.model_copy(update={"seen_file": file, "seen_sha256": sha256}))
+
+    write_tensors(folder, "seen", {"hashes": seen}, commit)
 
 
 def update_info(folder: Path, info: ArtifactInfo) -> None:
@@ -175,6 +286,19 @@ def read_tensors(folder: Path, name: str, sha256: str) -> Tensors:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    content = read_verified(folder, name, sha256)
+    try:
+        return load(content)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise DataError(f"{folder / name} is not a safetensors file ({error}).") from error
+
+
+def read_verified(folder: Path, name: str, sha256: str) -> bytes:
+    """The content of a file of a model folder.
+
+    Raises:
+        DataError: If it is missing, damaged or altered.
+    """
     path = folder / Path(name).name
     try:
         content = path.read_bytes()
@@ -187,23 +311,27 @@ def read_tensors(folder: Path, name: str, sha256: str) -> Tensors:
             f"{path} is not the file that the JSON beside it describes (SHA-256 differs): it is "
             "damaged or was altered; train or fetch it again."
         )
-    try:
-        return load(content)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise DataError(f"{path} is not a safetensors file ({error}).") from error
+    return content
 
 
 def find_artifact(path: Path) -> Path:
-    """The model folder meant by a path: the folder itself, or `model/` of a run folder.
+    """The model folder meant by a path: itself, `model/` of a run folder, or one of this package.
 
     Raises:
         DataError: If there is no model.
     """
-    for folder in (path, path / "model"):
+    packaged = Path(__file__).parent / _PACKAGED
+    for folder in (
+        path,
+        path / "model",
+        *([packaged / path] if path.name == str(path) and not path.exists() else []),
+    ):
         if (folder / _INFO_FILE).is_file():
             return folder
+    names = ", ".join(sorted(folder.name for folder in packaged.iterdir() if folder.is_dir()))
     raise DataError(
-        f"{path} holds no trained model; give a run folder of 'hemascope train' or its model/."
+        f"{path} holds no trained model; give a run folder of 'hemascope train' or its model/, a "
+        f"folder of 'hemascope export', or a model that ships with hemascope ({names})."
     )
 
 
@@ -215,9 +343,39 @@ def load_artifact(path: Path) -> tuple[ArtifactInfo, Tensors]:
     """
     info = load_info(path)
     folder = find_artifact(path)
+    if not info.weights_file and info.onnx:
+        raise DataError(
+            f"{path} is an exported model, which has no weights for PyTorch; give the run folder "
+            "it was exported from."
+        )
     if not info.weights_file:
         raise DataError(f"{folder / _INFO_FILE} names no weights_file: it is damaged; train again.")
     return info, read_tensors(folder, info.weights_file, info.weights_sha256)
+
+
+def load_graph(
+    path: Path, precision: OnnxPrecision | None
+) -> tuple[ArtifactInfo, OnnxGraph, bytes]:
+    """Reads an exported model and verifies the graph asked for, by default the recommended one.
+
+    Raises:
+        DataError: If there is none, or it is missing, damaged, altered or of another version.
+    """
+    info = load_info(path)
+    if not info.onnx:
+        raise DataError(
+            f"{path} was trained and not exported; run 'hemascope export {path} --out DIR' and "
+            "give DIR."
+        )
+    by_name = {graph.precision: graph for graph in info.onnx}
+    wanted = precision or info.recommended
+    if wanted not in by_name:
+        raise DataError(
+            f"{path} has no {wanted} graph, only {', '.join(by_name)}; choose one of them or "
+            "export the run again."
+        )
+    graph = by_name[wanted]
+    return info, graph, read_verified(find_artifact(path), graph.file, graph.sha256)
 
 
 def load_seen(path: Path) -> Hashes | None:

@@ -560,6 +560,128 @@ def uncertainty(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or its model/.")],
+    out: OutOption,
+    data: DataOption = "bloodmnist",
+    format_: Annotated[
+        Literal["onnx"], typer.Option("--format", help="What programs without torch read.")
+    ] = "onnx",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also in whole numbers of 8 bits: small, often faster.")
+    ] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Also in half precision.")] = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write a trained network so that predict, and programs without torch, can use it."""
+    from hemascope.artifact import find_artifact
+
+    del format_
+    find_artifact(model)
+    _check(data, out, overwrite=overwrite, inputs=[model])
+    from hemascope.workflows.export import export as run
+    from hemascope.workflows.progress import Reporter
+
+    typer.echo(
+        run(model, data, out, int8=int8, fp16=fp16, overwrite=overwrite, reporter=Reporter())
+    )
+
+
+@app.command()
+def predict(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Images, folders, patterns in quotes, .npz, .zip or .tar files, or - for a list "
+            "of paths on standard input.",
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", metavar="MODEL", help="One that ships with hemascope, or an exported one."
+        ),
+    ] = "hemanet",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Write all answers here: .csv, .jsonl or .parquet."
+        ),
+    ] = None,
+    explain_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--explain", metavar="DIR", help="Draw what speaks for each answer into a new folder."
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"] | None,
+        typer.Option(
+            "--precision", help="Which graph of the model; default: the one it recommends."
+        ),
+    ] = None,
+    views: ViewsOption = None,
+    coverage: Annotated[
+        float,
+        typer.Option(
+            "--coverage", metavar="F", help="How often prediction sets are to hold the true class."
+        ),
+    ] = 0.99,
+    crop: Annotated[
+        float | None,
+        typer.Option(
+            "--crop",
+            metavar="F",
+            help="Share of each photograph's central square to keep; default: the model's own.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int, typer.Option("--threads", min=0, max=1024, help="0 takes all cores.")
+    ] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted run into --out stopped.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older --out.")] = False,
+) -> None:
+    """Say which cells are in pictures, how sure that is, and which are for an expert.
+
+    Exit code 1: some pictures could not be read, and their rows say why.
+    """
+    from hemascope.data.inputs import check_inputs
+    from hemascope.errors import UsageError
+
+    check_inputs(paths)
+    if resume and (overwrite or out is None):
+        raise UsageError("--resume goes on with an --out, and not together with --overwrite.")
+    from hemascope.workflows.predict import predict as run
+    from hemascope.workflows.progress import Reporter
+
+    reporter = Reporter()
+    outcome = run(
+        paths,
+        model=model,
+        out=out,
+        explain=explain_dir,
+        precision=precision,
+        views=int(views or 1),
+        coverage=coverage,
+        crop=crop,
+        threads=threads,
+        resume=resume,
+        overwrite=overwrite,
+        reporter=reporter,
+    )
+    if out is None:
+        outcome.print_table()
+    reporter.say(outcome.summary())
+    if out is not None:
+        reporter.say(f"Answers: {out}")
+    if outcome.num_failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of reproduce.")],
 ) -> None:

@@ -19,6 +19,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"  # of a network; it names fi
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
 PrecisionChoice = Literal["auto", "fp32", "bf16"]
+OnnxPrecision = Literal["fp32", "fp16", "int8"]  # of exported graphs
 Loss = Literal["cross-entropy", "focal", "weighted", "class-balanced"]
 Colors = Literal["none", "image", "group"]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkstemp
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 try:
     import fcntl
@@ -40,8 +40,9 @@ def explained(path: Path) -> Generator[None]:
         ) from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole: a reader sees the old content or the new one, never a part.
+@contextmanager
+def written_whole(path: Path) -> Generator[IO[bytes]]:
+    """A file to write to, which takes the place of `path` at the end of the block, or never.
 
     Raises:
         OutputError: If it cannot be written; the old file, if any, is untouched.
@@ -50,7 +51,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).chmod(0o644)  # mkstemp makes it private; results are for sharing
@@ -58,6 +59,16 @@ def write_bytes(path: Path, content: bytes) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole: a reader sees the old content or the new one, never a part.
+
+    Raises:
+        OutputError: If it cannot be written; the old file, if any, is untouched.
+    """
+    with written_whole(path) as file:
+        file.write(content)
 
 
 def write_text(path: Path, content: str) -> None:

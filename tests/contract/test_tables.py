@@ -19,7 +19,7 @@ from hemascope.data import DATASETS, Request, load
 from hemascope.data.dataset import LabeledImages
 from hemascope.data.npz import OFFICIAL_MD5
 from hemascope.data.synthetic import COUNTS
-from hemascope.inference.torch_engine import TorchPredictor
+from hemascope.inference.torch_engine import TorchEngine
 from hemascope.metrics import METRICS, evaluate_all
 from hemascope.models import MODELS, build_model, check_model, head_of
 from hemascope.report.text import LABELS
@@ -82,8 +82,8 @@ def test_every_prediction_is_independent_of_its_batch(name: str) -> None:
     model = build_model(ARCHITECTURES[name], image_size=28, num_classes=8)
     images = small_arrays()["test_images"]
     cpu = torch.device("cpu")
-    together = TorchPredictor(model, device=cpu).logits(images)
-    apart = TorchPredictor(model, device=cpu, batch_size=5).logits(images)
+    together = TorchEngine(model, device=cpu).logits(images)
+    apart = TorchEngine(model, device=cpu, batch_size=5).logits(images)
     np.testing.assert_allclose(together, apart, atol=1e-5)
 
 

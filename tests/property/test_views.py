@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hemascope.core import symmetry
-from hemascope.inference.views import ViewsPredictor
+from hemascope.inference.views import ViewsEngine
 
 
 class _Corner:
@@ -20,9 +20,9 @@ class _Corner:
 @settings(max_examples=30, deadline=None)
 def test_a_turned_image_gets_the_same_answer(seed: int, view: int) -> None:
     images = np.random.default_rng(seed).integers(0, 256, (3, 6, 6, 3), dtype=np.uint8)
-    predictor = ViewsPredictor(_Corner())
+    engine = ViewsEngine(_Corner())
     np.testing.assert_allclose(
-        predictor.logits(symmetry(images, view)), predictor.logits(images), atol=1e-5
+        engine.logits(symmetry(images, view)), engine.logits(images), atol=1e-5
     )
 
 
@@ -37,4 +37,4 @@ def test_the_answer_is_the_mean_probability() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 6, 6, 3), dtype=np.uint8)
     probs = [np.exp(_Corner().logits(symmetry(images, view))) for view in range(8)]
     mean = np.mean([p / p.sum(axis=1, keepdims=True) for p in probs], axis=0)
-    np.testing.assert_allclose(np.exp(ViewsPredictor(_Corner()).logits(images)), mean, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(ViewsEngine(_Corner()).logits(images)), mean, rtol=1e-5)

@@ -16,7 +16,7 @@ from hemascope.artifact import load_artifact, load_info, save_artifact
 from hemascope.config import load_config
 from hemascope.data import load
 from hemascope.inference.saved import read_predictions
-from hemascope.inference.torch_engine import TorchPredictor, load_model
+from hemascope.inference.torch_engine import TorchEngine, load_model
 
 Run = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def tiny(tmp_path: Path) -> Path:
 
 def _logits(path: Path, data: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     _, model = load_model(path)
-    return TorchPredictor(model, device=CPU).logits(load(str(data)).splits["test"].images)  # type: ignore[index]
+    return TorchEngine(model, device=CPU).logits(load(str(data)).splits["test"].images)  # type: ignore[index]
 
 
 def test_a_killed_run_resumes_to_the_same_bits() -> None:

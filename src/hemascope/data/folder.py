@@ -5,19 +5,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hemascope.core import BLOOD_CELLS, ClassSet, Split
 from hemascope.data import SplitHow
 from hemascope.data.dataset import Dataset, LabeledImages, concatenate, pixels_md5
+from hemascope.data.pictures import SUFFIXES, BadPictureError, middle, read_rgb
 from hemascope.errors import DataError
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")  # and none that starts a program
 _ALIASES = {"ig": "immature granulocyte", "immature_granulocyte": "immature granulocyte"}
 _SEED = 0  # order and split of a folder are part of the data, not of a run
 _SHARES = {Split.VAL: 0.1, Split.TEST: 0.2}  # BloodMNIST's own 7 : 1 : 2
-_MAX_PIXELS = 50_000_000  # a cell photograph is 0.13 megapixels; this stops image bombs
 
 
 def read_folder(
@@ -110,7 +107,7 @@ class _Reader:
         labels: list[int] = []
         for folder in sorted(root / name for name in folder_class):
             entries = sorted(folder.iterdir()) if folder.is_dir() else []
-            found = [e for e in entries if e.suffix.lower() in _SUFFIXES and e.is_file()]
+            found = [e for e in entries if e.suffix.lower() in SUFFIXES and e.is_file()]
             if not found:
                 raise DataError(f"the class folder {folder} has no image; add some or remove it.")
             self._passed_over += len(entries) - len(found)
@@ -129,24 +126,13 @@ class _Reader:
     def _read_image(self, file: Path) -> tuple[NDArray[np.uint8], bool, tuple[int, int]]:
         """The pixels, whether they were converted, and width and height in the file."""
         try:
-            with Image.open(file, formats=_FORMATS) as image:
-                if image.width * image.height > _MAX_PIXELS:
-                    raise ValueError(f"{image.width}x{image.height} pixels are too many")
-                if image.mode.startswith(("I", "F")):
-                    raise ValueError(f"mode {image.mode} is not 8 bits a channel, as needed")
-                converted = image.mode != "RGB"
-                rgb = image.convert("RGB")
-                if rgb.size == (self._size, self._size) and self._crop == 1:
-                    return np.asarray(rgb), converted, rgb.size
-                side = max(round(min(rgb.size) * self._crop), 1)
-                left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
-                box = (left, top, left + side, top + side)
-                resized = rgb.resize((self._size, self._size), Image.Resampling.BILINEAR, box=box)
-                return np.asarray(resized), converted, rgb.size
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            image, converted = read_rgb(file)
+        except BadPictureError as error:
             raise DataError(
                 f"the image {file} cannot be read ({error}); repair or remove it."
             ) from error
+        side = max(round(min(image.size) * self._crop), 1)
+        return middle(image, self._size, side), converted, image.size
 
     def notes(self) -> tuple[str, ...]:
         size = f"{self._size}x{self._size}"

@@ -4,6 +4,7 @@ import lzma
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -31,6 +32,7 @@ _BAD_ARRAY = (
     *(RecursionError, tokenize.TokenError),
 )
 _CHUNK_BYTES = 1 << 20
+_MAX_ROW_BYTES = 75_000_000  # of one image
 _MIN_SIZE = 8  # the study's CNN halves an image three times
 _EXPECTED = "expected MedMNIST's layout, uint8 images (N, H, H, 3) and integer labels (N, 1)"
 
@@ -63,6 +65,52 @@ def read_npz(path: Path) -> Dataset:
     if md5 == REBUILT_MD5:
         return replace(dataset, title=_REBUILT_TITLE, kind="rebuilt")
     return dataset
+
+
+def rows_of(path: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Every image of an .npz file, one at a time: `test/12` of `test_images`, `12` of `images`.
+
+    Yields:
+        Its id and its RGB pixels, shape (H, W, 3).
+
+    Raises:
+        DataError: If the file is not whole, or an array in it is of another shape or type.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            keys = [name.removesuffix(".npy") for name in archive.namelist()]
+            found = [key for key in keys if key == "images" or key.endswith("_images")]
+            if not found:
+                raise DataError(f"{path} has no array 'images' or '..._images'; {_EXPECTED}.")
+            for key in found:
+                split = key.removesuffix("images").replace("_", "/")
+                for i, image in enumerate(_read_rows(archive.getinfo(f"{key}.npy"), archive, path)):
+                    yield f"{split}{i}", image
+    except _BAD_FILE as error:
+        raise DataError(f"{path} is not a whole .npz file ({error}).") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def _read_rows(
+    member: zipfile.ZipInfo, archive: zipfile.ZipFile, path: Path
+) -> Iterator[NDArray[np.uint8]]:
+    with archive.open(member) as file:
+        try:
+            shape, fortran_order, dtype = _read_header(file)
+        except _BAD_ARRAY as error:
+            raise DataError(f"{path}: '{member.filename}' cannot be read ({error}).") from error
+        if len(shape) != 4 or shape[3] != 3 or fortran_order or dtype != np.uint8:
+            raise DataError(
+                f"{path}: '{member.filename}' has shape {shape} and type {dtype}; {_EXPECTED}."
+            )
+        nbytes = shape[1] * shape[2] * 3
+        if not 0 < nbytes <= _MAX_ROW_BYTES or file.tell() + shape[0] * nbytes != member.file_size:
+            raise DataError(f"{path}: the header of '{member.filename}' does not fit its size.")
+        for _ in range(shape[0]):
+            if len(row := file.read(nbytes)) < nbytes:
+                raise DataError(f"{path}: '{member.filename}' ends early; write the file again.")
+            yield np.frombuffer(row, dtype=np.uint8).reshape(shape[1:])
 
 
 def _read_split(archive: zipfile.ZipFile, split: Split, path: Path) -> LabeledImages:

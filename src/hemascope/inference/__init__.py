@@ -9,7 +9,7 @@ from hemascope.core import ClassSet, Predictions
 from hemascope.data.dataset import LabeledImages
 
 
-class Predictor(Protocol):
+class Engine(Protocol):
     """Anything that answers images with logits, whatever engine runs it."""
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -17,6 +17,6 @@ class Predictor(Protocol):
         ...
 
 
-def predict(predictor: Predictor, images: LabeledImages, classes: ClassSet) -> Predictions:
+def predict(engine: Engine, images: LabeledImages, classes: ClassSet) -> Predictions:
     """What a network says of labeled images."""
-    return Predictions(images.ids, predictor.logits(images.images), images.labels, classes)
+    return Predictions(images.ids, engine.logits(images.images), images.labels, classes)

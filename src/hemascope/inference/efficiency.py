@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.inference import Predictor
+from hemascope.inference import Engine
 
 _WARM_UP = 5
 _REPEATS = 30
 
 
-def latency_ms(predictor: Predictor, images: NDArray[np.uint8], *, batch_size: int) -> float:
+def latency_ms(engine: Engine, images: NDArray[np.uint8], *, batch_size: int) -> float:
     """Milliseconds per image, in batches of `batch_size`: the median of 30 timed batches.
 
     Counted from uint8 pixels to logits, as a caller waits for them. Where there are fewer images
@@ -22,11 +22,11 @@ def latency_ms(predictor: Predictor, images: NDArray[np.uint8], *, batch_size: i
     """
     batch = np.resize(images, (batch_size, *images.shape[1:]))
     for _ in range(_WARM_UP):
-        predictor.logits(batch)
+        engine.logits(batch)
     seconds: list[float] = []
     for _ in range(_REPEATS):
         start = time.perf_counter()
-        predictor.logits(batch)
+        engine.logits(batch)
         seconds.append(time.perf_counter() - start)
     return 1000 * statistics.median(seconds) / batch_size
 

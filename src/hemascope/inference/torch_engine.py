@@ -75,7 +75,7 @@ def to_input(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).to(torch.float32).mul_(_SCALE)
 
 
-class TorchPredictor:
+class TorchEngine:
     """Answers images with the logits of a PyTorch network; leaves the network in eval mode."""
 
     def __init__(

@@ -58,9 +58,28 @@ class HemaNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C) of images (N, 3, H, H)."""
-        features = self.blocks(self.stem(self.standardize(images)))
+        features = self._features(images)
         pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
         return self.head(self.dropout(pooled))
+
+    def forward_with_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and what each place adds to them, shape (N, C, h, w); without dropout.
+
+        Both ways of pooling are sums over places: the mean of all, and the largest alone, whose
+        share places divide that are equally large. So the maps and the bias add up to the logits.
+        """
+        features = self._features(images)
+        mean, largest = features.mean(dim=(2, 3)), features.amax(dim=(2, 3))
+        logits = self.head(torch.cat([mean, largest], dim=1))
+        of_mean, of_largest = self.head.weight.chunk(2, dim=1)
+        where = (features == largest[:, :, None, None]).to(features.dtype)
+        shares = where * features / where.sum(dim=(2, 3), keepdim=True)
+        places = features.shape[2] * features.shape[3]
+        maps = torch.einsum("ck,nkhw->nchw", of_mean, features) / places
+        return logits, maps + torch.einsum("ck,nkhw->nchw", of_largest, shares)
+
+    def _features(self, images: Tensor) -> Tensor:
+        return self.blocks(self.stem(self.standardize(images)))
 
     def links(self) -> list[Link]:
         """What pruning may make narrower: the inside of every block."""

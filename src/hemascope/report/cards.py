@@ -31,8 +31,8 @@ def model_card(comparison: Mapping[str, Any], name: str) -> Card:
     counts = data["counts"]
     return [
         ("Intended use and users", f"Comparing ways to classify cell images. {RESEARCH_USE_ONLY}"),
-        ("Data source and eligibility", _source(data)),
-        ("Reference standard (outcome)", _reference(data)),
+        ("Data source and eligibility", source(data)),
+        ("Reference standard (outcome)", reference(data)),
         (
             "Predictors",
             f"The pixels of one RGB image of {data['image_size']}x{data['image_size']}.",
@@ -82,7 +82,7 @@ def model_card(comparison: Mapping[str, Any], name: str) -> Card:
         ),
         (
             "Limitations",
-            _limitations(data),
+            limitations(data),
         ),
         ("Human oversight", "Every answer needs an expert; doubtful ones are to be set apart."),
         ("Availability", f"Code: Apache-2.0. Made by: {comparison['command']}"),
@@ -97,8 +97,8 @@ def data_card(comparison: Mapping[str, Any]) -> Card:
     )
     return [
         ("Title", data["title"]),
-        ("Data source and eligibility", _source(data)),
-        ("Reference standard (outcome)", _reference(data)),
+        ("Data source and eligibility", source(data)),
+        ("Reference standard (outcome)", reference(data)),
         (
             "Data partitions",
             f"{', '.join(f'{split} {count:,}' for split, count in data['counts'].items())}. "
@@ -137,19 +137,22 @@ def _is_bloodmnist(data: Mapping[str, Any]) -> bool:
     return data["kind"] in ("official", "rebuilt")
 
 
-def _source(data: Mapping[str, Any]) -> str:
+def source(data: Mapping[str, Any]) -> str:
+    """Where the images come from, and of whom they are."""
     if data["kind"] == "rendered":
         return "Rendered by hemascope's own generator: not blood, no people."
     return _PBC if _is_bloodmnist(data) else f"{data['title']}: what its user gave."
 
 
-def _reference(data: Mapping[str, Any]) -> str:
+def reference(data: Mapping[str, Any]) -> str:
+    """What the labels are."""
     if data["kind"] == "rendered":
         return "The class that the generator was told to draw."
     return _REFERENCE if _is_bloodmnist(data) else "The labels that came with the images."
 
 
-def _limitations(data: Mapping[str, Any]) -> str:
+def limitations(data: Mapping[str, Any]) -> str:
+    """What nobody should expect of a network trained on the data."""
     if data["kind"] == "rendered":
         return "Rendered images: nothing here says anything about cells."
     if _is_bloodmnist(data):

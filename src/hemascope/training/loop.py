@@ -12,7 +12,7 @@ from hemascope.core import ClassSet
 from hemascope.data.dataset import LabeledImages
 from hemascope.errors import DivergedError, UsageError
 from hemascope.inference import predict
-from hemascope.inference.torch_engine import TorchPredictor, autocast
+from hemascope.inference.torch_engine import TorchEngine, autocast
 from hemascope.metrics import METRICS
 from hemascope.models import head_of
 from hemascope.training.augmentation import Augmentation
@@ -67,7 +67,7 @@ def fit(
     criterion = make_loss(settings, counts)
     num_batches = -(-len(labels) // settings.batch_size)
     groups = [group for optimizer in state.optimizers for group in optimizer.param_groups]
-    predictor = TorchPredictor(state.result, device=device, precision=precision)
+    engine = TorchEngine(state.result, device=device, precision=precision)
     if teacher is not None:
         teacher.to(device).eval()
 
@@ -109,11 +109,11 @@ def fit(
             on_step()
         train_loss = torch.stack(losses).mean().item()
         seconds = time.perf_counter() - start
-        on_val = predict(predictor, val, classes)
+        on_val = predict(engine, val, classes)
         val_loss = METRICS["loss"](on_val)
         if not math.isfinite(val_loss):  # the losses alone miss what the last step did
             raise _diverged("the val loss", val_loss, epoch)
-        on_test = predict(predictor, watched, classes) if watched else None
+        on_test = predict(engine, watched, classes) if watched else None
         record = EpochRecord(
             epoch=epoch,
             train_loss=train_loss,

@@ -13,7 +13,7 @@ from hemascope.data.dataset import Dataset, LabeledImages, concatenate
 from hemascope.errors import RESEARCH_USE_ONLY
 from hemascope.files import MARK, made_out, write_json, write_text
 from hemascope.inference import predict
-from hemascope.inference.torch_engine import TorchPredictor, features, pick_device, pick_precision
+from hemascope.inference.torch_engine import TorchEngine, features, pick_device, pick_precision
 from hemascope.models import build_model
 from hemascope.report.audit import audit_text, render_audit
 from hemascope.training.loop import fit
@@ -179,7 +179,7 @@ def _cross_validate(
                 train, unseen = images.take(others), images.take(held)
                 for _ in fit(state, train, unseen, classes=dataset.classes, precision=precision):
                     on_epoch()
-                network = TorchPredictor(state.result, device=device, precision=precision)
+                network = TorchEngine(state.result, device=device, precision=precision)
                 probs[held] = predict(network, unseen, dataset.classes).probs
             if embeddings is None:
                 embeddings = features(state.model, images.images, device=device)

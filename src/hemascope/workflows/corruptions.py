@@ -16,7 +16,7 @@ from hemascope.report.corruptions import corruptions_text, draw_corruptions
 from hemascope.report.text import seen_sentence
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import Loaded, answers, check_fit, count_seen, load_predictor
+from hemascope.workflows.results import Loaded, answers, check_fit, count_seen, load_engine
 from hemascope.workflows.sources import SplitChoice, load_split
 
 
@@ -56,7 +56,7 @@ def corruptions(
         OutputError: If results cannot be written.
     """
     paths = [path, *against]
-    loaded = [load_predictor(p, device=device, precision=precision, views=views) for p in paths]
+    loaded = [load_engine(p, device=device, precision=precision, views=views) for p in paths]
     names = [_name(one) for one in loaded]
     if len(set(names)) < len(names):
         raise UsageError(
@@ -106,7 +106,7 @@ def _accuracies(
 
     def accuracy(one: Loaded, pixels: Any) -> float:
         shown = LabeledImages(pixels, images.labels, images.ids)
-        return METRICS["accuracy"](answers(one.predictor, shown, dataset.classes))
+        return METRICS["accuracy"](answers(one.engine, shown, dataset.classes))
 
     found: dict[str, dict[str, Any]] = {
         name: {"clean": accuracy(one, images.images), "accuracy": {}}

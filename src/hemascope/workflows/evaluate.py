@@ -26,7 +26,7 @@ from hemascope.workflows.results import (
     check_fit,
     count_seen,
     describe,
-    load_predictor,
+    load_engine,
 )
 from hemascope.workflows.sources import SplitChoice, load_split
 from hemascope.workflows.transfer import mapped, shown, try_colors
@@ -73,8 +73,8 @@ def evaluate(
     settings = load_toml(map_file, TransferMap) if map_file else None
     if settings and settings.crop < 1 and not Path(source).is_dir():
         raise UsageError(f"{map_file}: crop is for folders of images; {source} is none.")
-    loaded = load_predictor(path, device=device, precision=precision, views=views)
-    info, predictor = loaded.info, loaded.predictor
+    loaded = load_engine(path, device=device, precision=precision, views=views)
+    info, engine = loaded.info, loaded.engine
     dataset, images = load_split(
         source,
         split,
@@ -87,7 +87,7 @@ def evaluate(
     transfer: dict[str, Any] | None = None
     if settings and map_file:
         transfer = try_colors(
-            predictor, images, dataset.classes, settings, info, origin=map_file, views=views
+            engine, images, dataset.classes, settings, info, origin=map_file, views=views
         )
         transfer["preprocessing"] = preprocessing_sentence(dataset.image_size, settings)
         images = shown(images, settings, settings.colors, info)
@@ -97,7 +97,7 @@ def evaluate(
         warnings.append(sentence)
     for warning in warnings:
         reporter.say(f"Warning: {warning}")
-    predictions = answers(predictor, images, info.classes)
+    predictions = answers(engine, images, info.classes)
     results: dict[str, Any] = {
         **describe(info, find_artifact(path)),
         "data": dataset.title,
@@ -108,8 +108,8 @@ def evaluate(
         "warnings": warnings,
         "num_seen": num_seen,
         **evaluate_all(predictions),
-        "latency_ms_batch1": latency_ms(predictor, images.images, batch_size=1),
-        "latency_ms_batch128": latency_ms(predictor, images.images, batch_size=128),
+        "latency_ms_batch1": latency_ms(engine, images.images, batch_size=1),
+        "latency_ms_batch128": latency_ms(engine, images.images, batch_size=128),
     }
     text = results_text(results)
     if transfer is not None:

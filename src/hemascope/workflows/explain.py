@@ -17,7 +17,7 @@ from hemascope.inference.explanations import (
     grad_cam,
     has_grad_cam,
 )
-from hemascope.inference.torch_engine import TorchPredictor, load_model, pick_device
+from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
 from hemascope.report.explain import draw_explanations, explain_text
 from hemascope.report.text import seen_sentence
 from hemascope.workflows.environment import fingerprint
@@ -63,7 +63,7 @@ def explain(
     image_size = info.preprocessing.image_size
     dataset, images = load_split(source, split, reporter, image_size=image_size)
     check_fit(info, dataset, path)
-    found = answers(TorchPredictor(model, device=chosen_device), images, dataset.classes)
+    found = answers(TorchEngine(model, device=chosen_device), images, dataset.classes)
     warning = seen_sentence(info.settings.name, count_seen(path, images))
     methods = {n: m for n, m in METHODS.items() if m is not grad_cam or has_grad_cam(model)}
     groups = {

@@ -1,5 +1,6 @@
 """What a person sees while a command works: a bar on a terminal, plain lines elsewhere."""
 
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+_SECONDS_BETWEEN_LINES = 10
 Advance = Callable[[], None]
 
 
@@ -33,6 +35,29 @@ class Reporter:
         with self._bar(MofNCompleteColumn()) as bar:
             task = bar.add_task(description, total=total)
             yield lambda: bar.advance(task)
+
+    @contextmanager
+    def counted(self, description: str, total: int | None) -> Generator[Callable[[int], None]]:
+        """A bar of things done, whose number may not be known; elsewhere a line now and then.
+
+        Call what is yielded with how many more are done.
+        """
+        with self._bar(MofNCompleteColumn()) as bar:
+            task = bar.add_task(description, total=total)
+            start = said = time.monotonic()
+            done = 0
+
+            def on_done(more: int) -> None:
+                nonlocal said, done
+                bar.advance(task, more)
+                done += more
+                now = time.monotonic()
+                if now - said >= _SECONDS_BETWEEN_LINES and not self._console.is_terminal:
+                    said = now
+                    of = f" of {total:,}" if total else ""
+                    self.say(f"{description}: {done:,}{of}, {now - start:.0f} s")
+
+            yield on_done
 
     @contextmanager
     def download(self, description: str) -> Generator[Callable[[int, int], None]]:

@@ -15,16 +15,16 @@ from hemascope.core import ClassSet, Predictions, Split
 from hemascope.data.dataset import Dataset, LabeledImages
 from hemascope.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.files import make_folder, write_json, write_text
-from hemascope.inference import Predictor, predict
+from hemascope.inference import Engine, predict
 from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.saved import write_predictions
 from hemascope.inference.torch_engine import (
-    TorchPredictor,
+    TorchEngine,
     load_model,
     pick_device,
     pick_precision,
 )
-from hemascope.inference.views import ViewsPredictor
+from hemascope.inference.views import ViewsEngine
 from hemascope.metrics import evaluate_all
 from hemascope.report.figures import ERRORS, caption_of, draw_errors
 from hemascope.report.text import results_text
@@ -55,9 +55,9 @@ def write_results(
     """
     info, model = load_model(folder)
     val = dataset.splits[Split.VAL]
-    predictor: Predictor = TorchPredictor(model, device=device, precision=precision)
+    engine: Engine = TorchEngine(model, device=device, precision=precision)
     images = dataset.splits[Split.TEST].images
-    on_val, on_test = _predict_and_save(folder, predictor, dataset, "")
+    on_val, on_test = _predict_and_save(folder, engine, dataset, "")
     on_plain_test = on_test
     calibration = Calibration(
         fitted_on=f"{dataset.title}, split {Split.VAL.value}",
@@ -73,13 +73,13 @@ def write_results(
         "num_seen": count_seen(folder, dataset.splits[Split.TEST]),
         "num_seen_val": count_seen(folder, val),
         **evaluate_all(on_test),
-        "latency_ms_batch1": latency_ms(predictor, images, batch_size=1),
-        "latency_ms_batch128": latency_ms(predictor, images, batch_size=128),
+        "latency_ms_batch1": latency_ms(engine, images, batch_size=1),
+        "latency_ms_batch128": latency_ms(engine, images, batch_size=128),
         **more,
     }
     if views > 1:
-        predictor = ViewsPredictor(predictor)
-        on_val, on_test = _predict_and_save(folder, predictor, dataset, "-views")
+        engine = ViewsEngine(engine)
+        on_val, on_test = _predict_and_save(folder, engine, dataset, "-views")
         results["with_views"] = {"num_views": views, **evaluate_all(on_test)}
         with_views = {"temperature_views": fit_temperature(on_val)}
         calibration = calibration.model_copy(update=with_views)
@@ -101,12 +101,12 @@ class Loaded:
 
     path: Path
     info: ArtifactInfo
-    predictor: Predictor
+    engine: Engine
     device: torch.device
     precision: Precision
 
 
-def load_predictor(
+def load_engine(
     path: Path, *, device: Device, precision: PrecisionChoice | None, views: int
 ) -> Loaded:
     """The network in a run or model folder; by default in what it was trained in.
@@ -118,10 +118,10 @@ def load_predictor(
     chosen_device = pick_device(device)
     info, model = load_model(path)
     chosen_precision = pick_precision(precision or usual_precision([info]), chosen_device)
-    predictor: Predictor = TorchPredictor(model, device=chosen_device, precision=chosen_precision)
+    engine: Engine = TorchEngine(model, device=chosen_device, precision=chosen_precision)
     if views > 1:
-        predictor = ViewsPredictor(predictor)
-    return Loaded(path, info, predictor, chosen_device, chosen_precision)
+        engine = ViewsEngine(engine)
+    return Loaded(path, info, engine, chosen_device, chosen_precision)
 
 
 def describe(info: ArtifactInfo, folder: Path) -> dict[str, Any]:
@@ -148,13 +148,13 @@ def usual_precision(infos: Sequence[ArtifactInfo]) -> PrecisionChoice:
     return "fp32" if all(info.settings.precision == "fp32" for info in infos) else "auto"
 
 
-def answers(predictor: Predictor, images: LabeledImages, classes: ClassSet) -> Predictions:
+def answers(engine: Engine, images: LabeledImages, classes: ClassSet) -> Predictions:
     """What a finished network says of some images.
 
     Raises:
         DataError: If it answers with something else than numbers.
     """
-    predictions = predict(predictor, images, classes)
+    predictions = predict(engine, images, classes)
     if not np.isfinite(predictions.logits).all():
         raise DataError(
             "the model answers some images with numbers that are not finite: it is damaged, or "
@@ -192,12 +192,12 @@ def check_fit(
 
 
 def _predict_and_save(
-    folder: Path, predictor: Predictor, dataset: Dataset, suffix: str
+    folder: Path, engine: Engine, dataset: Dataset, suffix: str
 ) -> tuple[Predictions, Predictions]:
     """Predictions on val and on test, each saved."""
     both: list[Predictions] = []
     for split in (Split.VAL, Split.TEST):
-        predictions = answers(predictor, dataset.splits[split], dataset.classes)
+        predictions = answers(engine, dataset.splits[split], dataset.classes)
         write_predictions(folder / f"predictions-{split.value}{suffix}.csv", predictions)
         both.append(predictions)
     return both[0], both[1]

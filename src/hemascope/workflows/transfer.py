@@ -13,7 +13,7 @@ from hemascope.data.colors import fit_colors
 from hemascope.data.corruptions import jpeg_round_trip
 from hemascope.data.dataset import LabeledImages
 from hemascope.errors import DataError, UsageError, did_you_mean
-from hemascope.inference import Predictor
+from hemascope.inference import Engine
 from hemascope.metrics import METRICS
 from hemascope.metrics import calibration as cal
 from hemascope.metrics.comparison import compare_networks
@@ -95,7 +95,7 @@ def shown(
 
 
 def try_colors(
-    predictor: Predictor,
+    engine: Engine,
     images: LabeledImages,
     names: ClassSet,
     settings: TransferMap,
@@ -112,13 +112,13 @@ def try_colors(
     are left out.
 
     Args:
-        predictor: The network.
+        engine: The network.
         images: All images, with labels of their own.
         names: What those labels are called.
         settings: The map.
         info: Of the network.
         origin: The file with the map, for errors.
-        views: How many views of each image the predictor takes.
+        views: How many views of each image the engine takes.
     """
     labels = mapped(images, names, info.classes, settings, origin).labels
     counts = np.bincount(labels, minlength=len(info.classes))
@@ -137,7 +137,7 @@ def try_colors(
         fitted = shown(images, settings, colors, info)
         as_seen = mapped(fitted, names, info.classes, settings, origin)
         judged = as_seen.take(np.flatnonzero(~np.isin(as_seen.labels, single)))
-        found = answers(predictor, judged, info.classes)
+        found = answers(engine, judged, info.classes)
         ways[name] = found
         ways[f"{name}, classes known"] = restricted(found, possible)
     scaled = {name: found.scaled(temperature or 1.0) for name, found in ways.items()}

@@ -18,7 +18,7 @@ from hemascope.files import MARK, made_out, write_json, write_text
 from hemascope.inference.laplace import fit_curvature
 from hemascope.inference.saved import write_predictions
 from hemascope.inference.torch_engine import (
-    TorchPredictor,
+    TorchEngine,
     dropout_samples,
     features,
     load_model,
@@ -131,9 +131,9 @@ def _ways_of(
 ) -> tuple[dict[str, _Answers], list[str]]:
     """The ways in which one network can doubt, and why it cannot in others."""
     train, val, test = (dataset.splits[split].images for split in Split)
-    predictor = TorchPredictor(model, device=device)
+    engine = TorchEngine(model, device=device)
     on_val, on_test = (
-        answers(predictor, dataset.splits[split], dataset.classes).log_probs[None]
+        answers(engine, dataset.splits[split], dataset.classes).log_probs[None]
         for split in (Split.VAL, Split.TEST)
     )
     ways, why_not = {"by itself": _Answers(on_val, on_test)}, []

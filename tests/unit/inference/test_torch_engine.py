@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from hemascope.errors import UsageError
 from hemascope.inference.efficiency import latency_ms, peak_memory_bytes, reset_peak_memory
-from hemascope.inference.torch_engine import TorchPredictor, pick_device, to_input
+from hemascope.inference.torch_engine import TorchEngine, pick_device, to_input
 
 
 def test_pixels_become_channels_in_zero_to_one() -> None:
@@ -23,8 +23,8 @@ def test_prediction_is_in_eval_mode_without_gradients() -> None:
             return images.flatten(1)[:, :8]
 
     model = Probe().train()
-    predictor = TorchPredictor(model, device=torch.device("cpu"), batch_size=2)
-    logits = predictor.logits(np.full((5, 4, 4, 3), 255, np.uint8))
+    engine = TorchEngine(model, device=torch.device("cpu"), batch_size=2)
+    logits = engine.logits(np.full((5, 4, 4, 3), 255, np.uint8))
     np.testing.assert_allclose(logits, np.ones((5, 8)), atol=1e-6)
 
 

@@ -1,0 +1,157 @@
+"""PyTorch networks as ONNX graphs: exact, in half precision, or in whole numbers of 8 bits."""
+
+import io
+import logging
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from torch import Tensor, nn
+
+from hemascope.inference.torch_engine import to_input
+
+_BATCH = 64  # quantization samples at a time
+_WHOLE = "Conv"  # what is computed in whole numbers: nearly all of the work
+
+
+def has_maps(model: nn.Module) -> bool:
+    """Whether a network says what each place of an image adds to its logits."""
+    return hasattr(model, "forward_with_maps")
+
+
+def to_onnx(model: nn.Module, *, image_size: int, properties: Mapping[str, str]) -> bytes:
+    """A network as an ONNX graph from uint8 pixels `images` (N, H, H, 3) to `logits` (N, C).
+
+    Where the network has them, `maps` (N, C, h, w) come out as well; see `has_maps`.
+
+    Args:
+        model: Maps (N, 3, H, H) images to logits.
+        image_size: H.
+        properties: What the file says of itself.
+    """
+    names = ["logits", "maps"] if has_maps(model) else ["logits"]
+    images = torch.zeros((2, image_size, image_size, 3), dtype=torch.uint8)
+    with _quietly():
+        program = torch.onnx.export(
+            _FromPixels(model).eval(),
+            (images,),
+            dynamo=True,
+            input_names=["images"],
+            output_names=names,
+            dynamic_shapes={"images": {0: torch.export.Dim("N")}},
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    return _finished(program.model_proto, properties)
+
+
+def to_int8(graph: bytes, samples: NDArray[np.uint8], *, properties: Mapping[str, str]) -> bytes:
+    """A graph whose convolutions compute in whole numbers of 8 bits, weights in 7 of them.
+
+    Of 8 bits, processors without instructions for whole numbers (VNNI) would let sums overflow.
+
+    Args:
+        graph: By `to_onnx`.
+        samples: Images of the train split, from which the range of every number is learned.
+        properties: What the file says of itself.
+
+    Source: static quantization, onnxruntime.quantization, in the QDQ format.
+    """
+    with TemporaryDirectory() as name, _quietly():
+        folder = Path(name)
+        (folder / "fp32.onnx").write_bytes(graph)
+        quant_pre_process(
+            str(folder / "fp32.onnx"), str(folder / "ready.onnx"), skip_symbolic_shape=True
+        )
+        quantize_static(
+            str(folder / "ready.onnx"),
+            str(folder / "int8.onnx"),
+            _Samples(samples),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=[_WHOLE],
+            per_channel=True,
+            reduce_range=True,
+            calibrate_method=CalibrationMethod.Percentile,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        return _finished(onnx.load(str(folder / "int8.onnx")), properties)
+
+
+def to_fp16(graph: bytes, *, properties: Mapping[str, str]) -> bytes:
+    """A graph that computes in half precision: half the size, for processors that have it."""
+    with _quietly():
+        half = convert_float_to_float16(onnx.load_from_string(graph), keep_io_types=True)
+    return _finished(half, properties)
+
+
+class _FromPixels(nn.Module):
+    """A network with its preprocessing, so that nobody can forget it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        inputs = to_input(images)
+        if has_maps(self.model):
+            return self.model.forward_with_maps(inputs)  # type: ignore[operator]
+        return (self.model(inputs).float(),)
+
+
+class _Samples(CalibrationDataReader):
+    """Hands out quantization samples in batches."""
+
+    def __init__(self, samples: NDArray[np.uint8]) -> None:
+        starts = range(0, len(samples), _BATCH)
+        self._batches = iter([samples[i : i + _BATCH] for i in starts])
+
+    def get_next(self) -> Any:
+        batch = next(self._batches, None)
+        return None if batch is None else {"images": batch}
+
+
+def _finished(model: onnx.ModelProto, properties: Mapping[str, str]) -> bytes:
+    """The file's bytes, without the exporter's notes on where in whose folders the code lay."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
+        del part.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    for part in (*model.graph.node, model.graph, model):
+        part.doc_string = ""
+    onnx.helper.set_model_props(model, dict(properties))
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+@contextmanager
+def _quietly() -> Generator[None]:
+    """Keeps what exporters print and warn of from the user, whose errors are exceptions."""
+    logging_was = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging_was)

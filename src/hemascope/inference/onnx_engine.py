@@ -1,0 +1,70 @@
+"""Runs an exported network with ONNX Runtime: no torch, one file, any number of threads."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from hemascope.artifact import ArtifactInfo, OnnxGraph, load_graph
+from hemascope.config import OnnxPrecision
+from hemascope.errors import DataError
+
+_SERIOUS = 3  # ONNX Runtime's level of errors: what it warns of is the exporter's to know
+
+
+class OnnxEngine:
+    """Answers images with the logits of an ONNX graph, whose input is uint8 pixels.
+
+    Several threads may ask it at once.
+
+    Raises:
+        DataError: If the graph cannot be run.
+    """
+
+    def __init__(
+        self, graph: bytes, *, origin: str, threads: int = 0, batch_size: int = 128
+    ) -> None:
+        options: Any = ort.SessionOptions()  # pyright: ignore[reportAttributeAccessIssue] - their stubs
+        options.intra_op_num_threads = threads  # 0: all cores
+        options.log_severity_level = _SERIOUS
+        self._run: Any = ort.RunOptions()  # pyright: ignore[reportAttributeAccessIssue] - their stubs
+        self._run.only_execute_path_to_fetches = True
+        self._batch_size = batch_size
+        try:  # of bytes: a graph that names other files finds none
+            self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # whatever a parser may raise on damaged bytes
+            raise DataError(f"{origin} cannot be run by ONNX Runtime ({error}).") from error
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits (N, C) of RGB images (N, H, H, 3)."""
+        return self._ask("logits", images)
+
+    def maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What each place adds to the logit of each class, shape (N, C, h, w); see `OnnxGraph`."""
+        return self._ask("maps", images)
+
+    def _ask(self, output: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        parts: list[Any] = []
+        for i in range(0, max(len(images), 1), self._batch_size):
+            batch = {"images": images[i : i + self._batch_size]}
+            parts += self._session.run([output], batch, self._run)
+        return np.concatenate(parts)
+
+
+def load_onnx(
+    path: Path, precision: OnnxPrecision | None, *, threads: int = 0
+) -> tuple[ArtifactInfo, OnnxGraph, OnnxEngine]:
+    """The exported network in a folder, or one that ships with this package.
+
+    Args:
+        path: The folder, or the name of a packaged model.
+        precision: Which of its graphs; by default the recommended one.
+        threads: That each question is spread over; 0 for all cores.
+
+    Raises:
+        DataError: If there is no whole exported model, or it cannot be run.
+    """
+    info, graph, content = load_graph(path, precision)
+    return info, graph, OnnxEngine(content, origin=f"{path} ({graph.file})", threads=threads)

@@ -1,0 +1,83 @@
+"""Answers for a person at a terminal: a table of the first ones, and what all come to."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from hemascope.errors import RESEARCH_USE_ONLY
+
+_SHOWN = 40  # rows of the table
+
+
+@dataclass
+class Outcome:
+    """What a run of `predict` came to.
+
+    Attributes:
+        rows: The first rows, by the names of the columns.
+        num_rows: How many there were in this run.
+        num_failed: How many pictures could not be read, those of an interrupted run counted.
+        num_abstained: How many of the answered ones are to be left to an expert.
+        num_guessed: How many were cropped though they are of another size than the model's
+            photographs.
+        counts: How many were answered with each class.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    num_rows: int = 0
+    num_failed: int = 0
+    num_abstained: int = 0
+    num_guessed: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, rows: Sequence[dict[str, Any]], num_guessed: int) -> None:
+        """Takes note of some rows."""
+        self.rows += rows[: _SHOWN - len(self.rows)]
+        self.num_rows += len(rows)
+        self.num_guessed += num_guessed
+        for row in rows:
+            if row["error"]:
+                self.num_failed += 1
+            else:
+                self.counts[row["predicted_class"]] += 1
+                self.num_abstained += row["abstain"]
+
+    def print_table(self) -> None:
+        """Prints the first rows, and how many more there are."""
+        picture = Column("picture", overflow="fold")
+        table = Table(picture, "class", "confidence", "prediction set", "for an expert")
+        for row in self.rows:
+            if row["error"]:
+                table.add_row(row["path"], f"unreadable: {row['error']}", style="red")
+                continue
+            table.add_row(
+                row["path"],
+                row["predicted_class"],
+                f"{100 * row['confidence']:.1f} %",
+                ", ".join(row["prediction_set"]) or "none is usual enough",
+                "yes" if row["abstain"] else "",
+            )
+        console = Console(highlight=False, markup=False)
+        console.print(table)
+        if more := self.num_rows - len(self.rows):
+            console.print(f"... and {more:,} more: write all of them with --out FILE.csv")
+
+    def summary(self) -> str:
+        """What the answers come to, in lines."""
+        answered = sum(self.counts.values())
+        share = f" ({100 * self.num_abstained / answered:.1f} %)" if answered else ""
+        lines = [f"{name:24s}{number:>10,}" for name, number in sorted(self.counts.items())]
+        lines.append(f"{answered:,} answered, {self.num_abstained:,} of them for an expert{share}.")
+        if self.num_failed:
+            lines.append(f"{self.num_failed:,} could not be read: the column 'error' says why.")
+        if self.num_guessed:
+            lines.append(
+                f"{self.num_guessed:,} are of another size than the photographs that the model "
+                "learned from; the same share of their middle was kept. If yours are cropped to "
+                "the cell already, give --crop 1."
+            )
+        return "\n".join([*lines, RESEARCH_USE_ONLY])

@@ -1,0 +1,208 @@
+"""`hemascope export`: a trained network as ONNX graphs, which need no torch, and how to decide."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hemascope import __version__
+from hemascope.artifact import (
+    FORMAT_VERSION,
+    Decision,
+    OnnxGraph,
+    Photographs,
+    SetRule,
+    find_artifact,
+    load_seen,
+    name_graph,
+    save_graphs,
+)
+from hemascope.config import OnnxPrecision
+from hemascope.core import Predictions, Split
+from hemascope.data.dataset import Dataset
+from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
+from hemascope.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.export import has_maps, to_fp16, to_int8, to_onnx
+from hemascope.files import MARK, made_out, read_json, write_json, write_text
+from hemascope.inference.efficiency import latency_ms
+from hemascope.inference.onnx_engine import OnnxEngine
+from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
+from hemascope.inference.views import ViewsEngine
+from hemascope.metrics import METRICS
+from hemascope.report.export import card_text, export_text
+from hemascope.uncertainty import abstain_below, fit_conformal, fit_temperature
+from hemascope.workflows.environment import fingerprint
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.results import answers, check_fit
+from hemascope.workflows.sources import load_data
+
+COVERAGES = (0.95, 0.99)
+WANTED_ACCURACY = 0.995
+_NUM_SAMPLES = 1024  # images of train by which int8 is quantized
+_LARGEST_DIFFERENCE = 1e-3  # of a logit in fp32, of about 10
+_LARGEST_LOSS = 0.002  # of val accuracy, in int8 and fp16
+_BLOODMNIST = Photographs(crop_pixels=200, of_pixels=360, jpeg_quality=75)  # MedMNIST v2's recipe
+
+
+def export(
+    path: Path,
+    source: str,
+    out: Path,
+    *,
+    int8: bool,
+    fp16: bool,
+    overwrite: bool,
+    reporter: Reporter,
+) -> str:
+    """Writes a folder with the network in ONNX and everything that an answer needs.
+
+    Temperature, prediction sets and the threshold for abstaining are fitted on val for each graph
+    by itself; test is not looked at.
+
+    Args:
+        path: A run folder or its model/.
+        source: The data it was trained on.
+        out: The folder for the exported model.
+        int8: Whether to add a graph in whole numbers.
+        fp16: Whether to add one in half precision.
+        overwrite: Whether an older folder of ours may be deleted.
+        reporter: Whom to tell.
+
+    Returns:
+        What came out, as text.
+
+    Raises:
+        DataError: If model and data do not fit together, a graph does not answer as the network
+            does, or val is too small for prediction sets.
+        OutputError: If `out` cannot be written.
+    """
+    info, model = load_model(path)
+    dataset = load_data(source, reporter, image_size=info.preprocessing.image_size)
+    check_fit(info, dataset, path)
+    if dataset.md5 != info.trained_on.md5:
+        raise DataError(
+            f"{path} was trained on other data than {source}: {info.trained_on.title}, md5 "
+            f"{info.trained_on.md5}; give that, since thresholds are fitted on its val split."
+        )
+    properties = {
+        "notice": RESEARCH_USE_ONLY,
+        "class_names": ", ".join(info.class_names),
+        "input": "RGB pixels, uint8, NHWC; no further preprocessing",
+        "trained_on": info.trained_on.title,
+    }
+    size = info.preprocessing.image_size
+    with reporter.steps("exporting", 2 + int8 + fp16) as on_step:
+        made: dict[OnnxPrecision, bytes] = {
+            "fp32": to_onnx(model, image_size=size, properties=properties)
+        }
+        on_step()
+        if int8:
+            samples = dataset.splits[Split.TRAIN].images
+            chosen = np.random.default_rng(0).permutation(len(samples))[:_NUM_SAMPLES]
+            made["int8"] = to_int8(made["fp32"], samples[chosen], properties=properties)
+            on_step()
+        if fp16:
+            made["fp16"] = to_fp16(made["fp32"], properties=properties)
+            on_step()
+        val = dataset.splits[Split.VAL]
+        torch_says = answers(TorchEngine(model, device=pick_device("cpu")), val, info.classes)
+        graphs = {
+            precision: _assess(content, precision, torch_says, dataset, maps=has_maps(model))
+            for precision, content in made.items()
+        }
+        on_step()
+    fastest = min(graphs.values(), key=lambda graph: graph.latency_ms_batch128)
+    changes: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "hemascope_version": __version__,
+        "weights_file": "",
+        "weights_sha256": "",
+        "seen_file": "",
+        "seen_sha256": "",
+        "onnx": tuple(graphs.values()),
+        "recommended": fastest.precision,
+    }
+    if info.trained_on.md5 in (OFFICIAL_MD5, REBUILT_MD5):
+        changes["preprocessing"] = info.preprocessing.model_copy(
+            update={"photographs": _BLOODMNIST}
+        )
+    info = info.model_copy(update=changes)
+    with made_out(out, overwrite=overwrite):
+        write_json(out / MARK, fingerprint(dataset, device="cpu"))
+        save_graphs(out, info, list(made.values()), seen=load_seen(path))
+        write_text(out / "MODEL_CARD.md", card_text(info, dataset.describe(), _results_of(path)))
+    return export_text(info, out)
+
+
+def _assess(
+    content: bytes,
+    precision: OnnxPrecision,
+    torch_says: Predictions,
+    dataset: Dataset,
+    *,
+    maps: bool,
+) -> OnnxGraph:
+    """What a graph is like on val, and what is fitted to its answers there.
+
+    Raises:
+        DataError: If it does not answer as the network does, or val is too small.
+    """
+    engine = OnnxEngine(content, origin=f"the {precision} graph")
+    val = dataset.splits[Split.VAL]
+    on_val = answers(engine, val, dataset.classes)
+    accuracy = METRICS["accuracy"](on_val)
+    difference = float(np.abs(on_val.logits - torch_says.logits).max())
+    if precision == "fp32":
+        others = int((on_val.predicted != torch_says.predicted).sum())
+        if others or difference > _LARGEST_DIFFERENCE:
+            raise DataError(
+                f"the ONNX graph answers {others} of {len(val)} images of val with another class "
+                f"than PyTorch, with logits up to {difference:.2g} apart; it was not written."
+            )
+    elif (loss := METRICS["accuracy"](torch_says) - accuracy) > _LARGEST_LOSS:
+        raise DataError(
+            f"{precision} costs {100 * loss:.2f} points of accuracy on val, more than the "
+            f"{100 * _LARGEST_LOSS:g} allowed; leave --{precision} out."
+        )
+    file, sha256 = name_graph(precision, content)
+    return OnnxGraph(
+        precision=precision,
+        file=file,
+        sha256=sha256,
+        size_bytes=len(content),
+        has_maps=maps,
+        val_accuracy=accuracy,
+        max_logit_difference=difference,
+        latency_ms_batch1=latency_ms(engine, val.images, batch_size=1),
+        latency_ms_batch128=latency_ms(engine, val.images, batch_size=128),
+        decisions=(
+            _decide(on_val, num_views=1),
+            _decide(answers(ViewsEngine(engine), val, dataset.classes), num_views=8),
+        ),
+    )
+
+
+def _decide(on_val: Predictions, *, num_views: Literal[1, 8]) -> Decision:
+    """What is fitted to answers on val.
+
+    Raises:
+        DataError: If val is too small, or no share of it is answered as well as wanted.
+    """
+    temperature = fit_temperature(on_val)
+    scaled = on_val.scaled(temperature)
+    rules = [fit_conformal(scaled, score="lac", coverage=coverage) for coverage in COVERAGES]
+    return Decision(
+        num_views=num_views,
+        temperature=temperature,
+        wanted_accuracy=WANTED_ACCURACY,
+        abstain_below=abstain_below(scaled, accuracy=WANTED_ACCURACY),
+        sets=tuple(
+            SetRule(coverage=rule.coverage, min_prob=1 - rule.thresholds[0]) for rule in rules
+        ),
+    )
+
+
+def _results_of(path: Path) -> dict[str, Any] | None:
+    """What the run found on test, once, if the run is there."""
+    found = find_artifact(path).parent / "results.json"
+    return read_json(found) if found.is_file() else None
