@@ -43,6 +43,10 @@ PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16"] | None,
     typer.Option("--precision", help="fp32 is exact; auto takes bf16 where the machine has it."),
 ]
+AnyPrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16", "int8"] | None,
+    typer.Option("--precision", help="As in train; fp16 and int8 are for exported models."),
+]
 ViewsOption = Annotated[
     Literal["1", "8"] | None,
     typer.Option("--views", help="8 also shows every image mirrored and turned; test-time views."),
@@ -265,7 +269,7 @@ def evaluate(
         ),
     ] = None,
     device: DeviceOption = None,
-    precision: PrecisionOption = None,
+    precision: AnyPrecisionOption = None,
     views: ViewsOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:

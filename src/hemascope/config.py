@@ -20,6 +20,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
 PrecisionChoice = Literal["auto", "fp32", "bf16"]
 OnnxPrecision = Literal["fp32", "fp16", "int8"]  # of exported graphs
+AnyPrecision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Loss = Literal["cross-entropy", "focal", "weighted", "class-balanced"]
 Colors = Literal["none", "image", "group"]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -1,5 +1,6 @@
 """What a network costs: seconds per image, and memory."""
 
+import os
 import statistics
 import sys
 import time
@@ -12,6 +13,14 @@ from hemascope.inference import Engine
 
 _WARM_UP = 5
 _REPEATS = 30
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
 
 
 def latency_ms(engine: Engine, images: NDArray[np.uint8], *, batch_size: int) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hemascope.config import Device, PrecisionChoice
+from hemascope.config import AnyPrecision, Device
 from hemascope.data.corruptions import CORRUPTIONS, NUM_SEVERITIES, corrupted
 from hemascope.data.dataset import Dataset, LabeledImages
 from hemascope.errors import RESEARCH_USE_ONLY, UsageError
@@ -28,7 +28,7 @@ def corruptions(
     against: Sequence[Path],
     out: Path | None,
     device: Device,
-    precision: PrecisionChoice | None,
+    precision: AnyPrecision | None,
     views: int,
     overwrite: bool,
     reporter: Reporter,

@@ -49,11 +49,3 @@ def _processor() -> str:
     except (OSError, StopIteration):
         return platform.machine()
     return line.partition(":")[2].strip()
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1

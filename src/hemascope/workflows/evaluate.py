@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from hemascope.artifact import ArtifactInfo, find_artifact
-from hemascope.config import Device, PrecisionChoice, TransferMap, load_toml
+from hemascope.artifact import ArtifactInfo
+from hemascope.config import AnyPrecision, Device, TransferMap, load_toml
 from hemascope.core import BLOOD_CELLS, Predictions
 from hemascope.data.dataset import Dataset
 from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
@@ -39,7 +39,7 @@ def evaluate(
     *,
     out: Path | None,
     device: Device,
-    precision: PrecisionChoice | None,
+    precision: AnyPrecision | None,
     views: int,
     map_file: Path | None = None,
     medmnist_csv: Path | None = None,
@@ -99,7 +99,7 @@ def evaluate(
         reporter.say(f"Warning: {warning}")
     predictions = answers(engine, images, info.classes)
     results: dict[str, Any] = {
-        **describe(info, find_artifact(path)),
+        **describe(info, size_bytes=loaded.size_bytes),
         "data": dataset.title,
         "data_md5": dataset.md5,
         "split": split,

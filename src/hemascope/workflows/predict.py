@@ -17,10 +17,10 @@ from hemascope.data.pictures import BadPictureError
 from hemascope.errors import OutputError
 from hemascope.files import explained
 from hemascope.inference.answers import Journal, columns_of, format_of, row_of
+from hemascope.inference.efficiency import cores
 from hemascope.inference.predictor import Answer, Predictor
 from hemascope.report.answers import Outcome
 from hemascope.report.overlays import draw_overlay
-from hemascope.workflows.environment import cores
 from hemascope.workflows.progress import Reporter
 
 _BATCH = 64  # pictures that one thread reads, asks about and answers

@@ -9,14 +9,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hemascope.artifact import ArtifactInfo, Calibration, find_artifact, load_seen, update_info
-from hemascope.config import Device, Precision, PrecisionChoice
+from hemascope.artifact import (
+    ArtifactInfo,
+    Calibration,
+    find_artifact,
+    load_info,
+    load_seen,
+    update_info,
+)
+from hemascope.config import AnyPrecision, Device, OnnxPrecision, Precision, PrecisionChoice
 from hemascope.core import ClassSet, Predictions, Split
 from hemascope.data.dataset import Dataset, LabeledImages
-from hemascope.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.errors import RESEARCH_USE_ONLY, DataError, UsageError
 from hemascope.files import make_folder, write_json, write_text
 from hemascope.inference import Engine, predict
 from hemascope.inference.efficiency import latency_ms
+from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.saved import write_predictions
 from hemascope.inference.torch_engine import (
     TorchEngine,
@@ -65,7 +73,7 @@ def write_results(
         temperature=fit_temperature(on_val),
     )
     results = {
-        **describe(info, find_artifact(folder)),
+        **describe(info, size_bytes=(find_artifact(folder) / info.weights_file).stat().st_size),
         "data": dataset.title,
         "data_md5": dataset.md5,
         "split": Split.TEST.value,
@@ -103,28 +111,47 @@ class Loaded:
     info: ArtifactInfo
     engine: Engine
     device: torch.device
-    precision: Precision
+    precision: Precision | OnnxPrecision
+    size_bytes: int
 
 
 def load_engine(
-    path: Path, *, device: Device, precision: PrecisionChoice | None, views: int
+    path: Path, *, device: Device, precision: AnyPrecision | None, views: int
 ) -> Loaded:
-    """The network in a run or model folder; by default in what it was trained in.
+    """The network in a run or model folder, by default in what it was trained in; or exported.
 
     Raises:
-        UsageError: If this machine does not have the device or precision.
+        UsageError: If this machine, or the model, does not have the device or precision.
         DataError: If there is no whole model.
     """
+    info = load_info(path)
+    if info.onnx:
+        return _load_exported(path, device=device, precision=precision, views=views)
+    if precision in ("fp16", "int8"):
+        raise UsageError(f"--precision {precision} is for exported models, and {path} is none.")
     chosen_device = pick_device(device)
     info, model = load_model(path)
     chosen_precision = pick_precision(precision or usual_precision([info]), chosen_device)
     engine: Engine = TorchEngine(model, device=chosen_device, precision=chosen_precision)
     if views > 1:
         engine = ViewsEngine(engine)
-    return Loaded(path, info, engine, chosen_device, chosen_precision)
+    size_bytes = (find_artifact(path) / info.weights_file).stat().st_size
+    return Loaded(path, info, engine, chosen_device, chosen_precision, size_bytes)
 
 
-def describe(info: ArtifactInfo, folder: Path) -> dict[str, Any]:
+def _load_exported(
+    path: Path, *, device: Device, precision: AnyPrecision | None, views: int
+) -> Loaded:
+    if device not in ("auto", "cpu"):
+        raise UsageError(f"--device {device}: exported models run on the CPU; leave it out.")
+    if precision == "bf16":
+        raise UsageError("--precision bf16 is for PyTorch; exported models have fp32, fp16, int8.")
+    info, graph, onnx_engine = load_onnx(path, None if precision == "auto" else precision)
+    engine: Engine = onnx_engine if views == 1 else ViewsEngine(onnx_engine)
+    return Loaded(path, info, engine, torch.device("cpu"), graph.precision, graph.size_bytes)
+
+
+def describe(info: ArtifactInfo, *, size_bytes: int) -> dict[str, Any]:
     """What the results say of the network itself."""
     return {
         "notice": RESEARCH_USE_ONLY,
@@ -133,7 +160,7 @@ def describe(info: ArtifactInfo, folder: Path) -> dict[str, Any]:
         "trained_on": info.trained_on.title,
         "class_names": list(info.class_names),
         "num_parameters": info.num_parameters,
-        "size_bytes": (folder / info.weights_file).stat().st_size,
+        "size_bytes": size_bytes,
     }
 
 
