@@ -51,6 +51,44 @@ def trained(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(settings, load(str(small_npz)), out, overwrite=False, reporter=Reporter())
 
 
+@pytest.fixture(scope="session")
+def cells_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rendered cells, and enough of them in val for prediction sets of 99 %."""
+    arrays: dict[str, NDArray[np.uint8]] = {}
+    for seed, (split, size) in enumerate({"train": 256, "val": 128, "test": 32}.items()):
+        labels = np.arange(size) % len(BLOOD_CELLS)
+        arrays[f"{split}_images"] = render(labels, seed=seed)
+        arrays[f"{split}_labels"] = labels.astype(np.uint8).reshape(-1, 1)
+    path = tmp_path_factory.mktemp("data") / "cells.npz"
+    save_npz(path, arrays)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of hemanet-tiny over four epochs, trained once for all tests: not to be changed."""
+    from hemascope.data import load
+    from hemascope.workflows.plan import choose_settings
+    from hemascope.workflows.progress import Reporter
+    from hemascope.workflows.train import train
+
+    changes = {"training.epochs": 4, "training.batch_size": 32, "precision": "fp32", "views": 1}
+    settings = choose_settings("hemanet-tiny", None, changes)
+    out = tmp_path_factory.mktemp("tiny") / "run"
+    return train(settings, load(str(cells_npz)), out, overwrite=False, reporter=Reporter())
+
+
+@pytest.fixture(scope="session")
+def exported(tiny: Path, cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network exported in fp32: not to be changed."""
+    from hemascope.workflows.export import export
+    from hemascope.workflows.progress import Reporter
+
+    out = tmp_path_factory.mktemp("exported") / "model"
+    export(tiny, str(cells_npz), out, int8=False, fp16=False, overwrite=False, reporter=Reporter())
+    return out
+
+
 @pytest.fixture
 def run_folder(trained: Path, tmp_path: Path) -> Path:
     """A copy of the trained run, to do with as a test likes."""

@@ -627,11 +627,13 @@ def predict(
     ] = None,
     views: ViewsOption = None,
     coverage: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--coverage", metavar="F", help="How often prediction sets are to hold the true class."
+            "--coverage",
+            metavar="F",
+            help="How often prediction sets are to hold the true class: 0.95 or 0.99 (default).",
         ),
-    ] = 0.99,
+    ] = None,
     crop: Annotated[
         float | None,
         typer.Option(

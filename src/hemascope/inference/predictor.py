@@ -59,7 +59,8 @@ class Predictor:
         precision: Which of its graphs; by default the one it recommends.
         views: 8 also asks for every picture mirrored and turned: eight times the work, a little
             more accuracy.
-        coverage: How often prediction sets are to hold the true class; one of those fitted.
+        coverage: How often prediction sets are to hold the true class; one of those fitted, by
+            default the largest.
         crop: The share of a picture's central square to keep where it is not of the network's size
             already; by default what the model's own images were made with.
         threads: That each question is spread over; 0 for all cores.
@@ -83,7 +84,7 @@ class Predictor:
         *,
         precision: OnnxPrecision | None = None,
         views: int = 1,
-        coverage: float = 0.99,
+        coverage: float | None = None,
         crop: float | None = None,
         threads: int = 0,
     ) -> None:
@@ -96,12 +97,13 @@ class Predictor:
             raise UsageError(f"views is {views}; the model was fitted for {_listed(fitted)}.")
         self.decision = fitted[views]
         rules = {rule.coverage: rule.min_prob for rule in self.decision.sets}
-        if coverage not in rules:
+        self.coverage = max(rules) if coverage is None else coverage
+        if self.coverage not in rules:
             raise UsageError(
-                f"coverage is {coverage:g}; the model's prediction sets were fitted for "
+                f"coverage is {self.coverage:g}; the model's prediction sets were fitted for "
                 f"{_listed(rules)}."
             )
-        self._min_prob = rules[coverage]
+        self._min_prob = rules[self.coverage]
         self.photographs = info.preprocessing.photographs
         if crop is not None:
             if not 0 < crop <= 1:

@@ -53,6 +53,7 @@ def card_text(
         if how.crop_pixels < how.of_pixels
         else "the central square of a picture"
     )
+    rules = info.onnx[0].decisions[0].sets
     rebuilt = (
         " About 70 % of the images of the official test split are among those it was trained on: "
         "**never score it on the official test split.**"
@@ -89,17 +90,18 @@ def card_text(
         "",
         "## Figures on val, and what was fitted there",
         "",
-        "| graph | size | accuracy | views | temperature | abstains below | in the 95 % set from "
-        "| in the 99 % set from |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| graph | size | accuracy, 1 view | views | temperature | abstains below | "
+        + " | ".join(f"in the {100 * rule.coverage:g} % set from" for rule in rules)
+        + " |",
+        "| --- |" + " ---: |" * (5 + len(rules)),
     ]
     for graph in info.onnx:
         for decision in graph.decisions:
-            rules = " | ".join(f"{rule.min_prob:.4f}" for rule in decision.sets)
+            least = " | ".join(f"{rule.min_prob:.4f}" for rule in decision.sets)
             lines.append(
                 f"| {graph.precision} | {graph.size_bytes / 1e6:.2f} MB "
-                f"| {100 * graph.val_accuracy:.2f} % (1 view) | {decision.num_views} "
-                f"| {decision.temperature:.3f} | {decision.abstain_below:.4f} | {rules} |"
+                f"| {100 * graph.val_accuracy:.2f} % | {decision.num_views} "
+                f"| {decision.temperature:.3f} | {decision.abstain_below:.4f} | {least} |"
             )
     wanted = info.onnx[0].decisions[0].wanted_accuracy
     lines += [

@@ -47,7 +47,7 @@ def draw_overlay(
     """
     cell = Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     heat = np.maximum(contributions, 0)
-    heat = heat / max(float(heat.max()), 1e-9)
+    heat = np.sqrt(heat / max(float(heat.max()), 1e-9))  # so that lesser places are seen as well
     grid = Image.fromarray(np.rint(255 * heat).astype(np.uint8))
     smooth = np.asarray(grid.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)) / 255
     colors = _colored(smooth)

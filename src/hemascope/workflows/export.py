@@ -186,16 +186,21 @@ def _decide(on_val: Predictions, *, num_views: Literal[1, 8]) -> Decision:
     """What is fitted to answers on val.
 
     Raises:
-        DataError: If val is too small, or no share of it is answered as well as wanted.
+        DataError: If val is too small for the lowest coverage.
     """
     temperature = fit_temperature(on_val)
     scaled = on_val.scaled(temperature)
-    rules = [fit_conformal(scaled, score="lac", coverage=coverage) for coverage in COVERAGES]
+    possible = [c for c in COVERAGES if c == COVERAGES[0] or len(on_val.labels) * (1 - c) >= c]
+    rules = [fit_conformal(scaled, score="lac", coverage=coverage) for coverage in possible]
+    try:
+        threshold = abstain_below(scaled, accuracy=WANTED_ACCURACY)
+    except DataError:  # no share of val is answered that well: all is for an expert
+        threshold = 1.0
     return Decision(
         num_views=num_views,
         temperature=temperature,
         wanted_accuracy=WANTED_ACCURACY,
-        abstain_below=abstain_below(scaled, accuracy=WANTED_ACCURACY),
+        abstain_below=threshold,
         sets=tuple(
             SetRule(coverage=rule.coverage, min_prob=1 - rule.thresholds[0]) for rule in rules
         ),

@@ -4,6 +4,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -36,7 +37,7 @@ def predict(
     explain: Path | None,
     precision: OnnxPrecision | None,
     views: int,
-    coverage: float,
+    coverage: float | None,
     crop: float | None,
     threads: int,
     resume: bool,
@@ -52,7 +53,7 @@ def predict(
         explain: A new folder that gets a picture of what speaks for each answer, if given.
         precision: Which graph of the model.
         views: How many views of each picture.
-        coverage: How often prediction sets are to hold the true class.
+        coverage: How often prediction sets are to hold the true class; by default the most fitted.
         crop: The share of each picture to keep, if not the model's own.
         threads: How many pictures are read and answered at once; 0 for as many as there are cores.
         resume: Whether to go on where an interrupted run into `out` was stopped.
@@ -74,9 +75,7 @@ def predict(
     outcome = Outcome()
     journal = None
     if out:
-        journal = Journal(
-            _journal_path(out, predictor, views, coverage, resume=resume, overwrite=overwrite)
-        )
+        journal = Journal(_journal_path(out, predictor, views, resume=resume, overwrite=overwrite))
         outcome.num_failed = journal.num_failed
         if journal.num_done:
             reporter.say(f"Going on after {journal.num_done:,} pictures.")
@@ -84,6 +83,7 @@ def predict(
     waiting = deque[Future[tuple[list[dict[str, Any]], int]]]()
     numbered = _unanswered(items(paths, sys.stdin), journal)
     with (
+        closing(journal) if journal else nullcontext(),
         reporter.counted("pictures", count_items(paths)) as advance,
         ThreadPoolExecutor(threads) as pool,
     ):
@@ -194,14 +194,14 @@ def _batches(pictures: Iterator[tuple[int, Item]]) -> Iterator[list[tuple[int, I
 
 
 def _journal_path(
-    out: Path, predictor: Predictor, views: int, coverage: float, *, resume: bool, overwrite: bool
+    out: Path, predictor: Predictor, views: int, *, resume: bool, overwrite: bool
 ) -> Path:
     """Where the rows go until all are there; the name tells what they were made with.
 
     Raises:
         OutputError: If there are older ones that may be meant to stay.
     """
-    made_with = f"{predictor.graph.sha256} {views} {coverage} {predictor.photographs}"
+    made_with = f"{predictor.graph.sha256} {views} {predictor.coverage} {predictor.photographs}"
     key = blake2b(made_with.encode(), digest_size=4).hexdigest()
     journal = out.with_name(f".{out.name}.{key}.part")
     if out.exists() and not overwrite:

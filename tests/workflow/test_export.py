@@ -1,0 +1,169 @@
+"""`export`: ONNX graphs that answer as the network does, and what is fitted to them on val."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from conftest import Outcome
+from hemascope.artifact import load_info, load_seen
+from hemascope.core import Split
+from hemascope.data import load
+from hemascope.inference.onnx_engine import load_onnx
+from hemascope.inference.predictor import Predictor
+from hemascope.inference.torch_engine import TorchEngine, load_model
+
+Run = Callable[..., Outcome]
+CPU = torch.device("cpu")
+
+
+def test_a_graph_alone_answers_as_torch_does(tiny: Path, exported: Path, cells_npz: Path) -> None:
+    images = load(str(cells_npz)).splits[Split.TEST].images
+    [file] = exported.glob("fp32-*.onnx")
+    session = ort.InferenceSession(str(file))  # as another program would: pixels in, no more
+    [logits] = session.run(["logits"], {"images": images})
+    expected = TorchEngine(load_model(tiny)[1], device=CPU).logits(images)
+    np.testing.assert_allclose(logits, expected, atol=1e-3)
+    for image, of_image in zip(images[:4], expected, strict=False):
+        [[alone]] = session.run(["logits"], {"images": image[None]})  # type: ignore[misc]
+        np.testing.assert_allclose(alone, of_image, atol=1e-3)
+
+
+def test_maps_and_bias_add_up_to_the_logits(tiny: Path, exported: Path, cells_npz: Path) -> None:
+    images = load(str(cells_npz)).splits[Split.TEST].images
+    engine = load_onnx(exported, None)[2]
+    bias = load_model(tiny)[1].head.bias.detach().numpy()  # type: ignore[union-attr]
+    maps = engine.maps(images)
+    assert maps.shape[:2] == (len(images), 8)
+    assert maps.shape[2] > 1
+    np.testing.assert_allclose(maps.sum(axis=(2, 3)) + bias, engine.logits(images), atol=1e-3)
+
+
+def test_int8_and_fp16_beside_fp32(
+    tiny: Path, cells_npz: Path, tmp_path: Path, hemascope: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hemascope.workflows.export._LARGEST_LOSS", 0.1)  # a network of 4 epochs
+    out = tmp_path / "out"
+    args = ("export", tiny, "--data", cells_npz, "--out", out, "--int8", "--fp16")
+    outcome = hemascope(*args)
+    assert outcome.code == 0, outcome.err
+    info = load_info(out)
+    sizes = {graph.precision: graph.size_bytes for graph in info.onnx}
+    assert set(sizes) == {"fp32", "int8", "fp16"}
+    assert sizes["int8"] < 0.75 * sizes["fp32"]
+    assert sizes["fp16"] < 0.75 * sizes["fp32"]
+    assert info.recommended in sizes
+    images = load(str(cells_npz)).splits[Split.TEST].images
+    said: dict[str, NDArray[np.float64]] = {
+        name: Predictor(out, precision=name).predict_proba(images) for name in sizes
+    }
+    assert np.abs(said["int8"] - said["fp32"]).max() > 0
+    assert (said["int8"].argmax(1) == said["fp32"].argmax(1)).mean() > 0.8
+    np.testing.assert_allclose(said["fp16"], said["fp32"], atol=0.05)
+    quantized = onnx.load(next(out.glob("int8-*.onnx")))
+    kinds = {node.op_type for node in quantized.graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= kinds
+    assert "int8" in outcome.out
+    assert "never score it" not in (out / "MODEL_CARD.md").read_text()  # these are rendered cells
+    assert hemascope(*args).code == 2  # the folder is there
+
+
+def test_the_folder_says_what_it_was_trained_on_and_nothing_of_the_machine(
+    tiny: Path, exported: Path
+) -> None:
+    assert np.array_equal(load_seen(exported), load_seen(tiny))  # type: ignore[arg-type]
+    graph = onnx.load(next(exported.glob("*.onnx")))
+    assert {entry.key for entry in graph.metadata_props} >= {"class_names", "notice"}
+    assert b"site-packages" not in graph.SerializeToString()
+    card = (exported / "MODEL_CARD.md").read_text()
+    assert "Research use only" in card
+    assert "in the 99 % set from" in card
+
+
+def test_what_is_fitted_holds_on_val(exported: Path, cells_npz: Path) -> None:
+    val = load(str(cells_npz)).splits[Split.VAL]
+    for views in (1, 8):
+        for coverage in (0.95, 0.99):
+            predictor = Predictor(exported, views=views, coverage=coverage)
+            answers = predictor.predict(val.images)
+            names = [predictor.class_names[label] for label in val.labels]
+            held = [
+                name in answer.prediction_set for name, answer in zip(names, answers, strict=True)
+            ]
+            assert np.mean(held) >= coverage
+            right = [
+                answer.predicted_class == name
+                for name, answer in zip(names, answers, strict=True)
+                if not answer.abstain
+            ]
+            assert np.mean(right or [1]) >= 0.995
+
+
+def test_evaluate_takes_an_exported_model(
+    tiny: Path, exported: Path, cells_npz: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    results: list[dict[str, float]] = []
+    for model in (tiny, exported):
+        out = tmp_path / f"out-{model.name}"
+        outcome = hemascope("evaluate", model, "--data", cells_npz, "--out", out)
+        assert outcome.code == 0, outcome.err
+        results.append(json.loads((out / "results.json").read_text()))
+    assert results[0]["accuracy"] == results[1]["accuracy"]
+    assert results[0]["loss"] == pytest.approx(results[1]["loss"], abs=1e-4)
+
+
+def test_an_architecture_without_maps_is_exported_without(
+    trained: Path, small_npz: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    outcome = hemascope("export", trained, "--data", small_npz, "--out", tmp_path / "few")
+    assert outcome.code == 2
+    assert "val has 16 images in all, too few for prediction sets" in outcome.err
+    assert not (tmp_path / "few").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("export", "MODEL", "--data", "DATA", "--out", "OUT"), "is an exported model"),
+        (("export", "RUN", "--data", "SMALL", "--out", "OUT"), "was trained on other data"),
+        (("export", "nothing", "--data", "DATA", "--out", "OUT"), "(hemanet)"),
+        (("evaluate", "RUN", "--data", "DATA", "--precision", "int8"), "is for exported models"),
+        (("evaluate", "MODEL", "--data", "DATA", "--precision", "int8"), "no int8 graph"),
+        (("evaluate", "MODEL", "--data", "DATA", "--precision", "bf16"), "is for PyTorch"),
+        (("explain", "MODEL", "--data", "DATA", "--out", "OUT"), "is an exported model"),
+        (("predict", "DATA", "--model", "RUN"), "run 'hemascope export"),
+    ],
+)
+def test_refused(
+    args: tuple[str, ...],
+    said: str,
+    tiny: Path,
+    exported: Path,
+    cells_npz: Path,
+    small_npz: Path,
+    tmp_path: Path,
+    hemascope: Run,
+) -> None:
+    names = {"MODEL": exported, "RUN": tiny, "DATA": cells_npz, "SMALL": small_npz}
+    outcome = hemascope(*(names.get(arg, tmp_path / arg if arg == "OUT" else arg) for arg in args))
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_an_altered_graph_is_refused(exported: Path, tmp_path: Path, hemascope: Run) -> None:
+    copy = Path(shutil.copytree(exported, tmp_path / "copy"))
+    graph = next(copy.glob("*.onnx"))
+    graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    outcome = hemascope("predict", tmp_path, "--model", copy)
+    assert outcome.code == 2
+    assert "SHA-256 differs" in outcome.err
+    graph.unlink()
+    assert "the model is incomplete" in hemascope("predict", tmp_path, "--model", copy).err
