@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from hemascope.config import Precision
+from hemascope.config import Precision, RunSettings
 from hemascope.core import ClassSet
 from hemascope.data.dataset import LabeledImages
 from hemascope.errors import DivergedError, UsageError
 from hemascope.inference import predict
 from hemascope.inference.torch_engine import TorchEngine, autocast
 from hemascope.metrics import METRICS
-from hemascope.models import head_of
+from hemascope.models import build_model, head_of
 from hemascope.training.augmentation import Augmentation
 from hemascope.training.losses import distillation, make_loss
 from hemascope.training.optimizers import rate_factor
@@ -31,6 +31,33 @@ def initialize(model: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def fresh_model(
+    settings: RunSettings, *, image_size: int, num_classes: int, weights_follow: bool = False
+) -> nn.Module:
+    """A network before its first step, initialized as `training.init` says; seed torch before.
+
+    Args:
+        settings: Which architecture, and its initialization.
+        image_size: Height and width of the images in pixels.
+        num_classes: How many classes it tells apart.
+        weights_follow: Whether weights will be loaded into it.
+
+    Raises:
+        UsageError: If there is no such architecture.
+        UnreachableError: If pretrained weights cannot be fetched.
+    """
+    model = build_model(
+        settings.model,
+        image_size=image_size,
+        num_classes=num_classes,
+        weights_follow=weights_follow,
+    )
+    # A library's architectures have initializations of their own.
+    if not weights_follow and settings.training.init == "he" and "/" not in settings.model.name:
+        initialize(model)
+    return model
 
 
 def fit(

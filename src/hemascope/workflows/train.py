@@ -41,12 +41,12 @@ from hemascope.files import (
 )
 from hemascope.inference.efficiency import peak_memory_bytes, reset_peak_memory
 from hemascope.inference.torch_engine import load_model, pick_device, pick_precision
-from hemascope.models import build_model, head_of
+from hemascope.models import head_of
 from hemascope.report.figures import draw_run
 from hemascope.report.runs import read_run
 from hemascope.report.text import epoch_line, results_text
 from hemascope.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
-from hemascope.training.loop import fit, initialize
+from hemascope.training.loop import fit, fresh_model
 from hemascope.training.state import EpochRecord, TrainingState
 from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
@@ -171,8 +171,8 @@ def starting_model(
         DataError: If `settings.start` is another architecture or has other classes.
         UnreachableError: If pretrained weights cannot be fetched.
     """
-    model = build_model(
-        settings.model,
+    model = fresh_model(
+        settings,
         image_size=dataset.image_size,
         num_classes=len(dataset.classes),
         weights_follow=weights_follow or bool(settings.start),
@@ -187,8 +187,6 @@ def starting_model(
                 f"whose weights do not fit the '{settings.model.name}' to be trained; choose a "
                 "model of the same architecture."
             ) from error
-    elif settings.training.init == "he" and "/" not in settings.model.name:
-        initialize(model)  # a library's architectures have initializations of their own
     if settings.training.freeze:
         model.requires_grad_(requires_grad=False)
         head_of(model).requires_grad_()
