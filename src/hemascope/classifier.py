@@ -22,9 +22,9 @@ from hemascope.config import Device, PrecisionChoice
 from hemascope.core import ClassSet, log_softmax
 from hemascope.data.dataset import LabeledImages
 from hemascope.errors import HemascopeError
-from hemascope.inference import Predictor
-from hemascope.inference.torch_engine import TorchPredictor, pick_device, pick_precision
-from hemascope.inference.views import ViewsPredictor
+from hemascope.inference import Engine
+from hemascope.inference.torch_engine import TorchEngine, pick_device, pick_precision
+from hemascope.inference.views import ViewsEngine
 from hemascope.training import loop
 from hemascope.training.state import TrainingState
 from hemascope.workflows.plan import choose_settings
@@ -156,10 +156,10 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
             device = pick_device(self.device)
             precision = pick_precision(self.precision, device)
         network = self.network_ if device.type == "cpu" else deepcopy(self.network_)
-        predictor: Predictor = TorchPredictor(network, device=device, precision=precision)
+        engine: Engine = TorchEngine(network, device=device, precision=precision)
         if self.views > 1:
-            predictor = ViewsPredictor(predictor)
-        return np.exp(log_softmax(predictor.logits(images)))
+            engine = ViewsEngine(engine)
+        return np.exp(log_softmax(engine.logits(images)))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The likeliest label of each image, shape (N,); for the rest see `predict_proba`."""

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,7 +29,7 @@ def test_a_graph_alone_answers_as_torch_does(tiny: Path, exported: Path, cells_n
     images = load(str(cells_npz)).splits[Split.TEST].images
     [file] = exported.glob("fp32-*.onnx")
     session = ort.InferenceSession(str(file))  # as another program would: pixels in, no more
-    [logits] = session.run(["logits"], {"images": images})
+    logits: Any = session.run(["logits"], {"images": images})[0]
     expected = TorchEngine(load_model(tiny)[1], device=CPU).logits(images)
     np.testing.assert_allclose(logits, expected, atol=1e-3)
     for image, of_image in zip(images[:4], expected, strict=False):
@@ -62,7 +63,8 @@ def test_int8_and_fp16_beside_fp32(
     assert info.recommended in sizes
     images = load(str(cells_npz)).splits[Split.TEST].images
     said: dict[str, NDArray[np.float64]] = {
-        name: Predictor(out, precision=name).predict_proba(images) for name in sizes
+        graph.precision: Predictor(out, precision=graph.precision).predict_proba(images)
+        for graph in info.onnx
     }
     assert np.abs(said["int8"] - said["fp32"]).max() > 0
     assert (said["int8"].argmax(1) == said["fp32"].argmax(1)).mean() > 0.8
