@@ -12,6 +12,7 @@ from hemascope.audit import across, equal_groups
 from hemascope.core import BLOOD_CELLS, Split
 from hemascope.data import load
 from hemascope.data.dataset import channel_statistics, concatenate
+from hemascope.inference.predictor import Predictor
 
 pytestmark = pytest.mark.real
 
@@ -80,3 +81,17 @@ def test_the_identical_pairs_are_found(real_npz: Path) -> None:
     assert images.names is not None
     names = {images.names[one], images.names[other]}
     assert names == {"eosinophil/EO_225902.jpg", "neutrophil/BNE_191112.jpg"}
+
+
+def test_photographs_become_the_pixels_of_bloodmnist(real_data: Path, real_npz: Path) -> None:
+    files = sorted((real_data / "cells_360").rglob("*.jpg"))
+    predictor = Predictor("hemanet", precision="fp32")
+    ours = predictor.prepare(files)
+    with np.load(real_npz) as arrays:
+        place = {Path(str(name)).stem: i for i, name in enumerate(arrays["test_names"])}
+        chosen = [place[file.stem] for file in files]
+        theirs, labels = arrays["test_images"][chosen], arrays["test_labels"][chosen].ravel()
+    assert np.abs(ours.astype(int) - theirs).mean() < 0.5  # of 255; without JPEG 6.4
+    right = [(predictor.predict_proba(x).argmax(axis=1) == labels).mean() for x in (ours, theirs)]
+    assert right[0] >= 0.97
+    assert abs(right[0] - right[1]) <= 0.01

@@ -33,7 +33,7 @@ _TO_YCC = np.array(
 _TO_RGB = np.array(
     [[1, 0, 1.402], [1, -0.344136286, -0.714136286], [1, 1.772, 0]], dtype=np.float32
 )
-_MIDDLE = np.float32(128)
+_MIDDLE, _HALF = np.float32(128), np.float32(0.5)
 _BLOCK, _DOUBLE = 8, 16  # pixels of a block, and of one whose color is stored at half the size
 
 
@@ -67,7 +67,8 @@ def _coded(plane: _Plane, size: int, steps: _Plane) -> _Plane:
     blocks = plane.reshape(shape).swapaxes(2, 3)
     to = _cosines(size)[:_BLOCK]
     gain = np.float32(_BLOCK / size)  # a larger block has larger sums
-    stored = np.rint(to @ blocks @ to.T * (gain / steps)) * steps
+    exact = to @ blocks @ to.T * (gain / steps)
+    stored = np.copysign(np.floor(np.abs(exact) + _HALF), exact) * steps  # halves go outward
     restored = np.rint(to.T @ (stored / gain) @ to)
     limited = np.clip(restored, -_MIDDLE, _MIDDLE - 1)
     return limited.swapaxes(2, 3).reshape(plane.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,30 +146,24 @@ class Predictor:
             isinstance(pictures, np.ndarray) and pictures.ndim == 3
         )
         each: Sequence[Picture] = [pictures] if single else pictures  # type: ignore[assignment, list-item]
-        opened: list[Image.Image] = []
-        for number, picture in enumerate(each):
-            try:
-                opened.append(_open(picture))
-            except BadPictureError as error:
-                name = picture if isinstance(picture, (str, Path)) else f"picture {number}"
-                raise DataError(f"{name} cannot be read ({error}); leave it out.") from error
-        return self.shrink(opened)
+        return self.shrink(_open_all(each))
 
-    def shrink(self, pictures: Sequence[Image.Image]) -> Images:
+    def shrink(self, pictures: Iterable[Image.Image]) -> Images:
         """RGB pictures at the network's size, shape (N, H, H, 3), treated as its own images were.
 
-        Those that have the size already are left as they are.
+        Those that have the size already are left as they are. Of the others, one is held at a time.
         """
         size, how = self.info.preprocessing.image_size, self.photographs
-        images = np.empty((len(pictures), size, size, 3), dtype=np.uint8)
-        resized = np.zeros(len(pictures), dtype=bool)
-        for i, picture in enumerate(pictures):
-            resized[i] = picture.size != (size, size)
-            side = how.side(min(picture.size)) if resized[i] else size
-            images[i] = middle(picture, size, side)
-        if how.jpeg_quality and resized.any():
-            images[resized] = jpeg_round_trip(images[resized], how.jpeg_quality)
-        return images
+        images: list[Images] = [np.empty((0, size, size, 3), dtype=np.uint8)]
+        resized: list[bool] = []
+        for picture in pictures:
+            resized.append(picture.size != (size, size))
+            side = how.side(min(picture.size)) if resized[-1] else size
+            images.append(middle(picture, size, side)[None])
+        together = np.concatenate(images)
+        if how.jpeg_quality and any(resized):
+            together[resized] = jpeg_round_trip(together[resized], how.jpeg_quality)
+        return together
 
     def answer(self, images: Images) -> list[Answer]:
         """What the model says of images (N, H, H, 3) of its own size."""
@@ -217,6 +211,15 @@ class Predictor:
     def _probs(self, images: Images) -> NDArray[np.float64]:
         scaled = self._engine.logits(images) / np.float32(self.decision.temperature)
         return np.exp(log_softmax(scaled))
+
+
+def _open_all(pictures: Sequence[Picture]) -> Iterator[Image.Image]:
+    for number, picture in enumerate(pictures):
+        try:
+            yield _open(picture)
+        except BadPictureError as error:
+            name = picture if isinstance(picture, (str, Path)) else f"picture {number}"
+            raise DataError(f"{name} cannot be read ({error}); leave it out.") from error
 
 
 def _open(picture: Picture) -> Image.Image:

@@ -120,15 +120,21 @@ class _Worker:
 
     def answer(self, batch: Sequence[tuple[int, Item]]) -> tuple[list[dict[str, Any]], int]:
         """Rows for the pictures of a batch, and how many of them were cropped by guess."""
-        opened: dict[int, Image.Image] = {}
+        sizes: dict[int, tuple[int, int]] = {}
         errors: dict[int, str] = {}
-        for place, (_, item) in enumerate(batch):
-            try:
-                opened[place] = item.read()
-            except (BadPictureError, OSError) as error:
-                errors[place] = getattr(error, "strerror", None) or str(error)
-        images = self.predictor.shrink(list(opened.values()))
-        found = dict(zip(opened, self.predictor.answer(images), strict=True))
+
+        def readable() -> Iterator[Image.Image]:
+            for place, (_, item) in enumerate(batch):
+                try:
+                    picture = item.read()
+                except (BadPictureError, OSError) as error:
+                    errors[place] = getattr(error, "strerror", None) or str(error)
+                else:
+                    sizes[place] = picture.size
+                    yield picture
+
+        images = self.predictor.shrink(readable())
+        found = dict(zip(sizes, self.predictor.answer(images), strict=True))
         if self.explain and len(images):
             maps = self.predictor.maps(images)
             for i, (place, answer) in enumerate(found.items()):
@@ -145,9 +151,8 @@ class _Worker:
         ]
         size = images.shape[1]
         guessed = sum(
-            picture.size != (size, size)
-            and not self.predictor.photographs.is_usual(min(picture.size))
-            for picture in opened.values()
+            given != (size, size) and not self.predictor.photographs.is_usual(min(given))
+            for given in sizes.values()
         )
         return rows, guessed
 
