@@ -5,12 +5,15 @@ Command: python docs/pictures.py runs/study
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
 
 from hemascope.core import BLOOD_CELLS
 from hemascope.data.rendered import render
+from hemascope.inference.predictor import Predictor
+from hemascope.report.overlays import draw_overlay
 
 IMAGES = Path(__file__).parent / "images"
 COPIES = {
@@ -34,6 +37,18 @@ def main() -> None:
     rows = cells.reshape(len(BLOOD_CELLS), _PER_CLASS, _SIZE, _SIZE, 3)
     sheet = rows.transpose(0, 2, 1, 3, 4).reshape(len(BLOOD_CELLS) * _SIZE, -1, 3)
     Image.fromarray(sheet).save(IMAGES / "rendered-cells.jpg", quality=88)
+    _draw_overlay(IMAGES / "overlay.png")
+
+
+def _draw_overlay(path: Path) -> None:
+    """A rendered cell and what speaks for its class, as `predict --explain` draws it."""
+    predictor = Predictor("hemanet")
+    cells = render(np.full(1, BLOOD_CELLS.names.index("eosinophil")), seed=2)
+    [answer] = predictor.answer(cells)
+    maps = predictor.maps(cells)[0, BLOOD_CELLS.names.index(answer.predicted_class)]
+    with TemporaryDirectory() as folder:
+        draw_overlay(Path(folder), 0, "cell", cells[0], maps, answer)
+        next(Path(folder).iterdir()).replace(path)
 
 
 if __name__ == "__main__":
