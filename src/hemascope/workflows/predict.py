@@ -25,6 +25,7 @@ from hemascope.workflows.progress import Reporter
 
 _BATCH = 64  # pictures that one thread reads, asks about and answers
 _BATCH_BYTES = 16_000_000  # of those held already, such as members of an archive
+_LARGE_PIXELS = 1_000_000  # of a picture that is made small before the next one is read
 _AHEAD = 2  # batches for each thread that wait their turn
 
 
@@ -105,6 +106,8 @@ def predict(
                 take()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            if journal and journal.leave():
+                reporter.say(f"The answers so far are kept: add --resume to go on with {out}.")
             raise
     if journal and out and how:
         journal.finish(out, how, columns_of(predictor.class_names))
@@ -122,11 +125,16 @@ class _Worker:
         """Rows for the pictures of a batch, and how many of them were cropped by guess."""
         opened: dict[int, Image.Image] = {}
         errors: dict[int, str] = {}
+        guessed = 0
         for place, (_, item) in enumerate(batch):
             try:
-                opened[place] = item.read()
+                opened[place] = picture = item.read()
             except (BadPictureError, OSError) as error:
                 errors[place] = getattr(error, "strerror", None) or str(error)
+                continue
+            guessed += self._is_guess(picture)
+            if picture.width * picture.height > _LARGE_PIXELS:  # many are not held as they are
+                opened[place] = Image.fromarray(self.predictor.shrink([picture])[0])
         images = self.predictor.shrink(list(opened.values()))
         found = dict(zip(opened, self.predictor.answer(images), strict=True))
         if self.explain and len(images):
@@ -143,13 +151,13 @@ class _Worker:
             )
             for place, (_, item) in enumerate(batch)
         ]
-        size = images.shape[1]
-        guessed = sum(
-            picture.size != (size, size)
-            and not self.predictor.photographs.is_usual(min(picture.size))
-            for picture in opened.values()
-        )
         return rows, guessed
+
+    def _is_guess(self, picture: Image.Image) -> bool:
+        """Whether what is kept of a picture is a guess, since it is of an unknown size."""
+        size = self.predictor.info.preprocessing.image_size
+        usual = self.predictor.photographs.is_usual(min(picture.size))
+        return picture.size != (size, size) and not usual
 
 
 def _check_explain(folder: Path, paths: Sequence[str], predictor: Predictor) -> None:
@@ -176,7 +184,7 @@ def _lies_in(path: Path, folder: Path) -> bool:
 def _unanswered(pictures: Iterator[Item], journal: Journal | None) -> Iterator[tuple[int, Item]]:
     """The pictures that the journal has no row of, with their numbers among all."""
     for number, item in enumerate(pictures):
-        if not (journal and journal.holds(item.path)):
+        if not (journal and journal.take(item.path)):
             yield number, item
 
 
@@ -204,6 +212,9 @@ def _journal_path(
     made_with = f"{predictor.graph.sha256} {views} {coverage} {predictor.photographs}"
     key = blake2b(made_with.encode(), digest_size=4).hexdigest()
     journal = out.with_name(f".{out.name}.{key}.part")
+    if not out.parent.is_dir() or out.is_dir():
+        place = f"{out} is a folder" if out.is_dir() else f"there is no folder {out.parent}"
+        raise OutputError(f"--out {out} cannot be written: {place}; choose another name.")
     if out.exists() and not overwrite:
         raise OutputError(f"--out {out} exists; choose another name, or add --overwrite.")
     others = [path for path in out.parent.glob(f".{out.name}.*.part") if path != journal]
