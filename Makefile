@@ -30,6 +30,7 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/deptry src
 	$(BIN)/pyright
+	$(BIN)/hadolint Dockerfile
 
 format: install
 	$(BIN)/ruff format .

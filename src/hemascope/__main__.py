@@ -2,6 +2,7 @@
 
 import io
 import sys
+import warnings
 
 from typer.exceptions import TyperException
 
@@ -22,6 +23,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     if isinstance(sys.stdin, io.TextIOWrapper):  # a list of file names, which may be any bytes
         sys.stdin.reconfigure(errors="surrogateescape")
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged pictures, whose rows say it
     if len(sys.argv) == 1:
         sys.argv.append("--help")
     code = 0

@@ -63,5 +63,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def shortened(value: object) -> str:
     """A value as it is written, cut where it is too long for a sentence."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number too long to be written, or too deeply nested
+        return f"a very large {type(value).__name__}"
     return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."

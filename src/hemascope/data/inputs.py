@@ -62,7 +62,9 @@ def count_items(paths: Sequence[str]) -> int | None:
     """How many pictures there are, if that can be told without reading them."""
     if any(path == "-" or _kind(path) in ("zip", "tar", "npz") for path in paths):
         return None
-    return sum(_count_folder(path) if Path(path).is_dir() else 1 for path in _expanded(paths))
+    return sum(
+        sum(1 for _ in _walk(path)) if Path(path).is_dir() else 1 for path in _expanded(paths)
+    )
 
 
 def items(paths: Sequence[str], listed: Iterable[str] = ()) -> Iterator[Item]:
@@ -77,7 +79,7 @@ def items(paths: Sequence[str], listed: Iterable[str] = ()) -> Iterator[Item]:
         if path == "-":
             yield from (_of_file(line) for text in listed if (line := text.rstrip("\r\n")))
         elif Path(path).is_dir():
-            yield from map(_of_file, _walk(path))
+            yield from _walk(path)
         else:
             yield from _READERS[_kind(path)](path)
 
@@ -101,26 +103,30 @@ def _kind(path: str) -> str:
     return "zip" if name.endswith(_ZIP) else "tar" if name.endswith(_TAR) else "image"
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: str) -> Iterator[Item]:
     """The image files below a folder, by name; links to folders are not followed."""
-    with os.scandir(folder) as entries:
-        while part := sorted(islice(entries, _SORTED_AT_ONCE), key=lambda entry: entry.name):
-            for entry in part:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _walk(entry.path)
-                elif _is_picture(entry.name):
-                    yield entry.path
+    waiting = [_entries(folder)]  # and not a call for each level: there may be thousands
+    while waiting:
+        for entry in waiting[-1]:
+            if isinstance(entry, Item):
+                yield entry
+            elif entry.is_dir(follow_symlinks=False):
+                waiting.append(_entries(entry.path))
+                break
+            elif _is_picture(entry.name):
+                yield _of_file(entry.path)
+        else:
+            waiting.pop()
 
 
-def _count_folder(folder: str) -> int:
-    count = 0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                count += _count_folder(entry.path)
-            else:
-                count += _is_picture(entry.name)
-    return count
+def _entries(folder: str) -> Iterator[os.DirEntry[str] | Item]:
+    """What lies in a folder, by name; an item that fails where the folder cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            while part := sorted(islice(entries, _SORTED_AT_ONCE), key=lambda entry: entry.name):
+                yield from part
+    except OSError as error:
+        yield _failing(folder, f"the folder cannot be read: {error.strerror or error}")
 
 
 def _is_picture(name: str) -> bool:
@@ -131,6 +137,8 @@ def _is_picture(name: str) -> bool:
 
 def _of_file(path: str) -> Item:
     def read() -> Image.Image:
+        if "\0" in path:
+            raise BadPictureError("its name holds a zero byte")
         if not S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - as everywhere here
             raise BadPictureError("it is no file")  # a pipe would be waited for without end
         return read_rgb(Path(path))[0]
@@ -156,7 +164,9 @@ def _of_zip(path: str) -> Iterator[Item]:
             for member in archive.infolist():
                 if not member.is_dir() and _is_picture(member.filename):
                     opened = partial(archive.open, member)
-                    yield _of_member(f"{path}!/{member.filename}", member.file_size, opened)
+                    yield _of_member(
+                        f"{path}!/{member.filename}", member.file_size, opened, (Exception,)
+                    )  # each member is found by the list: one that is damaged hides no other
     except Exception as error:  # whatever a reader may raise on damaged bytes
         yield _failing(path, f"it is no whole zip archive ({error})")
 
@@ -167,20 +177,28 @@ def _of_tar(path: str) -> Iterator[Item]:
             for member in archive:
                 if member.isfile() and _is_picture(member.name):
                     opened = partial(archive.extractfile, member)
-                    yield _of_member(f"{path}!/{member.name}", member.size, opened)
+                    yield _of_member(f"{path}!/{member.name}", member.size, opened, ())
     except Exception as error:  # whatever a reader may raise on damaged bytes
         yield _failing(path, f"it is no whole tar archive ({error})")
 
 
-def _of_member(path: str, num_bytes: int, opened: Callable[[], IO[bytes] | None]) -> Item:
-    """A picture in an archive, whose bytes are read at once and decoded later."""
+def _of_member(
+    path: str,
+    num_bytes: int,
+    opened: Callable[[], IO[bytes] | None],
+    refused: tuple[type[Exception], ...],
+) -> Item:
+    """A picture in an archive, whose bytes are read at once and decoded later.
+
+    What is raised of `refused` concerns this picture alone.
+    """
     if num_bytes > _MAX_FILE_BYTES:
         return _failing(path, f"its {num_bytes:,} bytes are too many")
     try:
         file = opened()
         content = file.read(_MAX_FILE_BYTES + 1) if file else b""
-    except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in an unknown way
-        return _failing(path, str(error))
+    except refused as error:
+        return _failing(path, str(error) or type(error).__name__)
     return Item(path, lambda: read_rgb(io.BytesIO(content))[0], len(content))
 
 

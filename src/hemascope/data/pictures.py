@@ -5,11 +5,12 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")  # and none that starts a program
 _MAX_PIXELS = 25_000_000  # a cell photograph is 0.13 megapixels; this stops image bombs
+_SCAN, _MAX_SCANS = b"\xff\xda", 100  # a progressive JPEG has about ten
 _GRAY, _PALETTE = ("1", "L", "LA", "La"), ("P", "PA")
 _COLORS = ("RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _EIGHT_BITS = frozenset({*_GRAY, *_PALETTE, *_COLORS})
@@ -27,9 +28,20 @@ def read_rgb(file: Path | BinaryIO) -> tuple[Image.Image, bool]:
     """
     try:
         with Image.open(file, formats=_FORMATS) as image:
+            _check_scans(image)
             return to_rgb(image)
     except Exception as error:  # whatever a decoder may raise on damaged bytes
         raise BadPictureError(_sentence(error)) from error
+
+
+def _check_scans(image: Image.Image) -> None:
+    """Refuses a JPEG file that would have every pixel worked on again and again, for hours."""
+    file = image.fp if isinstance(image, ImageFile.ImageFile) else None
+    if file is None or "progressive" not in image.info:
+        return
+    file.seek(0)
+    if (num_scans := file.read().count(_SCAN)) > _MAX_SCANS:  # where it goes on, load() knows
+        raise BadPictureError(f"{num_scans:,} scans of a progressive JPEG are too many")
 
 
 def to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:

@@ -4,6 +4,7 @@ import csv
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from importlib.util import find_spec
 from io import TextIOWrapper
@@ -71,6 +72,11 @@ class Journal:
     Args:
         path: The file; rows are added to those that it holds.
 
+    Attributes:
+        path: The file.
+        num_done: How many rows it held when it was opened.
+        num_failed: How many of them are of pictures that could not be read.
+
     Raises:
         DataError: If it holds something else.
         OutputError: If it cannot be written.
@@ -89,20 +95,24 @@ class Journal:
                     hashes.append(_hash(row["path"]))
                     self.num_failed += bool(row["error"])
                     whole += len(line)
-        self._done = np.sort(np.frombuffer(hashes, dtype=np.uint64))
+        self.num_done = len(hashes)
+        self._done, self._left = np.unique(
+            np.frombuffer(hashes, dtype=np.uint64), return_counts=True
+        )
         with explained(path):
             self._file = path.open("ab")
             self._file.truncate(whole)
 
-    @property
-    def num_done(self) -> int:
-        """How many rows it held when it was opened."""
-        return len(self._done)
+    def take(self, path: str) -> bool:
+        """Whether it held a row of this picture when it was opened, that was not yet taken.
 
-    def holds(self, path: str) -> bool:
-        """Whether it held a row of this picture when it was opened; 8 bytes a row are kept."""
+        A picture that is given twice has two rows. 16 bytes a row are kept.
+        """
         place = np.searchsorted(self._done, value := np.uint64(_hash(path)))
-        return bool(place < len(self._done) and self._done[place] == value)
+        if place == len(self._done) or self._done[place] != value or not self._left[place]:
+            return False
+        self._left[place] -= 1
+        return True
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds rows.
@@ -118,6 +128,15 @@ class Journal:
     def close(self) -> None:
         """Ends writing; the file stays."""
         self._file.close()
+
+    def leave(self) -> bool:
+        """Ends writing before all is done; the file stays if it holds rows, and whether it does."""
+        with suppress(OSError):  # of a full disk, which has been told of
+            self.close()
+        if holds := self.path.stat().st_size > 0:
+            return holds
+        self.path.unlink()
+        return False
 
     def finish(self, out: Path, how: Format, columns: Sequence[str]) -> None:
         """Ends writing, makes the file asked for of all rows, and takes the journal away.
@@ -172,7 +191,8 @@ def _write_parquet(rows: Iterable[dict[str, Any]], file: IO[bytes], columns: Seq
     with ParquetWriter(file, schema) as writer:
         while part := list(islice(remaining, _ROWS_AT_ONCE)):
             for row in part:
-                row["path"] = row["path"].encode(errors="backslashreplace").decode()
+                for text in texts:
+                    row[text] = row[text].encode(errors="backslashreplace").decode()
             writer.write_table(pa.Table.from_pylist(part, schema))
 
 

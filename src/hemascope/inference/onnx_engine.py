@@ -31,7 +31,7 @@ class OnnxEngine:
         options.log_severity_level = _SERIOUS
         self._run: Any = ort.RunOptions()  # pyright: ignore[reportAttributeAccessIssue] - their stubs
         self._run.only_execute_path_to_fetches = True
-        self._batch_size = batch_size
+        self._batch_size, self._origin = batch_size, origin
         try:  # of bytes: a graph that names other files finds none
             self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # whatever a parser may raise on damaged bytes
@@ -49,7 +49,12 @@ class OnnxEngine:
         parts: list[Any] = []
         for i in range(0, max(len(images), 1), self._batch_size):
             batch = {"images": images[i : i + self._batch_size]}
-            parts += self._session.run([output], batch, self._run)
+            try:
+                parts += self._session.run([output], batch, self._run)
+            except Exception as error:  # whatever a graph may do that was made to fit
+                raise DataError(
+                    f"{self._origin} cannot be run by ONNX Runtime ({error})."
+                ) from error
         return np.concatenate(parts)
 
 

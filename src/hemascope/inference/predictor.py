@@ -209,7 +209,13 @@ class Predictor:
             )
 
     def _probs(self, images: Images) -> NDArray[np.float64]:
-        scaled = self._engine.logits(images) / np.float32(self.decision.temperature)
+        logits = self._engine.logits(images)
+        if logits.shape != (len(images), len(self.class_names)) or not np.isfinite(logits).all():
+            raise DataError(
+                f"{self.graph.file} does not give a number for each of the model's classes; the "
+                "model is damaged: export it again."
+            )
+        scaled = logits / np.float32(self.decision.temperature)
         return np.exp(log_softmax(scaled))
 
 

@@ -51,11 +51,12 @@ class Outcome:
         picture = Column("picture", overflow="fold")
         table = Table(picture, "class", "confidence", "prediction set", "for an expert")
         for row in self.rows:
+            path = _printable(row["path"])
             if row["error"]:
-                table.add_row(row["path"], f"unreadable: {row['error']}", style="red")
+                table.add_row(path, f"unreadable: {_printable(row['error'])}", style="red")
                 continue
             table.add_row(
-                row["path"],
+                path,
                 row["predicted_class"],
                 f"{100 * row['confidence']:.1f} %",
                 ", ".join(row["prediction_set"]) or "none is usual enough",
@@ -81,3 +82,8 @@ class Outcome:
                 "the cell already, give --crop 1."
             )
         return "\n".join([*lines, RESEARCH_USE_ONLY])
+
+
+def _printable(text: str) -> str:
+    """Text without what would move a terminal's cursor or change its colors."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

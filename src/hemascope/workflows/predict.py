@@ -105,6 +105,8 @@ def predict(
                 take()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            if journal and journal.leave():
+                reporter.say(f"The answers so far are kept: add --resume to go on with {out}.")
             raise
     if journal and out and how:
         journal.finish(out, how, columns_of(predictor.class_names))
@@ -129,9 +131,9 @@ class _Worker:
                     picture = item.read()
                 except (BadPictureError, OSError) as error:
                     errors[place] = getattr(error, "strerror", None) or str(error)
-                else:
-                    sizes[place] = picture.size
-                    yield picture
+                    continue
+                sizes[place] = picture.size
+                yield picture
 
         images = self.predictor.shrink(readable())
         found = dict(zip(sizes, self.predictor.answer(images), strict=True))
@@ -149,12 +151,13 @@ class _Worker:
             )
             for place, (_, item) in enumerate(batch)
         ]
-        size = images.shape[1]
-        guessed = sum(
-            given != (size, size) and not self.predictor.photographs.is_usual(min(given))
-            for given in sizes.values()
-        )
+        guessed = sum(map(self._is_guess, sizes.values()))
         return rows, guessed
+
+    def _is_guess(self, given: tuple[int, int]) -> bool:
+        """Whether what is kept of a picture is a guess, since its size is unknown to the model."""
+        size = self.predictor.info.preprocessing.image_size
+        return given != (size, size) and not self.predictor.photographs.is_usual(min(given))
 
 
 def _check_explain(folder: Path, paths: Sequence[str], predictor: Predictor) -> None:
@@ -181,7 +184,7 @@ def _lies_in(path: Path, folder: Path) -> bool:
 def _unanswered(pictures: Iterator[Item], journal: Journal | None) -> Iterator[tuple[int, Item]]:
     """The pictures that the journal has no row of, with their numbers among all."""
     for number, item in enumerate(pictures):
-        if not (journal and journal.holds(item.path)):
+        if not (journal and journal.take(item.path)):
             yield number, item
 
 
@@ -209,6 +212,9 @@ def _journal_path(
     made_with = f"{predictor.graph.sha256} {views} {predictor.coverage} {predictor.photographs}"
     key = blake2b(made_with.encode(), digest_size=4).hexdigest()
     journal = out.with_name(f".{out.name}.{key}.part")
+    if not out.parent.is_dir() or out.is_dir():
+        place = f"{out} is a folder" if out.is_dir() else f"there is no folder {out.parent}"
+        raise OutputError(f"--out {out} cannot be written: {place}; choose another name.")
     if out.exists() and not overwrite:
         raise OutputError(f"--out {out} exists; choose another name, or add --overwrite.")
     others = [path for path in out.parent.glob(f".{out.name}.*.part") if path != journal]
