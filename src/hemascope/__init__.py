@@ -9,14 +9,20 @@ Example:
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hemascope.classifier import CellClassifier
     from hemascope.inference.predictor import Predictor
 
+__all__ = ["CellClassifier", "Predictor", "load"]
 __version__ = "0.1.0"
+
+# Imported when they are asked for, so that `hemascope --help` waits for none of them.
+_HOMES = {"CellClassifier": "hemascope.classifier", "Predictor": "hemascope.inference.predictor"}
 
 
 def load(model: str | Path = "hemanet", **options: Any) -> Predictor:
@@ -24,12 +30,18 @@ def load(model: str | Path = "hemanet", **options: Any) -> Predictor:
 
     Args:
         model: Its name or folder.
-        options: Those of `hemascope.inference.predictor.Predictor`.
+        options: Those of `Predictor`: precision, views, coverage, crop, threads.
 
     Raises:
         hemascope.errors.DataError: If there is no such model, or it is damaged.
         hemascope.errors.UsageError: If it cannot do what is asked.
     """
-    from hemascope.inference.predictor import Predictor  # so that --help stays fast
+    from hemascope.inference.predictor import Predictor
 
     return Predictor(model, **options)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'hemascope' has no attribute '{name}'")

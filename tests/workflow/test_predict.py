@@ -223,3 +223,15 @@ def test_predictor_takes_paths_pictures_and_arrays(cells: Path, exported: Path) 
     assert predictor.predict(np.stack([pixels, pixels])) == [expected] * 2
     np.testing.assert_allclose(predictor.predict_proba([path])[0], expected.probs)
     assert predictor.predict([]) == []
+
+
+def test_the_package_offers_its_classes_without_importing_them() -> None:
+    code = (
+        "import sys, hemascope\n"
+        "assert not {'torch', 'numpy', 'onnxruntime'} & set(sys.modules)\n"
+        "assert hemascope.load('hemanet').__class__ is hemascope.Predictor\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert hemascope.CellClassifier().preset == 'hemanet-tiny'\n"
+        "assert not hasattr(hemascope, 'Classifier')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
