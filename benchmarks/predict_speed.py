@@ -94,7 +94,9 @@ def _link(files: list[Path], folder: Path, count: int) -> None:
 def _timed(command: list[str], folder: Path) -> tuple[float, int]:
     command = [str(folder) if part == "" else part for part in command]
     start = time.perf_counter()
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"it failed after {time.perf_counter() - start:.0f} s:\n{done.stderr[-2000:]}")
     return time.perf_counter() - start, int(done.stdout.split()[-1])
 
 
