@@ -305,3 +305,14 @@ def test_nothing_is_kept_in_the_home_folder(pictures: Path, tmp_path: Path) -> N
         check=True,
     )
     assert list(home.rglob("*")) == []
+
+
+def test_parquet_takes_any_name_and_any_reason(hemascope: Run, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    bad = Path(os.fsdecode(bytes(tmp_path) + b"/\xff.npz"))  # the reason holds the name as well
+    bad.write_bytes(b"no archive")
+    out = tmp_path / "o.parquet"
+    assert hemascope("predict", bad, "--out", out).code == 1
+    [row] = parquet.read_table(out).to_pylist()
+    assert "\\udcff.npz" in row["path"]
+    assert "not a whole .npz" in row["error"]
