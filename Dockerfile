@@ -1,4 +1,4 @@
-# hemascope without torch, for predicting: about 250 MB above the Python base.
+# hemascope without torch, for predicting: 206 MB above the Python base.
 #
 #   docker build -t hemascope .
 #   docker run --rm --read-only --tmpfs /tmp --network none -v "$PWD:/data" \

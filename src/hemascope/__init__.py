@@ -9,6 +9,7 @@ Example:
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CellClassifier", "Predictor", "load"]
 __version__ = "0.1.0"
+
+# Official builds of ONNX Runtime (1.32, say) keep an identifier of this machine in the home folder
+# and, by their Privacy.md, send events to their makers, unless this is set before the import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Imported when they are asked for, so that `hemascope --help` waits for none of them.
 _HOMES = {"CellClassifier": "hemascope.classifier", "Predictor": "hemascope.inference.predictor"}

@@ -292,3 +292,27 @@ def test_a_terminal_is_not_controlled_by_names(capsys: pytest.CaptureFixture[str
     answers.add([{"path": "a\x1b[2J\n.png", "error": "no \x1b[31mpicture"}], 0)
     answers.print_table()
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_nothing_is_kept_in_the_home_folder(pictures: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "ORT_"))}
+    subprocess.run(
+        [sys.executable, "-m", "hemascope", "predict", pictures],
+        env={**kept, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        check=True,
+    )
+    assert list(home.rglob("*")) == []
+
+
+def test_parquet_takes_any_name_and_any_reason(hemascope: Run, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    bad = Path(os.fsdecode(bytes(tmp_path) + b"/\xff.npz"))  # the reason holds the name as well
+    bad.write_bytes(b"no archive")
+    out = tmp_path / "o.parquet"
+    assert hemascope("predict", bad, "--out", out).code == 1
+    [row] = parquet.read_table(out).to_pylist()
+    assert "\\udcff.npz" in row["path"]
+    assert "not a whole .npz" in row["error"]
