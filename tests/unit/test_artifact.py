@@ -72,7 +72,7 @@ def test_saving_again_replaces_the_model_and_leaves_one_weights_file(tmp_path: P
     [
         (_flip_a_bit, "SHA-256 differs"),
         (_remove_weights, "the model is incomplete"),
-        (lambda f: _edit(f, format_version=4), "format version 4"),
+        (lambda f: _edit(f, format_version=5), "format version 5"),
         (lambda f: _edit(f, weights_file="../other"), "'weights_file'"),
         (lambda f: _edit(f, class_names=None), "'class_names'"),
         (lambda f: (f / "artifact.json").write_text("{"), "not readable JSON"),
