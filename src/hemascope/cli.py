@@ -592,6 +592,62 @@ def export(
 
 
 @app.command()
+def benchmark(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL...", help="Run folders, exported models, or names such as hemanet."
+        ),
+    ],
+    batch: Annotated[
+        str, typer.Option("--batch", metavar="LIST", help="Images in a call.")
+    ] = "1,32,128,1024",
+    threads: Annotated[
+        str, typer.Option("--threads", metavar="LIST", help="Numbers, or all for all cores.")
+    ] = "1,all",
+    seconds: Annotated[
+        float, typer.Option("--seconds", metavar="F", help="For each engine, threads and batch.")
+    ] = 5.0,
+    no_compile: Annotated[
+        bool, typer.Option("--no-compile", help="Leave torch.compile out, which takes minutes.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Also write the results here.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Say how fast and how large models are, side by side: PyTorch and ONNX, on the CPU."""
+    from hemascope.artifact import find_artifact
+    from hemascope.errors import UsageError
+    from hemascope.files import check_out
+    from hemascope.inference.efficiency import cores
+    from hemascope.workflows.plan import MOST_IMAGES, parse_counts
+
+    batch_sizes = parse_counts("--batch", batch, most=MOST_IMAGES)
+    counts = parse_counts("--threads", threads, most=cores(), total=cores())
+    if not 0 < seconds <= 3600:  # a NaN is neither
+        raise UsageError(f"--seconds {seconds}: give a number above 0 and up to 3600, such as 5.")
+    folders = [find_artifact(path) for path in models]
+    if out is not None:
+        check_out(out, overwrite=overwrite, inputs=folders)
+    from hemascope.workflows.benchmark import benchmark as run
+    from hemascope.workflows.progress import Reporter
+
+    typer.echo(
+        run(
+            models,
+            batch_sizes=batch_sizes,
+            threads=counts,
+            seconds=seconds,
+            compiled=not no_compile,
+            out=out,
+            overwrite=overwrite,
+            reporter=Reporter(),
+        )
+    )
+
+
+@app.command()
 def predict(
     paths: Annotated[
         list[str],

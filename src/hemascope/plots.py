@@ -13,9 +13,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from hemascope.files import write_bytes
@@ -34,6 +35,7 @@ _STYLE: Any = {
     "svg.fonttype": "path",
 }
 _MARKERS = "osD^v"
+_MOST_LETTERS = 48  # in a legend beside the axes
 _DARK_SHARE = 0.65  # from here on white is easier to read on the blue than black
 
 
@@ -336,6 +338,73 @@ def small_curves(
     grid[0][0].legend(fontsize=6.5)
     figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
     return figure
+
+
+@dataclass(frozen=True)
+class SpeedPoint:
+    """What one engine does with batches of one size."""
+
+    batch_size: int
+    images_per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+@mpl.rc_context(_STYLE)
+def speed_curves(
+    panels: Mapping[str, Mapping[str, Sequence[SpeedPoint]]], *, title: str, caption: str
+) -> Figure:
+    """Throughput, and below it the time of a call, over the size of a batch.
+
+    Args:
+        panels: The curves of each column, by name.
+        title: Above the figure.
+        caption: Below it.
+    """
+    names = {label: _clipped(label) for curves in panels.values() for label in curves}
+    width = 1.4 + 0.07 * max(map(len, names.values())) + 3.0 * len(panels)
+    figure = Figure(figsize=(width, 5.2), layout="constrained")
+    figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
+    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
+    grid = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
+    lines: dict[str, Artist] = {}
+    sizes = sorted({p.batch_size for curves in panels.values() for c in curves.values() for p in c})
+    for (fast, slow), (heading, curves) in zip(grid.T, panels.items(), strict=True):
+        for i, (label, curve) in enumerate(curves.items()):
+            points = sorted(curve, key=lambda point: point.batch_size)
+            shift = 0.4 * ((i + 0.5) / len(curves) - 0.5)  # so that no point hides another
+            places = [sizes.index(point.batch_size) + shift for point in points]
+            p50s = [point.p50_ms for point in points]
+            color = _PALETTE[i % len(_PALETTE)]
+            style: Any = {"color": color, "marker": _MARKERS[i % len(_MARKERS)], "markersize": 4}
+            style["ls"] = ("-", "--", ":", "-.")[i % 4]
+            (lines[label],) = fast.plot(places, [p.images_per_second for p in points], **style)
+            slow.plot(places, p50s, **style)
+            slow.vlines(places, p50s, [point.p99_ms for point in points], color=color, lw=1.2)
+        fast.set_title(heading, fontsize=8.5)
+        slow.set_xlabel("images in a call")
+    grid[1, 0].set_xticks(range(len(sizes)), [str(size) for size in sizes])
+    grid[1, 0].set_xlim(-0.5, len(sizes) - 0.5)
+    grid[1, 0].set_ylabel("ms a call: p50, line up to p99")
+    grid[1, 0].set_yscale("log")
+    grid[1, 0].minorticks_off()
+    grid[1, 0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    grid[1, 0].yaxis.set_major_formatter("{x:g}")
+    grid[0, 0].set_ylim(bottom=0)
+    grid[0, 0].set_ylabel("images per second")
+    figure.legend(
+        list(lines.values()),
+        [names[label] for label in lines],
+        loc="outside right upper",
+        frameon=False,
+    )
+    return figure
+
+
+def _clipped(label: str) -> str:
+    """The end of a long name, as it is: a dollar would begin a formula."""
+    end = label if len(label) <= _MOST_LETTERS else f"...{label[-_MOST_LETTERS:]}"
+    return end.replace("$", r"\$")
 
 
 @mpl.rc_context(_STYLE)

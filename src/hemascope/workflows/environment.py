@@ -5,13 +5,13 @@ import platform
 import shlex
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from hemascope.data.dataset import Dataset
 from hemascope.errors import RESEARCH_USE_ONLY
 
-_PACKAGES = ("hemascope", "torch", "numpy", "pillow", "safetensors")
+_PACKAGES = ("hemascope", "torch", "onnxruntime", "numpy", "pillow", "safetensors")
 
 
 def provenance() -> dict[str, Any]:
@@ -22,7 +22,7 @@ def provenance() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
             "python": platform.python_version(),
-            **{package: version(package) for package in _PACKAGES},
+            **{package: found for package in _PACKAGES if (found := _version(package))},
         },
         "machine": {
             "platform": platform.platform(),
@@ -30,6 +30,13 @@ def provenance() -> dict[str, Any]:
             "cores": os.cpu_count(),
         },
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # torch, where models are only used
+        return None
 
 
 def fingerprint(dataset: Dataset, *, device: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from hemascope.errors import UsageError
 from hemascope.models import check_model
 
 _MOST_EPOCHS_SCALE = 1000
+_MOST_DIGITS = 10
+MOST_IMAGES = 65_536  # in a call
 STUDY_PRESETS = ("paper-cnn", "paper-cnn-curve", "paper-mlnn")
 
 
@@ -134,6 +136,35 @@ def parse_shares(option: str, text: str) -> tuple[float, ...]:
     for share in shares:
         check_share(option, share)
     return shares
+
+
+def parse_counts(option: str, text: str, *, most: int, total: int | None = None) -> tuple[int, ...]:
+    """The numbers in a list such as "1,32"; see `parse_seeds`.
+
+    Args:
+        option: What the list is given to.
+        text: The list.
+        most: The largest number allowed.
+        total: What "all" stands for, if that is a number as well.
+
+    Raises:
+        UsageError: If one is not a whole number from 1 to `most`, or stands there twice.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    numbers = [total if part == "all" else _whole(part) for part in parts]
+    counts = [number for number in numbers if number is not None and 1 <= number <= most]
+    if len(counts) < len(parts):
+        or_all = "" if total is None else "'all' or "
+        raise UsageError(
+            f"{option} {text!r}: give {or_all}whole numbers from 1 to {most:,} with commas between."
+        )
+    if len(set(parts)) < len(parts):
+        raise UsageError(f"{option} {text!r}: a number stands there twice.")
+    return tuple(dict.fromkeys(counts))  # "all" may be one of the others
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else None
 
 
 def next_free(folder: Path) -> Path:
