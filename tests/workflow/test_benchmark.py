@@ -18,6 +18,7 @@ from hemascope.artifact import find_artifact, load_info
 from hemascope.errors import UsageError
 from hemascope.inference.onnx_engine import OnnxEngine
 from hemascope.inference.speed import EngineKind, Job, Ready, serve
+from hemascope.report.benchmark import benchmark_text
 
 Run = Callable[..., Outcome]
 QUICK = ("--seconds", 0.01, "--no-compile")
@@ -220,3 +221,29 @@ def test_without_torch_compile_the_others_are_timed(
     rows = [line for line in outcome.out.splitlines() if line.startswith("| run, torch")]
     assert ["compile" in row for row in rows] == [False, False, True]
     assert (tmp_path / "out" / "figures" / "benchmark.svg").is_file()
+
+
+def test_a_busy_machine_is_said() -> None:
+    def text(load: float | None, *by_round: float) -> str:
+        speed = {
+            "engine": "a",
+            "threads": 1,
+            "batch_size": 1,
+            "images_per_second": by_round[0],
+            "images_per_second_by_round": by_round,
+            "ratio": 1.0,
+            "p50_ms": 1.0,
+            "p99_ms": 1.0,
+            "p50_ms_per_image": 1.0,
+            "p99_ms_per_image": 1.0,
+            "num_calls": 99,
+        }
+        machine = {"processor": "P", "cores": 2}
+        content = {"machine": machine, "load_average": load, "rounds": 2, "seconds": 1}
+        return benchmark_text({**content, "reference": "a", "engines": [], "speeds": [speed]})
+
+    assert "Other programs" not in text(0.2, 100, 120)
+    assert "Other programs" not in text(None, 100, 120)
+    assert "the load average was 2.0 before, and 0 of 1 rows" in text(2, 100, 120)
+    assert "and 1 of 1 rows were more than 1.5 times as fast" in text(None, 100, 160)
+    assert "1.000*" in text(None, 100)

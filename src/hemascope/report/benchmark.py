@@ -8,6 +8,7 @@ from hemascope.errors import RESEARCH_USE_ONLY
 from hemascope.report.text import markdown_table
 
 _ENOUGH_CALLS = 100  # for one of them to lie above the 99th percentile
+_BUSY = 0.5  # programs that are computing, on average over a minute
 _UNSTEADY = 1.5  # by which factor rounds differ where other programs take their share
 _MEGA = 1e6
 
@@ -32,12 +33,14 @@ def benchmark_text(content: Mapping[str, Any]) -> str:
         "Python and the libraries."
     )
     notes = [row["failure"] for row in engines if row["failure"]]
+    load = content["load_average"]
     unsteady = sum(high > _UNSTEADY * low for low, high in map(_range, speeds))
-    if unsteady:
+    if unsteady or (load or 0) > _BUSY:
         notes.append(
-            f"{unsteady} of {len(speeds)} rows were more than {_UNSTEADY} times as fast in one "
-            "round as in another, as when other programs use the machine. The ratios suffer least; "
-            "for the rest, run it again when nothing else runs."
+            f"Other programs may have used this machine: the load average was {_number(load, 1)} "
+            f"before, and {unsteady} of {len(speeds)} rows were more than {_UNSTEADY} times as "
+            "fast in one round as in another. PyTorch with all threads suffers most; run it again "
+            "when nothing else runs."
         )
     return "\n\n".join(
         [

@@ -1,5 +1,6 @@
 """`hemascope benchmark`: how fast and how large models are, side by side, asked in turn."""
 
+import os
 import signal
 import sys
 from collections.abc import Generator, Sequence
@@ -65,6 +66,7 @@ def benchmark(
     """
     if out is not None:
         import_module("hemascope.plots")  # if matplotlib is missing, it is to be said now
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # not on Windows
     engines = _engines(paths, compiled=compiled)
     reference = next((one for one in engines if one.kind == "eager"), engines[0])
     shown = {
@@ -101,6 +103,7 @@ def benchmark(
         "notice": RESEARCH_USE_ONLY,
         "machine": facts["machine"],
         "versions": facts["versions"],
+        "load_average": load,
         "rounds": ROUNDS,
         "seconds": seconds,
         "reference": reference.name,
