@@ -1,7 +1,7 @@
 """Makes the README's pictures from a reproduced study and from the rendered-cell generator.
 
 Command: python docs/pictures.py runs/study
-(docs/images/benchmark.png is figures/benchmark.png of hemascope benchmark --out, 1,000 pixels wide.)
+(benchmark.png is figures/benchmark.png of hemascope benchmark --out, made 1,000 pixels wide.)
 """
 
 import sys
