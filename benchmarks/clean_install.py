@@ -4,8 +4,8 @@
 
 Makes an empty environment, installs hemascope into it without extras, in the versions of
 requirements.lock, and runs `hemascope predict` there: on one photograph (cold, best of five), and
-on all of `cells_360`, whose folders say the true class, beside the same cells' 28 pixels in
-`bloodmnist_rebuilt_28.npz`.
+on all of `cells_360`, whose folders say the true class, beside the same cells and the whole test
+split in the 28 pixels of `bloodmnist_rebuilt_28.npz`.
 """
 
 import argparse
@@ -18,6 +18,16 @@ import venv
 from pathlib import Path
 
 _FOLDER_NAMES = {"ig": "immature granulocyte"}
+_TILES = """
+import sys, numpy as np
+from pathlib import Path
+from PIL import Image
+with np.load(sys.argv[1]) as arrays:
+    for image, name in zip(arrays["test_images"], arrays["test_names"]):
+        path = Path(sys.argv[2], str(name)).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+"""
 
 
 def main() -> None:
@@ -42,35 +52,18 @@ def main() -> None:
         cells = data / "cells_360"
         one = str(next(cells.rglob("*.jpg")))
         print(f"one photograph, cold: {min(_cold(work, hemascope, one) for _ in range(5)):.2f} s")
+        photographs = {path.stem for path in cells.rglob("*.jpg")}
+        tiles = work / "tiles"
+        _run(work, python, "-c", _TILES, str(data / "bloodmnist_rebuilt_28.npz"), str(tiles))
         for precision in ("fp32", "int8"):
-            for source in (cells, _tiles(python, data, work)):
-                out = work / f"{source.stem}-{precision}.csv"
+            for source in (cells, tiles):
+                out = work / f"{source.name}-{precision}.csv"
                 arguments = ("--precision", precision, "--out", str(out))
                 _run(work, hemascope, "predict", str(source), *arguments)
-                right, count, abstained = _judge(out)
-                print(
-                    f"{source.stem:10} {precision}: {right} of {count} right, "
-                    f"{100 * right / count:.1f} %; {abstained} left to an expert"
-                )
-
-
-def _tiles(python: str, data: Path, work: Path) -> Path:
-    """A folder with the same cells at 28 pixels, as the data set has them."""
-    code = (
-        "import sys, numpy as np\n"
-        "from pathlib import Path\n"
-        "from PIL import Image\n"
-        "data, out = map(Path, sys.argv[1:])\n"
-        "with np.load(data / 'bloodmnist_rebuilt_28.npz') as arrays:\n"
-        "    images, names = arrays['test_images'], arrays['test_names']\n"
-        "place = {Path(str(name)).stem: i for i, name in enumerate(names)}\n"
-        "for file in (data / 'cells_360').rglob('*.jpg'):\n"
-        "    (out / file.parent.name).mkdir(parents=True, exist_ok=True)\n"
-        "    image = Image.fromarray(images[place[file.stem]])\n"
-        "    image.save(out / file.parent.name / f'{file.stem}.png')\n"
-    )
-    _run(work, python, "-c", code, str(data), str(work / "tiles_28"))
-    return work / "tiles_28"
+            print(f"{precision}, photographs: {_judge(work / f'{cells.name}-{precision}.csv')}")
+            on_tiles = work / f"{tiles.name}-{precision}.csv"
+            print(f"{precision}, the same in 28 pixels: {_judge(on_tiles, photographs)}")
+            print(f"{precision}, test split: {_judge(on_tiles)}")
 
 
 def _cold(work: Path, hemascope: str, picture: str) -> float:
@@ -79,13 +72,22 @@ def _cold(work: Path, hemascope: str, picture: str) -> float:
     return time.perf_counter() - start
 
 
-def _judge(path: Path) -> tuple[int, int, int]:
+def _judge(path: Path, only: set[str] | None = None) -> str:
+    """What the answers in a file come to, of all pictures or some, by the names of folders."""
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [r for r in csv.DictReader(file) if only is None or Path(r["path"]).stem in only]
     folders = [Path(row["path"]).parent.name for row in rows]
     true = [_FOLDER_NAMES.get(folder, folder) for folder in folders]
-    right = sum(row["predicted_class"] == name for row, name in zip(rows, true, strict=True))
-    return right, len(rows), sum(row["abstain"] == "true" for row in rows)
+    right = [row["predicted_class"] == name for row, name in zip(rows, true, strict=True)]
+    sets = [[name for name in row["prediction_set"].split("|") if name] for row in rows]
+    held = [name in names for names, name in zip(sets, true, strict=True)]
+    answered = [ok for ok, row in zip(right, rows, strict=True) if row["abstain"] == "false"]
+    return (
+        f"{sum(right)} of {len(rows)} right, {100 * sum(right) / len(rows):.2f} %; "
+        f"{len(rows) - len(answered)} for an expert, of the others "
+        f"{100 * sum(answered) / len(answered):.2f} % right; sets of "
+        f"{sum(map(len, sets)) / len(sets):.3f} classes hold {100 * sum(held) / len(held):.2f} %"
+    )
 
 
 def _size(folder: Path) -> int:
