@@ -46,7 +46,9 @@ finally:
 
 def main() -> None:
     """Measures in turns and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Plain)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cells", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -79,10 +81,6 @@ def main() -> None:
         ratio = f"{rate / rates['decode']:.2f} of decoding" if "decode" in rates else ""
         print(f"{what:8} {rate:8.0f} images/s   {ratio:20} peak {peak[what] / 1e6:.0f} MB")
     print(json.dumps({"rates": rates, "peak_bytes": peak, "seconds": seconds}))
-
-
-class _Plain(argparse.RawDescriptionHelpFormatter):
-    pass
 
 
 def _link(files: list[Path], folder: Path, count: int) -> None:

@@ -378,6 +378,11 @@ def load_graph(
     return info, graph, read_verified(find_artifact(path), graph.file, graph.sha256)
 
 
+def size_of_weights(path: Path, info: ArtifactInfo) -> int:
+    """Size in bytes of the weights file that the model at `path` has by its `info`."""
+    return (find_artifact(path) / info.weights_file).stat().st_size
+
+
 def load_seen(path: Path) -> Hashes | None:
     """The hashes of the images a model was trained on; None where its artifact has none.
 

@@ -1,6 +1,7 @@
 """`predict`: pictures from anywhere, answers in every format, interrupted and resumed."""
 
 import csv
+import doctest
 import io
 import json
 import subprocess
@@ -9,14 +10,17 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import hemascope as hemascope_package
 from conftest import Outcome
 from hemascope.data.rendered import render
+from hemascope.inference import predictor as predictor_module
 from hemascope.inference.answers import Journal
 from hemascope.inference.predictor import Predictor
 
@@ -223,6 +227,13 @@ def test_predictor_takes_paths_pictures_and_arrays(cells: Path, exported: Path) 
     assert predictor.predict(np.stack([pixels, pixels])) == [expected] * 2
     np.testing.assert_allclose(predictor.predict_proba([path])[0], expected.probs)
     assert predictor.predict([]) == []
+
+
+@pytest.mark.parametrize("module", [hemascope_package, predictor_module])
+def test_the_examples_in_the_documentation_run(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 def test_the_package_offers_its_classes_without_importing_them() -> None:

@@ -74,8 +74,8 @@ class Predictor:
         >>> from hemascope.data.rendered import render
         >>> import numpy as np
         >>> [answer] = load("hemanet").predict(render(np.array([7]), seed=0))
-        >>> answer.abstain
-        True
+        >>> answer.predicted_class
+        'platelet'
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.artifact import find_artifact, load_info
+from hemascope.artifact import find_artifact, load_info, size_of_weights
 from hemascope.data.rendered import render
 from hemascope.errors import RESEARCH_USE_ONLY, UsageError
 from hemascope.files import MARK, made_out, make_folder, write_json, write_text
@@ -143,7 +143,7 @@ def _engines(paths: Sequence[Path], *, compiled: bool) -> list[_Engine]:
             name = f"{label}, ONNX {graph.precision}"
             engines.append(_Engine(name, path, graph.precision, size, graph.size_bytes))
         for kind, word in () if info.onnx else _TORCH[: 1 + compiled]:
-            num_bytes = (find_artifact(path) / info.weights_file).stat().st_size
+            num_bytes = size_of_weights(path, info)
             engines.append(_Engine(f"{label}, {word}", path, kind, size, num_bytes))
     return engines
 

@@ -35,9 +35,8 @@ from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers, check_fit
 from hemascope.workflows.sources import load_data
+from hemascope.workflows.trust import COVERAGES, WANTED_ACCURACY
 
-COVERAGES = (0.95, 0.99)
-WANTED_ACCURACY = 0.995
 _NUM_SAMPLES = 1024  # images of train by which int8 is quantized
 _LARGEST_DIFFERENCE = 1e-3  # of a logit in fp32, of about 10
 _LARGEST_LOSS = 0.002  # of val accuracy, in int8 and fp16

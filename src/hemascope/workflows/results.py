@@ -15,6 +15,7 @@ from hemascope.artifact import (
     find_artifact,
     load_info,
     load_seen,
+    size_of_weights,
     update_info,
 )
 from hemascope.config import AnyPrecision, Device, OnnxPrecision, Precision, PrecisionChoice
@@ -73,7 +74,7 @@ def write_results(
         temperature=fit_temperature(on_val),
     )
     results = {
-        **describe(info, size_bytes=(find_artifact(folder) / info.weights_file).stat().st_size),
+        **describe(info, size_bytes=size_of_weights(folder, info)),
         "data": dataset.title,
         "data_md5": dataset.md5,
         "split": Split.TEST.value,
@@ -135,7 +136,7 @@ def load_engine(
     engine: Engine = TorchEngine(model, device=chosen_device, precision=chosen_precision)
     if views > 1:
         engine = ViewsEngine(engine)
-    size_bytes = (find_artifact(path) / info.weights_file).stat().st_size
+    size_bytes = size_of_weights(path, info)
     return Loaded(path, info, engine, chosen_device, chosen_precision, size_bytes)
 
 
