@@ -42,8 +42,8 @@ from typing import IO, Any, NoReturn
 import numpy as np
 from PIL import Image
 
+from hemascope.core.errors import HemascopeError
 from hemascope.data.rendered import render
-from hemascope.errors import HemascopeError
 
 MAX_SECONDS = 5
 MAX_MB = 1000
@@ -601,7 +601,7 @@ def _make_artifact(rng: random.Random) -> dict[str, bytes]:
 
 
 def _read_artifact(files: dict[str, bytes], folder: Path) -> None:
-    from hemascope.artifact import load_graph, load_info, load_seen
+    from hemascope.store.model_folder import load_graph, load_info, load_seen
 
     for old in folder.iterdir():
         old.unlink()
@@ -643,9 +643,9 @@ def _read_graph(content: bytes, folder: Path) -> None:
 
 @cache
 def _presets() -> tuple[str, ...]:
-    from hemascope.config import load_preset, preset_names
+    from hemascope.settings.run import load_preset, preset_names
 
-    raw = resources.files("hemascope") / "presets"
+    raw = resources.files("hemascope.settings") / "presets"
     texts = [(raw / f"{name}.toml").read_text("utf-8") for name in preset_names()]
     return (*texts, *(load_preset(name).to_toml() for name in preset_names()))
 
@@ -701,7 +701,7 @@ def _without_none(tree: Any) -> Any:
 
 
 def _read_config(content: bytes, folder: Path) -> None:
-    from hemascope.config import load_config
+    from hemascope.settings.run import load_config
 
     path = folder / "config.toml"
     path.write_bytes(content)

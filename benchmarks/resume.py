@@ -21,11 +21,11 @@ from pathlib import Path
 
 import torch
 
-from hemascope.artifact import load_artifact
-from hemascope.config import ModelSettings, RunSettings, load_preset
-from hemascope.core import BLOOD_CELLS, Split
-from hemascope.data.dataset import Dataset, LabeledImages
+from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.images import Dataset, LabeledImages
 from hemascope.data.rendered import render
+from hemascope.settings.run import ModelSettings, RunSettings, load_preset
+from hemascope.store.model_folder import load_artifact
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.train import train
 

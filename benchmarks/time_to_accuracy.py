@@ -14,11 +14,11 @@ import time
 
 import torch
 
-from hemascope import study
-from hemascope.config import RunSettings, load_preset
-from hemascope.core import Split
+from hemascope.core.classes import Split
 from hemascope.data import load
 from hemascope.inference.torch_engine import pick_precision
+from hemascope.settings.run import RunSettings, load_preset
+from hemascope.study import published as study
 from hemascope.training.loop import fit
 from hemascope.training.state import TrainingState
 from hemascope.workflows.train import starting_model

@@ -26,13 +26,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hemascope.config import Precision, load_preset
-from hemascope.core import Split
+from hemascope.core.classes import Split
+from hemascope.core.images import Dataset
 from hemascope.data import load
-from hemascope.data.dataset import Dataset
 from hemascope.inference.torch_engine import pick_precision, to_input
 from hemascope.metrics.summary import spread
 from hemascope.models import build_model
+from hemascope.settings.run import Precision, load_preset
 from hemascope.training.loop import initialize
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.train import train

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hemascope.core import BLOOD_CELLS, Predictions
+from hemascope.core.classes import BLOOD_CELLS
+from hemascope.core.predictions import Predictions
 from hemascope.data.rendered import render
 
 _SIZES = {"train": 64, "val": 16, "test": 24}

@@ -6,8 +6,8 @@ import warnings
 
 from typer.exceptions import TyperException
 
-from hemascope.cli import app
-from hemascope.errors import HemascopeError
+from hemascope.cli.app import app
+from hemascope.core.errors import HemascopeError
 
 _INTERRUPTED = 130  # what shells expect after Ctrl-C, 128 + SIGINT, and typer returns
 

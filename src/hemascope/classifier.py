@@ -18,13 +18,14 @@ from sklearn.utils import Tags, check_random_state, validation
 from sklearn.utils.multiclass import check_classification_targets
 from torch import nn
 
-from hemascope.config import Device, PrecisionChoice
-from hemascope.core import ClassSet, log_softmax
-from hemascope.data.dataset import LabeledImages
-from hemascope.errors import HemascopeError
+from hemascope.core.classes import ClassSet
+from hemascope.core.errors import HemascopeError
+from hemascope.core.images import LabeledImages
+from hemascope.core.predictions import log_softmax
 from hemascope.inference import Engine
 from hemascope.inference.torch_engine import TorchEngine, pick_device, pick_precision
 from hemascope.inference.views import ViewsEngine
+from hemascope.settings.run import Device, PrecisionChoice
 from hemascope.training import loop
 from hemascope.training.state import TrainingState
 from hemascope.workflows.plan import choose_settings

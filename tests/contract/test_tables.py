@@ -12,17 +12,18 @@ import torch
 from torch import nn
 
 from conftest import Outcome, small_arrays
-from hemascope import study
-from hemascope.config import ModelSettings, load_config, load_preset, preset_names
-from hemascope.core import BLOOD_CELLS, Predictions, Split
+from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.images import LabeledImages
+from hemascope.core.predictions import Predictions
 from hemascope.data import DATASETS, Request, load
-from hemascope.data.dataset import LabeledImages
 from hemascope.data.npz import OFFICIAL_MD5
 from hemascope.data.synthetic import COUNTS
 from hemascope.inference.torch_engine import TorchEngine
 from hemascope.metrics import METRICS, evaluate_all
 from hemascope.models import MODELS, build_model, check_model, head_of
 from hemascope.report.text import LABELS
+from hemascope.settings.run import ModelSettings, load_config, load_preset, preset_names
+from hemascope.study import published as study
 from hemascope.training.loop import fit, initialize
 from hemascope.training.state import TrainingState
 from hemascope.workflows.plan import STUDY_PRESETS
@@ -92,7 +93,7 @@ def test_every_preset_is_complete_and_states_command_result_and_cost(name: str) 
     settings = load_preset(name)
     assert settings.name == name
     check_model(settings.model)
-    text = (resources.files("hemascope") / "presets" / f"{name}.toml").read_text("utf-8")
+    text = (resources.files("hemascope.settings") / "presets" / f"{name}.toml").read_text("utf-8")
     assert f"--preset {name}" in text
     expected = next(line for line in text.splitlines() if "Expected:" in line)
     assert "n = " in expected

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hemascope.errors import shortened
+from hemascope.core.errors import shortened
 
 FUZZ = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
 

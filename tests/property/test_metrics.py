@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from hemascope.core import ClassSet, Predictions
+from hemascope.core.classes import ClassSet
+from hemascope.core.predictions import Predictions
 from hemascope.metrics import METRICS, evaluate_all
 from hemascope.metrics import classification as cls
 

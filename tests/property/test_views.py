@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hemascope.core import symmetry
+from hemascope.core.images import symmetry
 from hemascope.inference.views import ViewsEngine
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from conftest import Outcome
-from hemascope.audit import across, equal_groups
-from hemascope.core import BLOOD_CELLS, Split
+from hemascope.analyses.audit.find import across, equal_groups
+from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.images import channel_statistics, concatenate
 from hemascope.data import load
-from hemascope.data.dataset import channel_statistics, concatenate
 from hemascope.inference.predictor import Predictor
 
 pytestmark = pytest.mark.real

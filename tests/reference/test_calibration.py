@@ -10,16 +10,11 @@ from numpy.typing import NDArray
 from sklearn import metrics
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from hemascope.core import BLOOD_CELLS, Predictions
-from hemascope.errors import DataError
-from hemascope.metrics.calibration import (
-    brier,
-    classwise_ece,
-    ece,
-    ece_by_chance,
-    reliability,
-)
-from hemascope.uncertainty import (
+from hemascope.core.classes import BLOOD_CELLS
+from hemascope.core.errors import DataError
+from hemascope.core.predictions import Predictions
+from hemascope.metrics.calibration import brier, classwise_ece, ece, ece_by_chance, reliability
+from hemascope.metrics.uncertainty import (
     SCORES,
     Score,
     abstain_below,

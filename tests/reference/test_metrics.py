@@ -9,7 +9,8 @@ import pytest
 import torch
 from sklearn import metrics
 
-from hemascope.core import BLOOD_CELLS, Predictions
+from hemascope.core.classes import BLOOD_CELLS
+from hemascope.core.predictions import Predictions
 from hemascope.metrics import METRICS
 from hemascope.metrics import classification as cls
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 from torchvision.ops import sigmoid_focal_loss
 
-from hemascope.config import TrainingSettings
+from hemascope.settings.run import TrainingSettings
 from hemascope.training.losses import class_weights, distillation, make_loss
 from hemascope.training.optimizers import Muon, orthogonal, rate_factor
 

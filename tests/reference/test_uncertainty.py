@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy.stats import entropy as scipy_entropy
 
-from hemascope.core import log_softmax
+from hemascope.core.predictions import log_softmax
 from hemascope.inference.laplace import fit_curvature
-from hemascope.uncertainty import entropy, mutual_information, together
+from hemascope.metrics.uncertainty import entropy, mutual_information, together
 
 RNG = np.random.default_rng(0)
 ANSWERS = np.stack([log_softmax(RNG.normal(size=(50, 8)).astype(np.float32)) for _ in range(6)])

@@ -5,18 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hemascope.artifact import (
+from hemascope.core.classes import BLOOD_CELLS
+from hemascope.core.errors import DataError
+from hemascope.inference.torch_engine import load_model
+from hemascope.models import build_model
+from hemascope.settings.run import load_preset
+from hemascope.store.model_folder import (
     ArtifactInfo,
     Preprocessing,
     TrainingData,
     load_artifact,
     save_artifact,
 )
-from hemascope.config import load_preset
-from hemascope.core import BLOOD_CELLS
-from hemascope.errors import DataError
-from hemascope.inference.torch_engine import load_model
-from hemascope.models import build_model
 
 INFO = ArtifactInfo(
     hemascope_version="0",

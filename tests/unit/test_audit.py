@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hemascope import audit
+from hemascope.analyses.audit import find as audit
 from hemascope.data.rendered import render
 
 

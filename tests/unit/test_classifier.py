@@ -21,9 +21,10 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 from conftest import small_arrays
 from hemascope import classifier
 from hemascope.classifier import CellClassifier
-from hemascope.core import BLOOD_CELLS, symmetry
+from hemascope.core.classes import BLOOD_CELLS
+from hemascope.core.images import symmetry
 from hemascope.data.rendered import render
-from hemascope.inference.saved import read_predictions
+from hemascope.store.predictions import read_predictions
 
 Y = np.array(["platelet", "eosinophil", "lymphocyte"] * 16)
 X = render(np.array([BLOOD_CELLS.names.index(name) for name in Y]), seed=0, image_size=12)

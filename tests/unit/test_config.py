@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from hemascope.config import ModelSettings, load_config, load_preset
-from hemascope.errors import UsageError
+from hemascope.core.errors import UsageError
 from hemascope.models import check_model
+from hemascope.settings.run import ModelSettings, load_config, load_preset
 from hemascope.workflows.plan import choose_settings, next_free, parse_seeds, scaled_presets
 
 GOOD = """

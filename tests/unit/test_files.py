@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hemascope import files
-from hemascope.errors import RESEARCH_USE_ONLY, OutputError
+from hemascope.core.errors import RESEARCH_USE_ONLY, OutputError
+from hemascope.store import files
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_litter(

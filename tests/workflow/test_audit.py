@@ -34,7 +34,7 @@ def faulty_arrays() -> dict[str, Any]:
 def audited(
     faulty_arrays: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str]:
-    from hemascope.workflows.audit import audit
+    from hemascope.analyses.audit.run import audit
     from hemascope.workflows.progress import Reporter
 
     folder = tmp_path_factory.mktemp("audit")

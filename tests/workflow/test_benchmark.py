@@ -14,11 +14,11 @@ from PIL import Image
 from torch import nn
 
 from conftest import Outcome
-from hemascope.artifact import find_artifact, load_info
-from hemascope.errors import UsageError
+from hemascope.analyses.speed.process import EngineKind, Job, Ready, serve
+from hemascope.analyses.speed.words import benchmark_text
+from hemascope.core.errors import UsageError
 from hemascope.inference.onnx_engine import OnnxEngine
-from hemascope.inference.speed import EngineKind, Job, Ready, serve
-from hemascope.report.benchmark import benchmark_text
+from hemascope.store.model_folder import find_artifact, load_info
 
 Run = Callable[..., Outcome]
 QUICK = ("--seconds", 0.01, "--no-compile")
@@ -140,7 +140,7 @@ def test_a_damaged_model_and_a_process_that_dies_are_one_sentence(
     assert outcome.code == 2
     assert "SHA-256 differs" in outcome.err
     assert outcome.err.count("\n") == 1
-    monkeypatch.setattr("hemascope.workflows.benchmark.serve", slice)  # takes all, and is done
+    monkeypatch.setattr("hemascope.analyses.speed.run.serve", slice)  # takes all, and is done
     outcome = hemascope("benchmark", "hemanet", *args)
     assert outcome.code == 2
     assert "hemanet, ONNX fp32, 1 thread: its process ended (exit code 0)" in outcome.err

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome, save_npz, small_arrays
-from hemascope.config import load_preset
-from hemascope.inference.saved import read_predictions
+from hemascope.settings.run import load_preset
+from hemascope.store.predictions import read_predictions
 
 Run = Callable[..., Outcome]
 

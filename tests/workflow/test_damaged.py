@@ -13,10 +13,16 @@ import numpy as np
 import pytest
 
 from conftest import Outcome
-from hemascope.artifact import load_artifact, load_info, read_tensors, save_artifact, write_tensors
-from hemascope.config import load_preset
-from hemascope.errors import OutputError
-from hemascope.files import make_out
+from hemascope.core.errors import OutputError
+from hemascope.settings.run import load_preset
+from hemascope.store.files import make_out
+from hemascope.store.model_folder import (
+    load_artifact,
+    load_info,
+    read_tensors,
+    save_artifact,
+    write_tensors,
+)
 
 Run = Callable[..., Outcome]
 

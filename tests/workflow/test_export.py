@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from conftest import Outcome
-from hemascope.artifact import load_info, load_seen
-from hemascope.core import Split
+from hemascope.core.classes import Split
 from hemascope.data import load
 from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.predictor import Predictor
 from hemascope.inference.torch_engine import TorchEngine, load_model
+from hemascope.store.model_folder import load_info, load_seen
 
 Run = Callable[..., Outcome]
 CPU = torch.device("cpu")

@@ -21,8 +21,8 @@ import hemascope as hemascope_package
 from conftest import Outcome
 from hemascope.data.rendered import render
 from hemascope.inference import predictor as predictor_module
-from hemascope.inference.answers import Journal
 from hemascope.inference.predictor import Predictor
+from hemascope.store.answers import Journal
 
 Run = Callable[..., Outcome]
 

@@ -20,14 +20,14 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome
-from hemascope.artifact import find_artifact
+from hemascope.core.errors import DataError
 from hemascope.data.inputs import items
 from hemascope.data.pictures import BadPictureError, read_rgb
 from hemascope.data.rendered import render
-from hemascope.errors import DataError
 from hemascope.inference.onnx_engine import OnnxEngine
 from hemascope.inference.predictor import Predictor
 from hemascope.report.answers import Outcome as Answers
+from hemascope.store.model_folder import find_artifact
 
 Run = Callable[..., Outcome]
 
@@ -201,8 +201,8 @@ def test_maps_do_not_go_among_the_pictures(hemascope: Run, pictures: Path) -> No
 def test_a_full_disk_leaves_nothing_where_nothing_was_answered(
     hemascope: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hemascope.errors import OutputError
-    from hemascope.inference.answers import Journal
+    from hemascope.core.errors import OutputError
+    from hemascope.store.answers import Journal
 
     def full(self: Journal, rows: Any) -> None:
         del self, rows
@@ -220,7 +220,7 @@ def test_ctrl_c_says_how_to_go_on_and_going_on_gives_the_same_file(
     given = (*[pictures / "0.png"] * 3, pictures, pictures / "2.png")  # some of them twice
     whole, out = tmp_path / "whole.csv", tmp_path / "o.csv"
     assert hemascope("predict", *given, "--out", whole).code == 0
-    from hemascope.inference.answers import Journal
+    from hemascope.store.answers import Journal
 
     add = Journal.add
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from conftest import Outcome, save_npz, small_arrays
-from hemascope.artifact import load_info
-from hemascope.core import BLOOD_CELLS, Predictions
-from hemascope.inference.saved import read_predictions, write_predictions
+from hemascope.core.classes import BLOOD_CELLS
+from hemascope.core.predictions import Predictions
 from hemascope.metrics import evaluate_all
-from hemascope.uncertainty import fit_temperature
+from hemascope.metrics.uncertainty import fit_temperature
+from hemascope.store.model_folder import load_info
+from hemascope.store.predictions import read_predictions, write_predictions
 
 Run = Callable[..., Outcome]
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from conftest import Outcome, save_npz, small_arrays
-from hemascope.artifact import load_artifact, load_info, save_artifact
-from hemascope.config import load_config
 from hemascope.data import load
-from hemascope.inference.saved import read_predictions
 from hemascope.inference.torch_engine import TorchEngine, load_model
+from hemascope.settings.run import load_config
+from hemascope.store.model_folder import load_artifact, load_info, save_artifact
+from hemascope.store.predictions import read_predictions
 
 Run = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]

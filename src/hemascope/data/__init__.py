@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hemascope.errors import DataError, HemascopeError, did_you_mean
+from hemascope.core.errors import DataError, HemascopeError, did_you_mean
 
 if TYPE_CHECKING:
-    from hemascope.data.dataset import Dataset
+    from hemascope.core.images import Dataset
 
 # The readers are imported where they are used, so that a wrong --data is refused at once.
 OnDownload = Callable[[int, int], None]  # bytes so far, bytes in all (0 where not known)

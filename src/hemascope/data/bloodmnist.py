@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from hemascope.core.errors import DataError, UnreachableError
+from hemascope.core.images import Dataset
 from hemascope.data import OnDownload
-from hemascope.data.dataset import Dataset
 from hemascope.data.npz import OFFICIAL_MD5, read_npz
-from hemascope.errors import DataError, UnreachableError
-from hemascope.files import explained, md5_of
+from hemascope.store.files import explained, md5_of
 
 VARIABLE = "HEMASCOPE_BLOODMNIST"
 FILE_NAME = "bloodmnist.npz"

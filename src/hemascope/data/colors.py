@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.config import Colors
+from hemascope.settings.run import Colors
 
 Images = NDArray[np.uint8]
 

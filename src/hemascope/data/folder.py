@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.core import BLOOD_CELLS, ClassSet, Split
+from hemascope.core.classes import BLOOD_CELLS, ClassSet, Split
+from hemascope.core.errors import DataError
+from hemascope.core.images import Dataset, LabeledImages, concatenate, pixels_md5
 from hemascope.data import SplitHow
-from hemascope.data.dataset import Dataset, LabeledImages, concatenate, pixels_md5
 from hemascope.data.pictures import SUFFIXES, BadPictureError, middle, read_rgb
-from hemascope.errors import DataError
 
 _ALIASES = {"ig": "immature granulocyte", "immature_granulocyte": "immature granulocyte"}
 _SEED = 0  # order and split of a folder are part of the data, not of a run

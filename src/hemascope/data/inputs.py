@@ -19,9 +19,9 @@ from typing import IO
 
 from PIL import Image
 
+from hemascope.core.errors import DataError, UsageError
 from hemascope.data.npz import rows_of
 from hemascope.data.pictures import SUFFIXES, BadPictureError, read_rgb
-from hemascope.errors import DataError, UsageError
 
 _ZIP, _TAR = ".zip", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _MAX_FILE_BYTES = 50_000_000  # of one picture in an archive, unpacked

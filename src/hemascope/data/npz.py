@@ -13,10 +13,10 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from hemascope.core import BLOOD_CELLS, Split
-from hemascope.data.dataset import Dataset, LabeledImages
-from hemascope.errors import DataError
-from hemascope.files import md5_of
+from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.errors import DataError
+from hemascope.core.images import Dataset, LabeledImages
+from hemascope.store.files import md5_of
 
 OFFICIAL_MD5 = "7053d0359d879ad8a5505303e11de1dc"  # medmnist.INFO["bloodmnist"]["MD5"]
 REBUILT_MD5 = "c0a772f8e159f0aa301c3ca29553bacc"

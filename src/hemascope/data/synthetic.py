@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from hemascope.core import BLOOD_CELLS, Split
-from hemascope.data.dataset import Dataset, LabeledImages, pixels_md5
+from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.images import Dataset, LabeledImages, pixels_md5
 from hemascope.data.rendered import render
 
 TITLE = "RENDERED CELLS, NOT BLOODMNIST"

@@ -5,8 +5,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.core import ClassSet, Predictions
-from hemascope.data.dataset import LabeledImages
+from hemascope.core.classes import ClassSet
+from hemascope.core.images import LabeledImages
+from hemascope.core.predictions import Predictions
 
 
 class Engine(Protocol):

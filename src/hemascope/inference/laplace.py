@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.core import log_softmax
-from hemascope.errors import UsageError
+from hemascope.core.errors import UsageError
+from hemascope.core.predictions import log_softmax
 
 Floats = NDArray[np.float64]
 

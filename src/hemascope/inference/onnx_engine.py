@@ -7,9 +7,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from hemascope.artifact import ArtifactInfo, OnnxGraph, load_graph
-from hemascope.config import OnnxPrecision
-from hemascope.errors import DataError
+from hemascope.core.errors import DataError
+from hemascope.settings.run import OnnxPrecision
+from hemascope.store.model_folder import ArtifactInfo, OnnxGraph, load_graph
 
 _SERIOUS = 3  # ONNX Runtime's level of errors: what it warns of is the exporter's to know
 

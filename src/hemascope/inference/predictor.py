@@ -3,50 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hemascope.artifact import ArtifactInfo, OnnxGraph
-from hemascope.config import OnnxPrecision
-from hemascope.core import log_softmax
+from hemascope.core.answers import Answer
+from hemascope.core.errors import DataError, UsageError
+from hemascope.core.predictions import log_softmax
 from hemascope.data.jpeg import jpeg_round_trip
 from hemascope.data.pictures import BadPictureError, middle, read_rgb, to_rgb
-from hemascope.errors import DataError, UsageError
 from hemascope.inference import Engine
 from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.views import ViewsEngine
+from hemascope.settings.run import OnnxPrecision
+from hemascope.store.model_folder import ArtifactInfo, OnnxGraph
 
 Picture = str | Path | Image.Image | NDArray[np.uint8]
 Images = NDArray[np.uint8]
 
 _FINE = 100_000  # parts that a share is counted in
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model says of one picture, or why it says nothing.
-
-    Attributes:
-        predicted_class: The likeliest class; "" where there is an error.
-        confidence: Its probability, after temperature scaling.
-        prediction_set: The classes that may be meant, the likeliest first; among pictures like
-            those of val, it holds the true class as often as the coverage asked for. It may be
-            empty: then no class is usual enough.
-        abstain: Whether the picture should be left to an expert.
-        probs: The probability of each class, in the order of the model's classes.
-        error: Why the picture could not be read; "" if it could.
-    """
-
-    predicted_class: str = ""
-    confidence: float = 0.0
-    prediction_set: tuple[str, ...] = ()
-    abstain: bool = True
-    probs: tuple[float, ...] = ()
-    error: str = ""
 
 
 class Predictor:

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hemascope.artifact import ArtifactInfo, load_artifact
-from hemascope.config import Device, Precision, PrecisionChoice
-from hemascope.core import log_softmax
-from hemascope.errors import DataError, UsageError
+from hemascope.core.errors import DataError, UsageError
+from hemascope.core.predictions import log_softmax
 from hemascope.models import build_model, head_of
+from hemascope.settings.run import Device, Precision, PrecisionChoice
+from hemascope.store.model_folder import ArtifactInfo, load_artifact
 
 _SCALE = 1 / 255
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)

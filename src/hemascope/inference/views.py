@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.core import log_softmax, symmetry
+from hemascope.core.images import symmetry
+from hemascope.core.predictions import log_softmax
 from hemascope.inference import Engine
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from hemascope.core import Predictions
+from hemascope.core.predictions import Predictions
 from hemascope.metrics import classification as cls
 
 # To add a metric: its function, its row here, and its row in tests/reference/test_metrics.py.

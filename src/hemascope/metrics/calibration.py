@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.core import Predictions
+from hemascope.core.predictions import Predictions
 
 Floats = NDArray[np.float64]
 NUM_BINS = 15  # Guo et al. use 15

@@ -12,7 +12,7 @@ that is how resampled test sets are evaluated at once.
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.core import Predictions
+from hemascope.core.predictions import Predictions
 
 Floats = NDArray[np.float64]
 Confusion = NDArray[np.int64]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hemascope.core import Predictions
+from hemascope.core.predictions import Predictions
 from hemascope.metrics.statistics import (
     FIGURES,
     Bootstrap,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.core import Predictions
+from hemascope.core.predictions import Predictions
 from hemascope.metrics import classification as cls
 
 Floats = NDArray[np.float64]

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hemascope.config import ModelSettings
 from hemascope.models import build_model
+from hemascope.settings.run import ModelSettings
 
 
 class Ensemble(nn.Module):

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hemascope.config import ModelSettings
-from hemascope.errors import UsageError
+from hemascope.core.errors import UsageError
 from hemascope.models import check_model
 from hemascope.models.links import Link
+from hemascope.settings.run import ModelSettings
 
 
 def prune(

@@ -6,7 +6,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from hemascope.errors import UnreachableError, UsageError, did_you_mean
+from hemascope.core.errors import UnreachableError, UsageError, did_you_mean
 
 _MAP_DIMENSIONS = 4
 _LARGE = 64  # pixels; the stems of ImageNet networks are left as they are above this

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from hemascope.errors import RESEARCH_USE_ONLY
+from hemascope.core.errors import RESEARCH_USE_ONLY
 
 _SHOWN = 40  # rows of the table
 

@@ -6,7 +6,7 @@ Sources: Collins et al., TRIPOD+AI, BMJ 2024; Tejani et al., CLAIM 2024 update, 
 from collections.abc import Mapping
 from typing import Any
 
-from hemascope.errors import RESEARCH_USE_ONLY
+from hemascope.core.errors import RESEARCH_USE_ONLY
 
 Card = list[tuple[str, str]]  # heading and text
 

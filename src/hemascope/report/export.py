@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hemascope.artifact import ArtifactInfo
-from hemascope.errors import RESEARCH_USE_ONLY
+from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.report.cards import limitations, reference, source
+from hemascope.store.model_folder import ArtifactInfo
 
 
 def export_text(info: ArtifactInfo, folder: Path) -> str:

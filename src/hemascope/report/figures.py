@@ -5,16 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hemascope import plots, study
-from hemascope.core import Predictions
-from hemascope.errors import RESEARCH_USE_ONLY
-from hemascope.metrics.summary import Spread
-from hemascope.report.runs import Runs, SavedRun
+from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.core.predictions import Predictions
+from hemascope.report import plots
+from hemascope.store.run_folder import SavedRun
 
-AGAINST_PAPER = tuple(row.key for row in study.CURVE_LAST)
 ERRORS = "figures/errors"
 _CURVES = (
     ("loss", "Loss", "loss (nats)", False),
@@ -97,36 +94,3 @@ def seeds_text(runs: Sequence[SavedRun]) -> str:
     """Which seeds a figure is of."""
     seeds = ", ".join(str(run.settings.seed) for run in runs)
     return f"seeds {seeds}" if len(runs) > 1 else f"seed {seeds}"
-
-
-def against_paper(runs: Runs, key: str) -> Figure:
-    """One curve of each of our CNNs, with the first and last point that the study published."""
-    (first,) = (row for row in study.CURVE_FIRST if row.key == key)
-    (last,) = (row for row in study.CURVE_LAST if row.key == key)
-    groups = [
-        plots.CurveGroup(name, np.stack([run.history[key] for run in members]))
-        for name, members in runs.items()
-        if members[0].settings.model.name == "cnn"  # the study publishes its CNN's curve alone
-    ]
-    return plots.curves_against_paper(
-        groups,
-        {1: first.value, study.CURVE_EPOCHS: last.value},
-        quantity=last.label,
-        title=f"{last.label}: ours and the study's CNN",
-        caption=f"{next(iter(runs.values()))[0].results['data']}\n{RESEARCH_USE_ONLY}",
-        as_percent=last.as_percent,
-    )
-
-
-def bars_over_seeds(
-    names: Sequence[str], precision: Sequence[Spread], recall: Sequence[Spread], caption: str
-) -> Figure:
-    """Mean precision and recall of each class over seeds, with standard deviations."""
-    return plots.precision_recall_bars(
-        [value.mean for value in precision],
-        [value.mean for value in recall],
-        names,
-        title="Precision and recall by class, mean ± sd over seeds",
-        caption=caption,
-        spread=([v.sd or 0 for v in precision], [v.sd or 0 for v in recall]),
-    )

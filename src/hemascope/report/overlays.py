@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hemascope.errors import RESEARCH_USE_ONLY
-from hemascope.files import written_whole
-from hemascope.inference.predictor import Answer
+from hemascope.core.answers import Answer
+from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.store.files import written_whole
 
 _SIDE = 224  # pixels of a cell as it is shown
 _TEXT = 46  # pixels below it

@@ -7,36 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hemascope import study
-from hemascope.errors import RESEARCH_USE_ONLY, DataError
-from hemascope.report import cards, statistics, trust
-from hemascope.report.text import LABELS, in_shown_unit
-
-
-def render_html(comparison: Mapping[str, Any], folder: Path) -> str:
-    """The report as one HTML page with its figures inside it; needs no other file."""
-    return _render("report.html.jinja", comparison, folder, autoescape=True)
-
-
-def render_markdown(comparison: Mapping[str, Any], folder: Path) -> str:
-    """The report as Markdown; its figures are links into the folder."""
-    return _render("report.md.jinja", comparison, folder, autoescape=False)
-
-
-def _render(template: str, comparison: Mapping[str, Any], folder: Path, *, autoescape: bool) -> str:
-    pages = environment(autoescape=autoescape)
-    pages.filters["embedded"] = lambda name: embedded(folder / str(name))  # pyright: ignore[reportArgumentType] - jinja's stubs
-    return pages.get_template(template).render(
-        c=comparison,
-        networks=comparison["networks"],
-        study=study,
-        labels=LABELS,
-        notice=RESEARCH_USE_ONLY,
-        kind=comparison["data"]["kind"],
-        statistics=statistics,
-        trust=trust,
-        cards=cards,
-    )
+from hemascope.core.errors import DataError
+from hemascope.report.text import in_shown_unit
 
 
 def environment(*, autoescape: bool) -> Environment:

@@ -6,8 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from hemascope import plots
 from hemascope.metrics.statistics import FIGURES
+from hemascope.report import plots
 from hemascope.report.text import markdown_table
 
 LABELS = {

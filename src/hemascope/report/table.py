@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hemascope.errors import RESEARCH_USE_ONLY, DataError, did_you_mean
+from hemascope.core.errors import RESEARCH_USE_ONLY, DataError, did_you_mean
 from hemascope.metrics.summary import spread
-from hemascope.report.runs import read_results_file
+from hemascope.store.run_folder import read_results_file
 
 Results = Mapping[str, Any]
 Column = Callable[[Sequence[Results]], str]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hemascope.errors import RESEARCH_USE_ONLY
+from hemascope.core.errors import RESEARCH_USE_ONLY
 
 # The study's three dimensions, and the words for each figure in `results.json`.
 LABELS = {

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope import plots
 from hemascope.metrics.calibration import Reliability
 from hemascope.metrics.summary import spread
+from hemascope.report import plots
 from hemascope.report.text import markdown_table
 from hemascope.report.uncertainty import HOW_TO_READ, doubt_rows
 

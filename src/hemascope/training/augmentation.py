@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, one_hot
 
-from hemascope.config import AugmentationSettings
 from hemascope.inference.torch_engine import to_input
+from hemascope.settings.run import AugmentationSettings
 
 _MAX_ZOOM = 0.2  # of the affine change: the log of the scale
 _GRAY = 0.5

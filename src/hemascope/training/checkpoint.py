@@ -13,9 +13,9 @@ import torch
 from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor
 
-from hemascope.artifact import read_tensors, write_tensors
-from hemascope.errors import DataError, shortened
-from hemascope.files import write_json
+from hemascope.core.errors import DataError, shortened
+from hemascope.store.files import write_json
+from hemascope.store.model_folder import read_tensors, write_tensors
 from hemascope.training.state import EpochRecord
 
 _INFO = "checkpoint.json"

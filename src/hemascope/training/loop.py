@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from hemascope.config import Precision, RunSettings
-from hemascope.core import ClassSet
-from hemascope.data.dataset import LabeledImages
-from hemascope.errors import DivergedError, UsageError
+from hemascope.core.classes import ClassSet
+from hemascope.core.errors import DivergedError, UsageError
+from hemascope.core.images import LabeledImages
 from hemascope.inference import predict
 from hemascope.inference.torch_engine import TorchEngine, autocast
 from hemascope.metrics import METRICS
 from hemascope.models import build_model, head_of
+from hemascope.settings.run import Precision, RunSettings
 from hemascope.training.augmentation import Augmentation
 from hemascope.training.losses import distillation, make_loss
 from hemascope.training.optimizers import rate_factor

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, one_hot
 
-from hemascope.config import TrainingSettings
+from hemascope.settings.run import TrainingSettings
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 _EFFECTIVE_BETA = 0.999  # Cui et al. find 0.999 to 0.9999 for data sets of this size

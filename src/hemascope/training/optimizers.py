@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hemascope.config import TrainingSettings
 from hemascope.models import head_of
+from hemascope.settings.run import TrainingSettings
 
 _MOMENTUM = 0.9
 

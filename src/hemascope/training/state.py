@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from hemascope.config import TrainingSettings
-from hemascope.errors import DataError
+from hemascope.core.errors import DataError
+from hemascope.settings.run import TrainingSettings
 from hemascope.training.optimizers import Muon, make_optimizers
 
 # What each optimizer keeps of every weight, by name.

@@ -1,9 +1,9 @@
 """`hemascope data info | verify | download`."""
 
+from hemascope.core.errors import UsageError
+from hemascope.core.images import Dataset
 from hemascope.data.bloodmnist import download
-from hemascope.data.dataset import Dataset
 from hemascope.data.npz import OFFICIAL_MD5
-from hemascope.errors import UsageError
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.sources import load_data
 

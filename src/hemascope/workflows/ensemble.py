@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hemascope.artifact import ArtifactInfo, load_artifact, load_seen, save_artifact
-from hemascope.config import Device, ModelSettings, PrecisionChoice
-from hemascope.errors import DataError, UsageError
-from hemascope.files import MARK, made_out, make_folder, write_json
+from hemascope.core.errors import DataError, UsageError
 from hemascope.inference.torch_engine import pick_device, pick_precision
 from hemascope.models import MOST_MEMBERS, check_model
-from hemascope.workflows.environment import fingerprint
+from hemascope.settings.run import Device, ModelSettings, PrecisionChoice
+from hemascope.store.files import MARK, made_out, make_folder, write_json
+from hemascope.store.model_folder import ArtifactInfo, load_artifact, load_seen, save_artifact
+from hemascope.store.provenance import fingerprint
 from hemascope.workflows.plan import changed
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import check_fit, usual_precision, write_results

@@ -6,7 +6,28 @@ from typing import Any, Literal
 import numpy as np
 
 from hemascope import __version__
-from hemascope.artifact import (
+from hemascope.core.classes import Split
+from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.core.images import Dataset
+from hemascope.core.predictions import Predictions
+from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
+from hemascope.inference.efficiency import latency_ms
+from hemascope.inference.onnx_engine import OnnxEngine
+from hemascope.inference.to_onnx import has_maps, to_fp16, to_int8, to_onnx
+from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
+from hemascope.inference.views import ViewsEngine
+from hemascope.metrics import METRICS
+from hemascope.metrics.uncertainty import (
+    COVERAGES,
+    WANTED_ACCURACY,
+    abstain_below,
+    fit_conformal,
+    fit_temperature,
+)
+from hemascope.report.export import card_text, export_text
+from hemascope.settings.run import OnnxPrecision
+from hemascope.store.files import MARK, made_out, read_json, write_json, write_text
+from hemascope.store.model_folder import (
     FORMAT_VERSION,
     Decision,
     OnnxGraph,
@@ -17,25 +38,10 @@ from hemascope.artifact import (
     name_graph,
     save_graphs,
 )
-from hemascope.config import OnnxPrecision
-from hemascope.core import Predictions, Split
-from hemascope.data.dataset import Dataset
-from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
-from hemascope.errors import RESEARCH_USE_ONLY, DataError
-from hemascope.export import has_maps, to_fp16, to_int8, to_onnx
-from hemascope.files import MARK, made_out, read_json, write_json, write_text
-from hemascope.inference.efficiency import latency_ms
-from hemascope.inference.onnx_engine import OnnxEngine
-from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
-from hemascope.inference.views import ViewsEngine
-from hemascope.metrics import METRICS
-from hemascope.report.export import card_text, export_text
-from hemascope.uncertainty import abstain_below, fit_conformal, fit_temperature
-from hemascope.workflows.environment import fingerprint
+from hemascope.store.provenance import fingerprint
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers, check_fit
 from hemascope.workflows.sources import load_data
-from hemascope.workflows.trust import COVERAGES, WANTED_ACCURACY
 
 _NUM_SAMPLES = 1024  # images of train by which int8 is quantized
 _LARGEST_DIFFERENCE = 1e-3  # of a logit in fp32, of about 10

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hemascope.artifact import find_artifact
-from hemascope.config import (
+from hemascope.core.errors import UsageError
+from hemascope.models import check_model
+from hemascope.settings.run import (
     Device,
     PrecisionChoice,
     RunSettings,
@@ -16,8 +17,7 @@ from hemascope.config import (
     load_config,
     load_preset,
 )
-from hemascope.errors import UsageError
-from hemascope.models import check_model
+from hemascope.store.model_folder import find_artifact
 
 _MOST_EPOCHS_SCALE = 1000
 _MOST_DIGITS = 10

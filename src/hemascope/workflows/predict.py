@@ -12,16 +12,17 @@ from typing import Any
 
 from PIL import Image
 
-from hemascope.config import OnnxPrecision
+from hemascope.core.answers import Answer
+from hemascope.core.errors import OutputError
 from hemascope.data.inputs import Item, count_items, items
 from hemascope.data.pictures import BadPictureError
-from hemascope.errors import OutputError
-from hemascope.files import explained
-from hemascope.inference.answers import Journal, columns_of, format_of, row_of
 from hemascope.inference.efficiency import cores
-from hemascope.inference.predictor import Answer, Predictor
+from hemascope.inference.predictor import Predictor
 from hemascope.report.answers import Outcome
 from hemascope.report.overlays import draw_overlay
+from hemascope.settings.run import OnnxPrecision
+from hemascope.store.answers import Journal, columns_of, format_of, row_of
+from hemascope.store.files import explained
 from hemascope.workflows.progress import Reporter
 
 _BATCH = 64  # pictures that one thread reads, asks about and answers

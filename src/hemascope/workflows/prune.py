@@ -4,11 +4,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from hemascope.artifact import load_seen, save_artifact
-from hemascope.errors import RESEARCH_USE_ONLY
-from hemascope.files import MARK, made_out, make_folder, write_json, write_text
+from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.inference.torch_engine import load_model
 from hemascope.models.pruning import prune as cut
+from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
+from hemascope.store.model_folder import load_seen, save_artifact
 from hemascope.workflows.plan import changed
 
 _CONFIG = "train-on.toml"

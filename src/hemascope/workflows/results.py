@@ -9,7 +9,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hemascope.artifact import (
+from hemascope.core.classes import ClassSet, Split
+from hemascope.core.errors import RESEARCH_USE_ONLY, DataError, UsageError
+from hemascope.core.images import Dataset, LabeledImages
+from hemascope.core.predictions import Predictions
+from hemascope.inference import Engine, predict
+from hemascope.inference.efficiency import latency_ms
+from hemascope.inference.onnx_engine import load_onnx
+from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device, pick_precision
+from hemascope.inference.views import ViewsEngine
+from hemascope.metrics import evaluate_all
+from hemascope.metrics.uncertainty import fit_temperature
+from hemascope.report.figures import ERRORS, caption_of, draw_errors
+from hemascope.report.text import results_text
+from hemascope.settings.run import AnyPrecision, Device, OnnxPrecision, Precision, PrecisionChoice
+from hemascope.store.files import make_folder, write_json, write_text
+from hemascope.store.model_folder import (
     ArtifactInfo,
     Calibration,
     find_artifact,
@@ -18,26 +33,7 @@ from hemascope.artifact import (
     size_of_weights,
     update_info,
 )
-from hemascope.config import AnyPrecision, Device, OnnxPrecision, Precision, PrecisionChoice
-from hemascope.core import ClassSet, Predictions, Split
-from hemascope.data.dataset import Dataset, LabeledImages
-from hemascope.errors import RESEARCH_USE_ONLY, DataError, UsageError
-from hemascope.files import make_folder, write_json, write_text
-from hemascope.inference import Engine, predict
-from hemascope.inference.efficiency import latency_ms
-from hemascope.inference.onnx_engine import load_onnx
-from hemascope.inference.saved import write_predictions
-from hemascope.inference.torch_engine import (
-    TorchEngine,
-    load_model,
-    pick_device,
-    pick_precision,
-)
-from hemascope.inference.views import ViewsEngine
-from hemascope.metrics import evaluate_all
-from hemascope.report.figures import ERRORS, caption_of, draw_errors
-from hemascope.report.text import results_text
-from hemascope.uncertainty import fit_temperature
+from hemascope.store.predictions import write_predictions
 
 _NUM_ERRORS = 24  # shown of a run
 

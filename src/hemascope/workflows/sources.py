@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from hemascope.core import Split
+from hemascope.core.classes import Split
+from hemascope.core.images import Dataset, LabeledImages, concatenate
 from hemascope.data import DEFAULT_IMAGE_SIZE, Request, SplitHow, check_source, load
-from hemascope.data.dataset import Dataset, LabeledImages, concatenate
 from hemascope.workflows.progress import Reporter
 
 SplitChoice = Literal["train", "val", "test", "all"]

@@ -15,20 +15,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hemascope import __version__
-from hemascope.artifact import (
-    ArtifactInfo,
-    Preprocessing,
-    TrainingData,
-    load_artifact,
-    load_info,
-    load_seen,
-    save_artifact,
+from hemascope.core.classes import Split
+from hemascope.core.errors import (
+    RESEARCH_USE_ONLY,
+    DataError,
+    OutputError,
+    UsageError,
+    did_you_mean,
 )
-from hemascope.config import Precision, RunSettings, load_config
-from hemascope.core import Split
-from hemascope.data.dataset import Dataset
-from hemascope.errors import RESEARCH_USE_ONLY, DataError, OutputError, UsageError, did_you_mean
-from hemascope.files import (
+from hemascope.core.images import Dataset
+from hemascope.inference.efficiency import peak_memory_bytes, reset_peak_memory
+from hemascope.inference.torch_engine import load_model, pick_device, pick_precision
+from hemascope.models import head_of
+from hemascope.report.figures import draw_run
+from hemascope.report.text import epoch_line, results_text
+from hemascope.settings.run import Precision, RunSettings, load_config
+from hemascope.store.files import (
     MARK,
     append_line,
     claimed,
@@ -39,16 +41,20 @@ from hemascope.files import (
     write_json,
     write_text,
 )
-from hemascope.inference.efficiency import peak_memory_bytes, reset_peak_memory
-from hemascope.inference.torch_engine import load_model, pick_device, pick_precision
-from hemascope.models import head_of
-from hemascope.report.figures import draw_run
-from hemascope.report.runs import read_run
-from hemascope.report.text import epoch_line, results_text
+from hemascope.store.model_folder import (
+    ArtifactInfo,
+    Preprocessing,
+    TrainingData,
+    load_artifact,
+    load_info,
+    load_seen,
+    save_artifact,
+)
+from hemascope.store.provenance import fingerprint
+from hemascope.store.run_folder import read_run
 from hemascope.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from hemascope.training.loop import fit, fresh_model
 from hemascope.training.state import EpochRecord, TrainingState
-from hemascope.workflows.environment import fingerprint
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import check_fit, write_results
 

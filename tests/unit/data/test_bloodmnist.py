@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hemascope.core.errors import DataError, UnreachableError
 from hemascope.data import Request, bloodmnist, load
-from hemascope.errors import DataError, UnreachableError
 
 CONTENT = bytes(range(256)) * 4000
 

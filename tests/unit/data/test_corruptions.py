@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from hemascope.config import Colors
+from hemascope.core.images import channel_statistics
 from hemascope.data.colors import fit_colors
 from hemascope.data.corruptions import CORRUPTIONS, corrupted, jpeg_round_trip
-from hemascope.data.dataset import channel_statistics
 from hemascope.data.rendered import render
+from hemascope.settings.run import Colors
 
 IMAGES = render(np.arange(48) % 8, seed=4)
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hemascope.data.dataset import channel_statistics
+from hemascope.core.images import channel_statistics
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30))

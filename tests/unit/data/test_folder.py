@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from conftest import small_arrays
-from hemascope.core import BLOOD_CELLS, Split
+from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.errors import DataError
 from hemascope.data import load
 from hemascope.data.folder import read_folder
-from hemascope.errors import DataError
 
 
 def _write(folder: Path, name: str, *, size: int = 28, mode: str = "RGB") -> None:

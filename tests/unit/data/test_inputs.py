@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hemascope.core.errors import DataError, UsageError
 from hemascope.data import inputs
 from hemascope.data.inputs import check_inputs, count_items, items
 from hemascope.data.npz import rows_of
 from hemascope.data.pictures import BadPictureError, middle, read_rgb
-from hemascope.errors import DataError, UsageError
 
 
 def save(path: Path, size: tuple[int, int] = (12, 12), mode: str = "RGB") -> None:

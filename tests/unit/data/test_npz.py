@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from conftest import save_npz, small_arrays
-from hemascope.core import Split
+from hemascope.core.classes import Split
+from hemascope.core.errors import DataError
 from hemascope.data import load
 from hemascope.data.npz import read_npz
-from hemascope.errors import DataError
 
 Arrays = dict[str, Any]
 

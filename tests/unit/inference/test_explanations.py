@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hemascope.config import ModelSettings
 from hemascope.data.rendered import render
 from hemascope.inference.explanations import (
     METHODS,
@@ -15,6 +14,7 @@ from hemascope.inference.explanations import (
     integrated_gradients,
 )
 from hemascope.models import build_model
+from hemascope.settings.run import ModelSettings
 
 IMAGES = render(np.arange(8), seed=3)
 TARGETS = np.arange(8)

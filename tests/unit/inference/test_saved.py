@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hemascope.core import BLOOD_CELLS, Predictions
-from hemascope.errors import DataError
-from hemascope.inference.saved import read_predictions, write_predictions
+from hemascope.core.classes import BLOOD_CELLS
+from hemascope.core.errors import DataError
+from hemascope.core.predictions import Predictions
+from hemascope.store.predictions import read_predictions, write_predictions
 
 
 def test_predictions_come_back_exactly(tmp_path: Path, random_predictions: Predictions) -> None:

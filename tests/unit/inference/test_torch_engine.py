@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hemascope.errors import UsageError
+from hemascope.core.errors import UsageError
 from hemascope.inference.efficiency import latency_ms, peak_memory_bytes, reset_peak_memory
 from hemascope.inference.torch_engine import TorchEngine, pick_device, to_input
 

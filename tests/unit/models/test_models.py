@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from hemascope import study
-from hemascope.config import ModelSettings
-from hemascope.errors import UsageError
+from hemascope.core.errors import UsageError
 from hemascope.models import build_model
+from hemascope.settings.run import ModelSettings
+from hemascope.study import published as study
 
 
 def _parameters(settings: ModelSettings, *, image_size: int = 28) -> int:

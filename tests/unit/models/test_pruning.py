@@ -2,9 +2,9 @@
 
 import torch
 
-from hemascope.config import ModelSettings
 from hemascope.models import build_model
 from hemascope.models.pruning import prune
+from hemascope.settings.run import ModelSettings
 
 
 def test_channels_that_do_nothing_can_go_without_a_change() -> None:

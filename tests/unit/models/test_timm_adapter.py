@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from hemascope.config import ModelSettings
-from hemascope.errors import UsageError
+from hemascope.core.errors import UsageError
 from hemascope.models import build_model, head_of
+from hemascope.settings.run import ModelSettings
 
 
 @pytest.mark.parametrize(

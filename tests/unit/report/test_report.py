@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hemascope import plots, study
-from hemascope.config import load_preset
-from hemascope.core import BLOOD_CELLS, Predictions
-from hemascope.errors import DataError
+from hemascope.core.classes import BLOOD_CELLS
+from hemascope.core.errors import DataError
+from hemascope.core.predictions import Predictions
 from hemascope.metrics import evaluate_all
-from hemascope.report.comparison import compare, group
+from hemascope.report import plots
 from hemascope.report.figures import caption_of
 from hemascope.report.page import percent, plain, shown, signed, spread_text
-from hemascope.report.runs import SavedRun
 from hemascope.report.text import number, results_text
+from hemascope.settings.run import load_preset
+from hemascope.store.run_folder import SavedRun
+from hemascope.study import published as study
+from hemascope.study.comparison import compare, group
 
 
 def _run(preset: str, seed: int, predictions: Predictions, **data: Any) -> SavedRun:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from conftest import small_arrays
-from hemascope.config import AugmentationSettings
-from hemascope.core import BLOOD_CELLS
+from hemascope.core.classes import BLOOD_CELLS
 from hemascope.inference.torch_engine import to_input
+from hemascope.settings.run import AugmentationSettings
 from hemascope.training.augmentation import Augmentation
 
 ARRAYS = small_arrays()

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from conftest import small_arrays
-from hemascope.config import ModelSettings, TrainingSettings
-from hemascope.core import BLOOD_CELLS
-from hemascope.data.dataset import LabeledImages
-from hemascope.errors import DivergedError, UsageError
+from hemascope.core.classes import BLOOD_CELLS
+from hemascope.core.errors import DivergedError, UsageError
+from hemascope.core.images import LabeledImages
 from hemascope.models import build_model
+from hemascope.settings.run import ModelSettings, TrainingSettings
 from hemascope.training.loop import fit, initialize
 from hemascope.training.state import EpochRecord, TrainingState
 

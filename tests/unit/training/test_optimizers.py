@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from hemascope.config import ModelSettings, TrainingSettings
 from hemascope.models import build_model
+from hemascope.settings.run import ModelSettings, TrainingSettings
 from hemascope.training.optimizers import Muon, make_optimizers
 
 

@@ -1,0 +1,256 @@
+"""What may be wrong with a data set: copies, doubtful labels, images that show nothing.
+
+Pure functions over pixels, labels and probabilities; nothing here knows files or trains.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hemascope.core.images import symmetry
+
+Images = NDArray[np.uint8]
+Pairs = NDArray[np.intp]
+
+# What two pictures of one cell may differ by: gray levels, and as a share of the contrast in them.
+# Of BloodMNIST's cells the most alike are platelets, 11 gray levels and two fifths of it apart.
+NEAR_DISTANCE, NEAR_SHARE = 12.0, 0.35
+HASH_DISTANCE = 6  # bits of 64
+NUM_NEIGHBORS = 5
+_LARGEST_SHIFT = 2
+_NUM_SYMMETRIES = 8
+_ROWS = 512  # images at a time
+_BLANK_SPREAD = 4.0  # gray levels
+_FAR = 5.0  # robust standard deviations
+_MAD_TO_SD = 1.4826  # of normal numbers
+
+
+def thumbnails(images: Images, size: int) -> Images:
+    """Images (N, H, H, 3) made no larger than `size` pixels, by averaging."""
+    if images.shape[1] <= size:
+        return images
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX))
+            for image in images
+        ]
+    )
+
+
+def equal_groups(hashes: NDArray[np.uint64]) -> list[list[int]]:
+    """The images that have the same hash, each group in order; images alone are left out."""
+    order = np.argsort(hashes, kind="stable")
+    starts = np.flatnonzero(np.diff(hashes[order])) + 1
+    groups = (group.tolist() for group in np.split(order, starts) if len(group) > 1)
+    return sorted(groups)
+
+
+def perceptual_hashes(images: Images) -> NDArray[np.uint64]:
+    """64 bits of each image that small changes leave nearly the same, shape (N,).
+
+    Source: pHash, the low frequencies of the discrete cosine transform, as in `imagehash.phash`.
+    """
+    from imagehash import phash
+
+    bits = np.stack([phash(Image.fromarray(image)).hash.ravel() for image in images])
+    return np.packbits(bits, axis=1).view(np.uint64).ravel()
+
+
+def hash_pairs(hashes: NDArray[np.uint64], *, most_bits: int = HASH_DISTANCE) -> Pairs:
+    """The pairs of images whose hashes differ in few bits, shape (P, 2), the lower index first."""
+    found: list[Pairs] = []
+    for first in range(0, len(hashes), _ROWS):
+        rows = hashes[first : first + _ROWS]
+        i, j = np.nonzero(np.bitwise_count(rows[:, None] ^ hashes) <= most_bits)
+        found.append(np.stack([i + first, j], axis=1)[i + first < j])
+    return np.concatenate(found)
+
+
+def neighbor_pairs(embeddings: NDArray[np.float32], *, k: int = NUM_NEIGHBORS) -> Pairs:
+    """Each image with those nearest to it by the cosine of embeddings (N, D), shape (P, 2)."""
+    centered = embeddings - embeddings.mean(axis=0)
+    centered /= np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-12)
+    k = min(k, len(centered) - 1)
+    nearest: list[Pairs] = []
+    for first in range(0, len(centered), _ROWS):
+        cosine = centered[first : first + _ROWS] @ centered.T
+        own = np.arange(len(cosine))
+        cosine[own, own + first] = -np.inf
+        nearest.append(np.argpartition(-cosine, k - 1, axis=1)[:, :k] if k else own[:, None][:, :0])
+    pairs = np.stack([np.repeat(np.arange(len(centered)), k), np.concatenate(nearest).ravel()], 1)
+    return np.sort(pairs, axis=1)
+
+
+def near_pairs(images: Images, candidates: Pairs) -> Pairs:
+    """Those of the pairs that show the same cell once more, shape (P, 2), without doubles."""
+    pairs = np.unique(candidates, axis=0)
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    contrast = images.std(axis=(1, 2)).mean(axis=1)
+    found = [pairs[:0]]
+    for first in range(0, len(pairs), _ROWS):
+        part = pairs[first : first + _ROWS]
+        distance = aligned_distance(images[part[:, 0]], images[part[:, 1]])
+        most = np.minimum(NEAR_DISTANCE, NEAR_SHARE * contrast[part].mean(axis=1))
+        found.append(part[distance <= most])
+    return np.concatenate(found)
+
+
+def aligned_distance(ours: Images, theirs: Images) -> NDArray[np.float64]:
+    """How far apart two images of each pair are at best, in gray levels, shape (N,).
+
+    The root of the mean squared difference, when one of them (N, H, H, 3) is mirrored, turned by
+    quarters and shifted by up to two pixels so that they are most alike. Which mirror image or turn
+    is decided on copies of half the size.
+    """
+    half = ours.shape[1] // 2
+    coarse = thumbnails(ours, half), thumbnails(theirs, half)
+    by_symmetry = [
+        _shifted_squares(coarse[0], symmetry(coarse[1], s), _LARGEST_SHIFT // 2)
+        for s in range(_NUM_SYMMETRIES)
+    ]
+    chosen = np.argmin(by_symmetry, axis=0)
+    turned = np.empty_like(theirs)
+    for s in np.unique(chosen):
+        turned[chosen == s] = symmetry(theirs[chosen == s], int(s))
+    return np.sqrt(_shifted_squares(ours, turned, _LARGEST_SHIFT))
+
+
+def _shifted_squares(ours: Images, theirs: Images, largest_shift: int) -> NDArray[np.float64]:
+    """The least mean squared difference over all shifts, shape (N,)."""
+    inside = ours.shape[1] - 2 * largest_shift
+    crop = slice(largest_shift, largest_shift + inside)
+    inner = ours[:, crop, crop].astype(np.float32)
+    other = theirs.astype(np.float32)
+    best = np.full(len(ours), np.inf)
+    for top in range(2 * largest_shift + 1):
+        for left in range(2 * largest_shift + 1):
+            difference = inner - other[:, top : top + inside, left : left + inside]
+            squares = np.einsum("nhwc,nhwc->n", difference, difference)
+            best = np.minimum(best, squares / inner[0].size)
+    return best
+
+
+def joined_groups(num_images: int, pairs: Pairs) -> list[list[int]]:
+    """What hangs together through pairs: groups of at least two, each in order."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (num_images, num_images))
+    _, group = connected_components(links, directed=False)
+    return equal_groups(group.astype(np.uint64))
+
+
+def label_issues(
+    labels: NDArray[np.int64], probs: NDArray[np.float64], *, min_images: int
+) -> NDArray[np.intp]:
+    """The images whose label is doubtful, the most doubtful first.
+
+    Args:
+        labels: The labels given, shape (N,).
+        probs: What a network that has not seen the image says, shape (N, C).
+        min_images: Classes with fewer are left alone: no network learns them.
+
+    Source: confident learning, Northcutt et al., JAIR 2021, as in `cleanlab.filter` ("both").
+    """
+    from cleanlab.filter import find_label_issues
+
+    counts = np.bincount(labels, minlength=probs.shape[1])
+    known = np.flatnonzero(counts >= min_images)
+    rows = np.flatnonzero(np.isin(labels, known))
+    if len(known) < 2:
+        return np.empty(0, dtype=np.intp)
+    shares = probs[np.ix_(rows, known)]
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    issues = find_label_issues(
+        np.searchsorted(known, labels[rows]),
+        shares,
+        filter_by="both",
+        return_indices_ranked_by="self_confidence",
+        n_jobs=1,
+    )
+    return rows[np.asarray(issues, dtype=np.intp)]
+
+
+@dataclass(frozen=True)
+class Flaws:
+    """Images that show less than they should, by index.
+
+    Attributes:
+        blank: All of one color, or nearly.
+        blurred: With far less detail than the others of the class.
+        off_size: Of another width and height in their source than most.
+    """
+
+    blank: list[int]
+    blurred: list[int]
+    off_size: list[int]
+
+
+def find_flaws(images: Images, labels: NDArray[np.int64], sizes: NDArray[np.int64] | None) -> Flaws:
+    """Blank, blurred and off-size images among (N, H, H, 3)."""
+    spread, detail = np.empty(len(images)), np.empty(len(images))
+    for first in range(0, len(images), _ROWS):
+        rows = slice(first, first + _ROWS)
+        gray = images[rows].astype(np.float32).mean(axis=3)
+        spread[rows] = gray.std(axis=(1, 2))
+        detail[rows] = _laplacian(gray).var(axis=(1, 2))
+    blank = spread < _BLANK_SPREAD
+    blurred = np.zeros(len(images), dtype=bool)
+    log_detail = np.log(np.maximum(detail, 1e-3))
+    for label in np.unique(labels):
+        of_class = (labels == label) & ~blank
+        if of_class.any():
+            blurred[of_class] = _far_below(log_detail[of_class])
+    off_size: list[int] = []
+    if sizes is not None:
+        kinds, counts = np.unique(sizes, axis=0, return_counts=True)
+        off_size = np.flatnonzero((sizes != kinds[counts.argmax()]).any(axis=1)).tolist()
+    return Flaws(np.flatnonzero(blank).tolist(), np.flatnonzero(blurred).tolist(), off_size)
+
+
+def _laplacian(gray: NDArray[np.float32]) -> NDArray[np.float32]:
+    inner = gray[:, 1:-1, 1:-1]
+    return (
+        gray[:, :-2, 1:-1] + gray[:, 2:, 1:-1] + gray[:, 1:-1, :-2] + gray[:, 1:-1, 2:] - 4 * inner
+    )
+
+
+def _far_below(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    median = np.median(values)
+    scale = _MAD_TO_SD * np.median(np.abs(values - median))
+    return values < median - _FAR * scale if scale > 0 else np.zeros(len(values), dtype=bool)
+
+
+def folds_of(
+    labels: NDArray[np.int64],
+    num_folds: int,
+    *,
+    together: NDArray[np.int64] | None = None,
+    seed: int = 0,
+) -> NDArray[np.int64]:
+    """Which fold each image is in, shape (N,): every class is spread evenly over them.
+
+    Args:
+        labels: Shape (N,).
+        num_folds: How many folds.
+        together: Images with the same number, shape (N,), go into the same fold, that of the first.
+        seed: Of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    keys = np.arange(len(labels)) if together is None else together
+    _, first, key = np.unique(keys, return_index=True, return_inverse=True)
+    fold = np.empty(len(first), dtype=np.int64)
+    start = 0
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels[first] == label))
+        fold[members] = (np.arange(len(members)) + start) % num_folds
+        start += len(members)
+    return fold[key]
+
+
+def across(groups: Sequence[Sequence[int]], kinds: Sequence[object]) -> list[list[int]]:
+    """Those groups whose members are not all of one kind, such as one label or one split."""
+    return [list(group) for group in groups if len({kinds[i] for i in group}) > 1]

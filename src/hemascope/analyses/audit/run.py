@@ -1,0 +1,236 @@
+"""`hemascope audit`: copies, doubtful labels and flawed images in a data set."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hemascope.analyses.audit import find
+from hemascope.analyses.audit.words import audit_text, render_audit
+from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.core.images import Dataset, LabeledImages, concatenate
+from hemascope.inference import predict
+from hemascope.inference.torch_engine import TorchEngine, features, pick_device, pick_precision
+from hemascope.models import build_model
+from hemascope.store.files import MARK, made_out, write_json, write_text
+from hemascope.store.provenance import fingerprint
+from hemascope.training.loop import fit
+from hemascope.training.state import TrainingState
+from hemascope.workflows.plan import choose_settings
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.sources import load_data
+
+_SIZE = 28  # pixels; larger images are compared, and learned, as thumbnails
+_NUM_FOLDS = 3
+_NUM_STEPS = 900  # of training in each fold: five epochs of BloodMNIST
+_MOST_EPOCHS = 20
+_PRESET = "hemanet-tiny"
+
+
+def audit(source: str, out: Path, *, overwrite: bool, reporter: Reporter) -> str:
+    """Looks for what may be wrong with a data set and writes audit.json and audit.html.
+
+    Args:
+        source: The data.
+        out: Gets the findings.
+        overwrite: Whether an older folder of ours may be deleted.
+        reporter: Whom to tell.
+
+    Returns:
+        The findings in a few lines.
+
+    Raises:
+        DataError: If the data cannot be read.
+        OutputError: If `out` cannot be written.
+    """
+    dataset = load_data(source, reporter, split="as found")
+    with made_out(out, overwrite=overwrite):
+        mark = fingerprint(dataset, device="cpu")
+        write_json(out / MARK, mark)
+        images = concatenate(list(dataset.splits.values()))
+        content = {
+            "notice": RESEARCH_USE_ONLY,
+            "command": mark["command"],
+            "date": mark["date"],
+            "data": dataset.describe(),
+            "settings": {
+                "near_distance": find.NEAR_DISTANCE,
+                "near_share": find.NEAR_SHARE,
+                "num_folds": _NUM_FOLDS,
+            },
+            **examine(dataset, images, reporter),
+        }
+        write_json(out / "audit.json", content)
+        place = {image_id: i for i, image_id in enumerate(images.ids)}
+        page = render_audit(content, lambda image_id: images.images[place[image_id]])
+        write_text(out / "audit.html", page)
+    return f"{audit_text(content)}\nPage: {out / 'audit.html'}"
+
+
+def examine(dataset: Dataset, images: LabeledImages, reporter: Reporter) -> dict[str, Any]:
+    """Everything that is found in a data set, ready for JSON.
+
+    Args:
+        dataset: The data.
+        images: All images of its splits, in order.
+        reporter: Whom to tell.
+    """
+    splits = [split.value for split, part in dataset.splits.items() for _ in range(len(part))]
+    small = LabeledImages(find.thumbnails(images.images, _SIZE), images.labels, images.ids)
+    hashes = images.hashes
+    exact = find.equal_groups(hashes)
+    reporter.say("Asking a small network about images it has not seen ...")
+    probs, embeddings = _cross_validate(small, _kept_together(images), dataset, reporter)
+    reporter.say("Looking for copies ...")
+    _, once, which = np.unique(hashes, return_index=True, return_inverse=True)
+    candidates = [
+        find.hash_pairs(find.perceptual_hashes(small.images[once])),
+        find.neighbor_pairs(embeddings[once]),
+    ]
+    near_once = once[find.near_pairs(small.images[once], np.concatenate(candidates))]
+    copies = np.stack([np.arange(len(images)), once[which]], axis=1)
+    together = find.joined_groups(len(images), np.concatenate([near_once, copies]))
+    near = [group for group in together if len(set(hashes[group].tolist())) > 1]
+    flaws = find.find_flaws(small.images, images.labels, images.sizes)
+    issues = find.label_issues(images.labels, probs, min_images=2 * _NUM_FOLDS)
+    judged = bool(np.sum(np.bincount(images.labels) >= 2 * _NUM_FOLDS) > 1)
+    groups = {
+        "exact_duplicate_groups": exact,
+        "near_duplicate_groups": near,
+        "label_conflicts": find.across(together, images.labels.tolist()),
+        "cross_split_groups": find.across(together, splits),
+    }
+    singles = {
+        "label_issue_candidates": issues.tolist(),
+        "blank": flaws.blank,
+        "blurred": flaws.blurred,
+        "off_size": flaws.off_size,
+    }
+    shown = {i for group in together for i in group}.union(*singles.values())
+    names = dataset.classes.names
+    return {
+        **{key: [_ids(images, group) for group in found] for key, found in groups.items()},
+        **{key: _ids(images, found) for key, found in singles.items()},
+        "label_issues": [
+            {
+                "id": images.ids[i],
+                "label": names[images.labels[i]],
+                "suggested": names[int(probs[i].argmax())],
+                "probability": float(probs[i].max()),
+            }
+            for i in issues
+        ],
+        "cross_validated_accuracy": float((probs.argmax(axis=1) == images.labels).mean())
+        if judged
+        else None,
+        **_sources(images, splits),
+        "balance_statement": _balance(dataset, images.labels),
+        "labels": {images.ids[i]: names[images.labels[i]] for i in sorted(shown)},
+        "names": {images.ids[i]: images.names[i] for i in sorted(shown)} if images.names else {},
+    }
+
+
+def _kept_together(images: LabeledImages) -> NDArray[np.int64]:
+    """A number for each image, the same for copies, and for images of one patient if known."""
+    hashes: NDArray[np.int64] = np.unique(images.hashes, return_inverse=True)[1]
+    if images.groups is None:
+        return hashes
+    groups: NDArray[np.int64] = np.unique(np.array(images.groups), return_inverse=True)[1]
+    return groups
+
+
+def _ids(images: LabeledImages, indices: Iterable[int]) -> list[str]:
+    return [images.ids[i] for i in indices]
+
+
+def _cross_validate(
+    images: LabeledImages, together: NDArray[np.int64], dataset: Dataset, reporter: Reporter
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """What a network that has not seen an image says of it, and one network's features of all.
+
+    Images that belong `together` are seen, or not, together.
+
+    Returns:
+        Probabilities (N, C) and embeddings (N, D).
+    """
+    device = pick_device("cpu")
+    precision = pick_precision("auto", device)
+    batch_size = choose_settings(_PRESET, None).training.batch_size
+    num_batches = max(len(images) * (_NUM_FOLDS - 1) // _NUM_FOLDS // batch_size, 1)
+    epochs = min(max(round(_NUM_STEPS / num_batches), 1), _MOST_EPOCHS)
+    settings = choose_settings(_PRESET, None, {"training.epochs": epochs})
+    fold = find.folds_of(images.labels, _NUM_FOLDS, together=together)
+    probs = np.full((len(images), len(dataset.classes)), 1 / len(dataset.classes))
+    embeddings: NDArray[np.float32] | None = None
+    with reporter.steps("cross-validation", _NUM_FOLDS * epochs) as on_epoch:
+        for number in range(_NUM_FOLDS):
+            held, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+            torch.manual_seed(number)
+            model = build_model(
+                settings.model,
+                image_size=images.images.shape[1],
+                num_classes=len(dataset.classes),
+            )
+            state = TrainingState(model, settings.training, seed=number, device=device)
+            if len(held) and len(others):
+                train, unseen = images.take(others), images.take(held)
+                for _ in fit(state, train, unseen, classes=dataset.classes, precision=precision):
+                    on_epoch()
+                network = TorchEngine(state.result, device=device, precision=precision)
+                probs[held] = predict(network, unseen, dataset.classes).probs
+            if embeddings is None:
+                embeddings = features(state.model, images.images, device=device)
+    assert embeddings is not None  # noqa: S101 - there are folds
+    return probs, embeddings
+
+
+def _sources(images: LabeledImages, splits: Sequence[str]) -> dict[str, Any]:
+    """Whether what the images come from, such as patients, stands in several splits."""
+    if images.groups is None:
+        return {
+            "groups_in_several_splits": [],
+            "group_statement": "The data does not say which images come from the same patient or "
+            "smear, so that none of its splits can be shown to be free of images of the same "
+            "patient (an .npz says it by arrays such as train_groups).",
+        }
+    if len(set(splits)) == 1:
+        statement = (
+            f"The images come from {len(set(images.groups)):,} groups; the data is not split."
+        )
+        return {"groups_in_several_splits": [], "group_statement": statement}
+    found: dict[str, dict[str, int]] = {}
+    for group, split in zip(images.groups, splits, strict=True):
+        counts = found.setdefault(group, {})
+        counts[split] = counts.get(split, 0) + 1
+    torn = {group: counts for group, counts in found.items() if len(counts) > 1}
+    return {
+        "groups_in_several_splits": [
+            {"group": group, "counts": counts} for group, counts in sorted(torn.items())
+        ],
+        "group_statement": f"Of {len(found):,} groups that images come from, {len(torn):,} have "
+        "images in more than one split" + (": a leak." if torn else "."),
+    }
+
+
+def _balance(dataset: Dataset, labels: NDArray[np.int64]) -> str:
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    names = dataset.classes.names
+    occurring = np.flatnonzero(counts)
+    most, fewest = counts.argmax(), occurring[counts[occurring].argmin()]
+    sentence = (
+        f"The largest class, {names[most]}, has {counts[most] / counts[fewest]:.1f} times as many "
+        f"images as the smallest, {names[fewest]} ({counts[most]:,} and {counts[fewest]:,})"
+    )
+    if missing := [name for name, count in zip(names, counts, strict=True) if not count]:
+        sentence += f"; no images of {', '.join(missing)}"
+    if few := [
+        f"{name} in {split.value}"
+        for split in dataset.splits
+        for name, count in dataset.class_counts(split).items()
+        if count == 0 and name not in missing
+    ]:
+        sentence += f"; none of {', '.join(few)}"
+    return sentence + "."

@@ -1,0 +1,59 @@
+"""`hemascope compare`: saved predictions against one another, with intervals and tests."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hemascope.analyses.saved import Saved, check_intervals, leaks, read_all
+from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.metrics.comparison import compare_networks
+from hemascope.report.statistics import draw_comparison, statistics_text
+from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
+from hemascope.store.provenance import provenance
+
+NUM_RESAMPLES = 2000
+
+
+def compare(
+    folders: Sequence[Path], out: Path, *, views: bool, num_resamples: int, overwrite: bool
+) -> str:
+    """Compares every network in some folders with every other, and writes what it finds.
+
+    Args:
+        folders: Run folders, folders of evaluations, or their parents.
+        out: Gets comparison.json, comparison.md and figures/.
+        views: Whether to take the predictions with eight views.
+        num_resamples: How many resampled test sets the bootstrap draws.
+        overwrite: Whether an older folder of ours may be deleted.
+
+    Returns:
+        The tables as text.
+
+    Raises:
+        DataError: If there are no predictions, or they are not of the same images in one order.
+        OutputError: If `out` cannot be written.
+    """
+    networks = read_all(folders, views=views)
+    first = next(iter(networks.values()))[0]
+    check_intervals(first)
+    comparison = compare_saved(networks, num_resamples=num_resamples)
+    text = "\n\n".join([statistics_text(comparison), RESEARCH_USE_ONLY])
+    with made_out(out, overwrite=overwrite):
+        write_json(out / MARK, provenance())
+        write_json(out / "comparison.json", {"notice": RESEARCH_USE_ONLY, **comparison})
+        write_text(out / "comparison.md", text + "\n")
+        caption = f"{first.title}\n{RESEARCH_USE_ONLY}"
+        draw_comparison(comparison, make_folder(out / "figures"), caption)
+    return text
+
+
+def compare_saved(networks: Mapping[str, Sequence[Saved]], *, num_resamples: int) -> dict[str, Any]:
+    """`compare_networks` on saved predictions, with the data's name and what to beware of."""
+    return {
+        "data": next(iter(networks.values()))[0].title,
+        "warnings": leaks(networks),
+        **compare_networks(
+            {name: {s.seed: s.predictions for s in runs} for name, runs in networks.items()},
+            num_resamples=num_resamples,
+        ),
+    }

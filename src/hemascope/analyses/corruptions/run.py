@@ -1,0 +1,137 @@
+"""`hemascope evaluate --corruptions`: what is left of a network's accuracy on worse pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hemascope.analyses.corruptions.words import corruptions_text, draw_corruptions
+from hemascope.core.errors import RESEARCH_USE_ONLY, UsageError
+from hemascope.core.images import Dataset, LabeledImages
+from hemascope.data.corruptions import CORRUPTIONS, NUM_SEVERITIES, corrupted
+from hemascope.metrics import METRICS
+from hemascope.report.text import seen_sentence
+from hemascope.settings.run import AnyPrecision, Device
+from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
+from hemascope.store.provenance import fingerprint
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.results import Loaded, answers, check_fit, count_seen, load_engine
+from hemascope.workflows.sources import SplitChoice, load_split
+
+
+def corruptions(
+    path: Path,
+    source: str,
+    split: SplitChoice,
+    *,
+    against: Sequence[Path],
+    out: Path | None,
+    device: Device,
+    precision: AnyPrecision | None,
+    views: int,
+    overwrite: bool,
+    reporter: Reporter,
+) -> str:
+    """Evaluates a model on every corruption in five severities.
+
+    Args:
+        path: A run folder or its model/.
+        source: The data.
+        split: Which images of it.
+        against: Other models; the errors of the first of them count as 1.
+        out: Gets corruptions.json, corruptions.md and figures/, if given.
+        device: Where to compute.
+        precision: What in; by default what each model was trained in.
+        views: How many views of each image.
+        overwrite: Whether older results may be replaced.
+        reporter: Whom to tell.
+
+    Returns:
+        The results as text.
+
+    Raises:
+        UsageError: If two models are called the same.
+        DataError: If a model and the data do not fit together.
+        OutputError: If results cannot be written.
+    """
+    paths = [path, *against]
+    loaded = [load_engine(p, device=device, precision=precision, views=views) for p in paths]
+    names = [_name(one) for one in loaded]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"--against: two of {', '.join(names)} are the same; choose other networks."
+        )
+    image_size = loaded[0].info.preprocessing.image_size
+    dataset, images = load_split(source, split, reporter, image_size=image_size)
+    for one in loaded:
+        check_fit(one.info, dataset, one.path)
+    seen = {name: count_seen(one.path, images) for name, one in zip(names, loaded, strict=True)}
+    warnings = [sentence for name, n in seen.items() if (sentence := seen_sentence(name, n))]
+    content: dict[str, Any] = {
+        "notice": RESEARCH_USE_ONLY,
+        "data": dataset.title,
+        "split": split,
+        "num_images": len(images),
+        "num_views": views,
+        "image_size": dataset.image_size,
+        "warnings": warnings,
+        "corruptions": {
+            name: {"unit": corruption.unit, "levels": list(corruption.levels)}
+            for name, corruption in CORRUPTIONS.items()
+        },
+        "networks": _accuracies(dict(zip(names, loaded, strict=True)), dataset, images, reporter),
+    }
+    if against:
+        content["against"] = names[1]
+        content["relative_error"] = _relative(*(content["networks"][name] for name in names[:2]))
+    text = "\n\n".join([corruptions_text(content), RESEARCH_USE_ONLY])
+    if out is not None:
+        with made_out(out, overwrite=overwrite):
+            write_json(out / MARK, fingerprint(dataset, device=loaded[0].device.type))
+            write_json(out / "corruptions.json", content)
+            write_text(out / "corruptions.md", text + "\n")
+            draw_corruptions(content, make_folder(out / "figures"))
+    return text
+
+
+def _name(loaded: Loaded) -> str:
+    return f"{loaded.info.settings.name} (seed {loaded.info.settings.seed})"
+
+
+def _accuracies(
+    networks: dict[str, Loaded], dataset: Dataset, images: LabeledImages, reporter: Reporter
+) -> dict[str, dict[str, Any]]:
+    """Of each network: accuracy on the images as they are and on each corruption, by severity."""
+
+    def accuracy(one: Loaded, pixels: Any) -> float:
+        shown = LabeledImages(pixels, images.labels, images.ids)
+        return METRICS["accuracy"](answers(one.engine, shown, dataset.classes))
+
+    found: dict[str, dict[str, Any]] = {
+        name: {"clean": accuracy(one, images.images), "accuracy": {}}
+        for name, one in networks.items()
+    }
+    with reporter.steps("corruptions", len(CORRUPTIONS) * NUM_SEVERITIES) as on_step:
+        for corruption, _, pixels in corrupted(images.images):
+            for name, one in networks.items():
+                row = found[name]["accuracy"].setdefault(corruption, [])
+                row.append(accuracy(one, pixels))
+            on_step()
+    for row in found.values():
+        row["mean_accuracy"] = float(np.mean(list(row["accuracy"].values())))
+    return found
+
+
+def _relative(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Our error over theirs: of each corruption, and the mean of these.
+
+    Source: mean corruption error, Hendrycks & Dietterich, ICLR 2019.
+    """
+    errors = {
+        name: (1 - np.mean(ours["accuracy"][name]), 1 - np.mean(theirs["accuracy"][name]))
+        for name in CORRUPTIONS
+    }
+    ratios = {name: float(one / other) if other else None for name, (one, other) in errors.items()}
+    known = [ratio for ratio in ratios.values() if ratio is not None]
+    return {"by_corruption": ratios, "mean": float(np.mean(known)) if known else None}

@@ -1,0 +1,1 @@
+"""Which uncertainty estimate detects errors."""

@@ -1,0 +1,131 @@
+"""`hemascope explain`: where a network looks, shown on its worst errors and narrowest hits."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.analyses.explain.words import draw_explanations, explain_text
+from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.core.predictions import Predictions
+from hemascope.inference.explanations import (
+    METHODS,
+    deletion_and_insertion,
+    explain_all,
+    grad_cam,
+    has_grad_cam,
+)
+from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
+from hemascope.report.text import seen_sentence
+from hemascope.settings.run import Device
+from hemascope.store.files import MARK, made_out, make_folder, write_json
+from hemascope.store.provenance import fingerprint
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.results import answers, check_fit, count_seen, surest_errors
+from hemascope.workflows.sources import SplitChoice, load_split
+
+_NUM_CURVES = 256  # images of which insertion and deletion are computed
+
+
+def explain(
+    path: Path,
+    source: str,
+    split: SplitChoice,
+    out: Path,
+    *,
+    num_images: int,
+    device: Device,
+    overwrite: bool,
+    reporter: Reporter,
+) -> str:
+    """Draws contact sheets of the surest errors and the least sure hits with what speaks for them.
+
+    Args:
+        path: A run folder or its model/.
+        source: The data.
+        split: Which images of it.
+        out: Gets explanations.json and figures/.
+        num_images: How many errors and how many hits.
+        device: Where to compute.
+        overwrite: Whether an older folder of ours may be deleted.
+        reporter: Whom to tell.
+
+    Returns:
+        What was found, as text.
+
+    Raises:
+        DataError: If model and data do not fit together, or the model answers nonsense.
+        OutputError: If `out` cannot be written.
+    """
+    chosen_device = pick_device(device)
+    info, model = load_model(path)
+    image_size = info.preprocessing.image_size
+    dataset, images = load_split(source, split, reporter, image_size=image_size)
+    check_fit(info, dataset, path)
+    found = answers(TorchEngine(model, device=chosen_device), images, dataset.classes)
+    warning = seen_sentence(info.settings.name, count_seen(path, images))
+    methods = {n: m for n, m in METHODS.items() if m is not grad_cam or has_grad_cam(model)}
+    groups = {
+        "errors": surest_errors(found, num_images),
+        "hits": least_sure_hits(found, num_images),
+    }
+    maps = {
+        group: {
+            name: explain_all(method, model, images.images[chosen], found.predicted[chosen])
+            for name, method in methods.items()
+            if len(chosen)
+        }
+        for group, chosen in groups.items()
+    }
+    sample = np.random.default_rng(0).permutation(len(images))[:_NUM_CURVES]
+    pixels, predicted = images.images[sample], found.predicted[sample]
+    curves: dict[str, dict[str, list[float]]] = {}
+    with reporter.steps("insertion and deletion", len(methods) + 1) as on_step:
+        noise = np.random.default_rng(1).random(pixels.shape[:3]).astype(np.float32)
+        orders = {
+            **{n: explain_all(m, model, pixels, predicted) for n, m in methods.items()},
+            "random order": noise,
+        }
+        for name, order in orders.items():
+            deletion, insertion = deletion_and_insertion(model, pixels, predicted, order)
+            curves[name] = {
+                "deletion": deletion.mean(axis=0).tolist(),
+                "insertion": insertion.mean(axis=0).tolist(),
+            }
+            on_step()
+    content: dict[str, Any] = {
+        "notice": RESEARCH_USE_ONLY,
+        "name": info.settings.name,
+        "data": dataset.title,
+        "split": split,
+        "warnings": [warning] if warning else [],
+        "methods": list(methods),
+        "num_errors": int((found.predicted != found.labels).sum()),
+        "num_images": len(images),
+        "num_in_curves": len(sample),
+        "curves": curves,
+        **{group: [_line(found, i) for i in chosen] for group, chosen in groups.items()},
+    }
+    with made_out(out, overwrite=overwrite):
+        write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
+        write_json(out / "explanations.json", content)
+        shown = {group: images.images[chosen] for group, chosen in groups.items()}
+        draw_explanations(content, shown, maps, make_folder(out / "figures"))
+    return f"{explain_text(content)}\nPictures: {out / 'figures'}"
+
+
+def least_sure_hits(found: Predictions, count: int) -> NDArray[np.intp]:
+    """The images that a network is least sure of, and right, the least sure first."""
+    right = np.flatnonzero(found.predicted == found.labels)
+    return right[np.argsort(found.probs.max(axis=1)[right], kind="stable")][:count]
+
+
+def _line(found: Predictions, i: int) -> dict[str, Any]:
+    names = found.classes.names
+    return {
+        "id": found.ids[i],
+        "label": names[found.labels[i]],
+        "predicted": names[found.predicted[i]],
+        "confidence": float(found.probs[i].max()),
+    }

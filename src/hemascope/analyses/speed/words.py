@@ -1,0 +1,135 @@
+"""What `hemascope benchmark` found, as tables and one picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.report.text import markdown_table
+
+_ENOUGH_CALLS = 100  # for one of them to lie above the 99th percentile
+_BUSY = 0.5  # programs that are computing, on average over a minute
+_UNSTEADY = 1.5  # by which factor rounds differ where other programs take their share
+_MEGA = 1e6
+
+
+def benchmark_text(content: Mapping[str, Any]) -> str:
+    """How fast every engine was, and what it takes on disk, in memory and to begin."""
+    speeds, engines = content["speeds"], content["engines"]
+    reference = content["reference"]
+    machine = content["machine"]
+    intro = (
+        f"{machine['processor']}, {machine['cores']} cores. Rendered cells, from uint8 pixels to "
+        "logits. Every engine has a process of its own, and all were asked in turn in "
+        f"{content['rounds']} rounds, {content['seconds']:g} s in all for each row. images/s is at "
+        "the median call of each round, the median of the rounds; ratio is that over "
+        f"{reference} in the same round, with as many threads and images. p50 and p99 are of all "
+        "calls; p50/image and p99/image, in ms, are these over the images of a call. p99 with * is "
+        f"of fewer than {_ENOUGH_CALLS} calls: the slowest of them."
+    )
+    rest = (
+        "Seconds: to import the library, to load the model, and for torch.compile to compile it "
+        "for these batches. Peak memory is that of the whole process while it answers them, with "
+        "Python and the libraries."
+    )
+    notes = [row["failure"] for row in engines if row["failure"]]
+    load = content["load_average"]
+    unsteady = sum(high > _UNSTEADY * low for low, high in map(_range, speeds))
+    if unsteady or (load or 0) > _BUSY:
+        notes.append(
+            f"Other programs may have used this machine: the load average was {_number(load, 1)} "
+            f"before, and {unsteady} of {len(speeds)} rows were more than {_UNSTEADY} times as "
+            "fast in one round as in another. PyTorch with all threads suffers most; run it again "
+            "when nothing else runs."
+        )
+    return "\n\n".join(
+        [
+            intro,
+            _aligned(_speed_rows(speeds)),
+            rest,
+            _aligned(_engine_rows(engines)),
+            *notes,
+        ]
+    )
+
+
+def draw_benchmark(content: Mapping[str, Any], folder: Path) -> None:
+    """Throughput and latency over batch size, a column for each number of threads."""
+    from hemascope.report import plots  # here, so that tables need no matplotlib
+
+    panels: dict[str, dict[str, list[plots.SpeedPoint]]] = {}
+    for row in content["speeds"]:
+        figures = (row["images_per_second"], row["p50_ms"], row["p99_ms"])
+        point = plots.SpeedPoint(row["batch_size"], *figures)
+        panels.setdefault(_threads(row), {}).setdefault(row["engine"], []).append(point)
+    figure = plots.speed_curves(
+        panels,
+        title="Speed on the CPU",
+        caption=f"{content['machine']['processor']}, rendered cells\n{RESEARCH_USE_ONLY}",
+    )
+    plots.save_figure(figure, folder / "benchmark")
+
+
+def _threads(row: Mapping[str, Any]) -> str:
+    return f"{row['threads']} thread{'s' if row['threads'] > 1 else ''}"
+
+
+def _range(row: Mapping[str, Any]) -> tuple[float, float]:
+    return min(row["images_per_second_by_round"]), max(row["images_per_second_by_round"])
+
+
+def _speed_rows(speeds: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    header = ["engine", "threads", "batch", "images/s", "by round", "ratio", "p50, ms", "p99, ms"]
+    rows = [[*header, "p50/image", "p99/image", "calls"]]
+    for row in speeds:
+        low, high = _range(row)
+        mark = "" if row["num_calls"] >= _ENOUGH_CALLS else "*"
+        rows.append(
+            [
+                row["engine"],
+                f"{row['threads']}",
+                f"{row['batch_size']}",
+                f"{row['images_per_second']:,.0f}",
+                f"{low:,.0f} to {high:,.0f}",
+                f"{row['ratio']:.2f}",
+                f"{row['p50_ms']:.3f}",
+                f"{row['p99_ms']:.3f}{mark}",
+                f"{row['p50_ms_per_image']:.3f}",
+                f"{row['p99_ms_per_image']:.3f}{mark}",
+                f"{row['num_calls']:,}",
+            ]
+        )
+    return rows
+
+
+def _engine_rows(engines: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    header = ["engine", "threads", "size, MB", "ratio", "peak memory, MB", "ratio"]
+    rows = [[*header, "import, s", "load, s", "compile, s"]]
+    for row in engines:
+        memory = row["peak_memory_bytes"]
+        rows.append(
+            [
+                row["engine"],
+                f"{row['threads']}",
+                f"{row['size_bytes'] / _MEGA:.2f}",
+                _number(row["size_ratio"], 2),
+                _number(memory and memory / _MEGA, 0),
+                _number(row["peak_memory_ratio"], 2),
+                _number(row["import_seconds"], 2),
+                _number(row["load_seconds"], 3),
+                _number(row["compile_seconds"], 1),
+            ]
+        )
+    return rows
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns stand below one another in a terminal as well."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return markdown_table(
+        [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+    )

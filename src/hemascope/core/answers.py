@@ -1,0 +1,26 @@
+"""What a model says of a picture."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one picture, or why it says nothing.
+
+    Attributes:
+        predicted_class: The likeliest class; "" where there is an error.
+        confidence: Its probability, after temperature scaling.
+        prediction_set: The classes that may be meant, the likeliest first; among pictures like
+            those of val, it holds the true class as often as the coverage asked for. It may be
+            empty: then no class is usual enough.
+        abstain: Whether the picture should be left to an expert.
+        probs: The probability of each class, in the order of the model's classes.
+        error: Why the picture could not be read; "" if it could.
+    """
+
+    predicted_class: str = ""
+    confidence: float = 0.0
+    prediction_set: tuple[str, ...] = ()
+    abstain: bool = True
+    probs: tuple[float, ...] = ()
+    error: str = ""

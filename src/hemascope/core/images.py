@@ -1,0 +1,196 @@
+"""What every data source becomes: labeled images in three splits, with their provenance."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.core.classes import ClassSet, Split
+
+_CHUNK = 1024  # images at a time
+
+
+@dataclass(frozen=True, eq=False)
+class LabeledImages:
+    """Images with their classes.
+
+    Attributes:
+        images: RGB pixels, shape (N, H, W, 3), uint8, H = W.
+        labels: Class of each image, shape (N,), int64.
+        ids: One id per image, such as `train/123` or a file's path in its folder.
+        names: What the source calls each image beside that, if it does.
+        groups: What each image comes from, such as a patient, if the source says.
+        sizes: Width and height of each image in its source, shape (N, 2), if they differ.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    ids: tuple[str, ...]
+    names: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    sizes: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.labels)
+
+    @cached_property
+    def hashes(self) -> NDArray[np.uint64]:
+        """A hash of the pixels of each image, shape (N,): equal images have equal ones.
+
+        Notes:
+            Of 64 bits: among a million images, two different ones share one with a chance of less
+            than one in ten million.
+        """
+        digests = (
+            hashlib.blake2b(image, digest_size=8).digest()
+            for image in np.ascontiguousarray(self.images)
+        )
+        return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+    def take(self, indices: NDArray[np.intp]) -> "LabeledImages":
+        """The images at `indices`, in that order."""
+
+        def chosen(texts: tuple[str, ...] | None) -> tuple[str, ...] | None:
+            return texts and tuple(texts[i] for i in indices)
+
+        return LabeledImages(
+            self.images[indices],
+            self.labels[indices],
+            tuple(self.ids[i] for i in indices),
+            chosen(self.names),
+            chosen(self.groups),
+            None if self.sizes is None else self.sizes[indices],
+        )
+
+
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """Mean and standard deviation of R, G and B over pixels scaled to [0, 1]."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def channel_statistics(images: NDArray[np.uint8]) -> ChannelStatistics:
+    """Exact channel statistics of (N, H, W, 3) images.
+
+    Notes:
+        Counts each of the 256 values and sums in float64. Summing millions of pixels in float32
+        is off by up to two per cent, a mistake that stands in several public projects.
+    """
+    values = np.arange(256) / 255
+    means: list[float] = []
+    stds: list[float] = []
+    for channel in range(3):
+        counts = np.zeros(256)
+        for first in range(0, len(images), _CHUNK):  # bincount makes eight bytes of each pixel
+            pixels = images[first : first + _CHUNK, ..., channel]
+            counts += np.bincount(pixels.ravel(), minlength=256)
+        counts /= counts.sum()
+        mean = float(counts @ values)
+        means.append(mean)
+        stds.append(float(np.sqrt(counts @ (values - mean) ** 2)))
+    return ChannelStatistics((means[0], means[1], means[2]), (stds[0], stds[1], stds[2]))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Splits of labeled images and everything a report must say of where they came from.
+
+    Attributes:
+        title: What every page, picture and log calls this data.
+        splits: The images by split; all three but where a folder is read unsplit.
+        classes: What the labels mean.
+        source: Path or generator it came from.
+        md5: Of the file, or of the pixels and labels where there is no single file.
+        md5_of: Which of the two `md5` is.
+        kind: Whether these are the images of the study's own test split ("official"), of ours
+            ("rebuilt"), rendered cells, or anything else.
+        notes: What was noticed or changed while reading, in sentences.
+    """
+
+    title: str
+    splits: Mapping[Split, LabeledImages]
+    classes: ClassSet
+    source: str
+    md5: str
+    md5_of: Literal["file", "pixels"] = "file"
+    kind: Literal["official", "rebuilt", "rendered", "other"] = "other"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images in pixels."""
+        return next(iter(self.splits.values())).images.shape[1]
+
+    @cached_property
+    def channels(self) -> ChannelStatistics:
+        """Channel statistics of the train split (of the first split where there is none)."""
+        first = self.splits.get(Split.TRAIN) or next(iter(self.splits.values()))
+        return channel_statistics(first.images)
+
+    def class_counts(self, split: Split) -> dict[str, int]:
+        """How many images of each class a split has."""
+        counts = np.bincount(self.splits[split].labels, minlength=len(self.classes))
+        return dict(zip(self.classes.names, counts.tolist(), strict=True))
+
+    def describe(self) -> dict[str, object]:
+        """The provenance as plain values, for `fingerprint.json` and the report."""
+        return {
+            "title": self.title,
+            "kind": self.kind,
+            "source": self.source,
+            "md5": self.md5,
+            "md5_of": self.md5_of,
+            "image_size": self.image_size,
+            "class_names": list(self.classes.names),
+            "counts": {split.value: len(images) for split, images in self.splits.items()},
+            "class_counts": {split.value: self.class_counts(split) for split in self.splits},
+            "channel_mean": [round(value, 6) for value in self.channels.mean],
+            "channel_std": [round(value, 6) for value in self.channels.std],
+            "notes": list(self.notes),
+        }
+
+
+def pixels_md5(splits: Mapping[Split, LabeledImages]) -> str:
+    """An md5 of all pixels and labels, naming data that has no single file."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for images in splits.values():
+        digest.update(np.ascontiguousarray(images.images).data)
+        digest.update(np.ascontiguousarray(images.labels).data)
+    return digest.hexdigest()
+
+
+def concatenate(parts: Sequence[LabeledImages]) -> LabeledImages:
+    """All images of several parts, in order; names and the like where all parts have them."""
+
+    def joined(texts: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+        known = [part for part in texts if part is not None]
+        return tuple(chain.from_iterable(known)) if len(known) == len(parts) else None
+
+    sizes = [part.sizes for part in parts if part.sizes is not None]
+    return LabeledImages(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        tuple(image_id for part in parts for image_id in part.ids),
+        joined([part.names for part in parts]),
+        joined([part.groups for part in parts]),
+        np.concatenate(sizes) if len(sizes) == len(parts) else None,
+    )
+
+
+def symmetry(images: NDArray[np.uint8], view: int) -> NDArray[np.uint8]:
+    """One of the eight symmetries of square images (N, H, H, 3): 0 is the image itself."""
+    if view & 1:
+        images = images[:, ::-1]
+    if view & 2:
+        images = images[:, :, ::-1]
+    if view & 4:
+        images = images.swapaxes(1, 2)
+    return np.ascontiguousarray(images)

@@ -1,0 +1,218 @@
+"""Answers in a file, row by row: CSV, JSON Lines or Parquet, and what an interrupted one holds."""
+
+import csv
+import json
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from importlib.util import find_spec
+from io import TextIOWrapper
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from hemascope.core.answers import Answer
+from hemascope.core.errors import DataError, UsageError
+from hemascope.store.files import explained, written_whole
+
+Format = Literal["csv", "jsonl", "parquet"]
+_SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+_FIXED = ("path", "predicted_class", "confidence", "prediction_set", "abstain", "error")
+_DIGITS = 6
+_JOINT = "|"  # between the classes of a prediction set in CSV
+_ROWS_AT_ONCE = 10_000  # of a Parquet row group
+
+
+def format_of(out: Path) -> Format:
+    """Which format a file's name asks for.
+
+    Raises:
+        UsageError: If none, or one that needs a library that is not there.
+    """
+    if out.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"--out {out}: the name must end in {', '.join(_SUFFIXES)}.")
+    chosen = _SUFFIXES[out.suffix.lower()]
+    if chosen == "parquet" and find_spec("pyarrow") is None:
+        raise UsageError(
+            f"--out {out}: Parquet needs pyarrow; run pip install 'hemascope[parquet]', or write "
+            ".csv or .jsonl."
+        )
+    return chosen
+
+
+def row_of(path: str, answer: Answer, class_names: Sequence[str]) -> dict[str, Any]:
+    """An answer as plain values by the names of the columns; none for what an error leaves open."""
+    failed = bool(answer.error)
+    probs: Sequence[float | None] = [None] * len(class_names) if failed else answer.probs
+    return {
+        "path": path,
+        "predicted_class": answer.predicted_class,
+        "confidence": None if failed else round(answer.confidence, _DIGITS),
+        "prediction_set": list(answer.prediction_set),
+        "abstain": answer.abstain,
+        "error": answer.error,
+        **{
+            f"prob:{name}": None if prob is None else round(prob, _DIGITS)
+            for name, prob in zip(class_names, probs, strict=True)
+        },
+    }
+
+
+class Journal:
+    """Rows as they come, a line of JSON each, in a file that outlives an interruption.
+
+    Args:
+        path: The file; rows are added to those that it holds.
+
+    Attributes:
+        path: The file.
+        num_done: How many rows it held when it was opened.
+        num_failed: How many of them are of pictures that could not be read.
+
+    Raises:
+        DataError: If it holds something else.
+        OutputError: If it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        hashes, whole = array("Q"), 0
+        self.num_failed = 0
+        if path.exists():
+            with path.open("rb") as file:
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break  # cut off while it was written
+                    row = _parsed(line, path)
+                    hashes.append(_hash(row["path"]))
+                    self.num_failed += bool(row["error"])
+                    whole += len(line)
+        self.num_done = len(hashes)
+        self._done, self._left = np.unique(
+            np.frombuffer(hashes, dtype=np.uint64), return_counts=True
+        )
+        with explained(path):
+            self._file = path.open("ab")
+            self._file.truncate(whole)
+
+    def take(self, path: str) -> bool:
+        """Whether it held a row of this picture when it was opened, that was not yet taken.
+
+        A picture that is given twice has two rows. 16 bytes a row are kept.
+        """
+        place = np.searchsorted(self._done, value := np.uint64(_hash(path)))
+        if place == len(self._done) or self._done[place] != value or not self._left[place]:
+            return False
+        self._left[place] -= 1
+        return True
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Adds rows.
+
+        Raises:
+            OutputError: If they cannot be written.
+        """
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        with explained(self.path):
+            self._file.write(text.encode())
+            self._file.flush()
+
+    def close(self) -> None:
+        """Ends writing; the file stays."""
+        self._file.close()
+
+    def leave(self) -> bool:
+        """Ends writing before all is done; the file stays if it holds rows, and whether it does."""
+        with suppress(OSError):  # of a full disk, which has been told of
+            self.close()
+        if holds := self.path.stat().st_size > 0:
+            return holds
+        self.path.unlink()
+        return False
+
+    def finish(self, out: Path, how: Format, columns: Sequence[str]) -> None:
+        """Ends writing, makes the file asked for of all rows, and takes the journal away.
+
+        Raises:
+            OutputError: If it cannot be written; the journal is then still there.
+        """
+        self.close()
+        with written_whole(out) as file:
+            _WRITERS[how](self._rows(), file, columns)
+        self.path.unlink()
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        with self.path.open("rb") as file:
+            for line in file:
+                yield _parsed(line, self.path)
+
+
+def columns_of(class_names: Sequence[str]) -> list[str]:
+    """The columns of every format, in order."""
+    return [*_FIXED, *(f"prob:{name}" for name in class_names)]
+
+
+def _write_csv(rows: Iterable[dict[str, Any]], file: IO[bytes], columns: Sequence[str]) -> None:
+    text = TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        abstain = str(row["abstain"]).lower()
+        writer.writerow(
+            {**row, "prediction_set": _JOINT.join(row["prediction_set"]), "abstain": abstain}
+        )
+    text.flush()
+    text.detach()  # the file is its owner's to close
+
+
+def _write_jsonl(rows: Iterable[dict[str, Any]], file: IO[bytes], columns: Sequence[str]) -> None:
+    del columns
+    for row in rows:
+        file.write(json.dumps(row).encode() + b"\n")
+
+
+def _write_parquet(rows: Iterable[dict[str, Any]], file: IO[bytes], columns: Sequence[str]) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    kinds = {"prediction_set": pa.list_(pa.string()), "abstain": pa.bool_()}
+    texts = ("path", "predicted_class", "error")
+    fields = [(c, kinds.get(c, pa.string() if c in texts else pa.float64())) for c in columns]
+    schema = pa.schema(fields)
+    remaining = iter(rows)
+    with ParquetWriter(file, schema) as writer:
+        while part := list(islice(remaining, _ROWS_AT_ONCE)):
+            for row in part:
+                for text in texts:
+                    row[text] = row[text].encode(errors="backslashreplace").decode()
+            writer.write_table(pa.Table.from_pylist(part, schema))
+
+
+_WRITERS: dict[Format, Callable[[Iterable[dict[str, Any]], IO[bytes], Sequence[str]], None]] = {
+    "csv": _write_csv,
+    "jsonl": _write_jsonl,
+    "parquet": _write_parquet,
+}
+
+
+def _parsed(line: bytes, path: Path) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({error}); delete it and begin again.") from error
+    if not isinstance(row, dict) or not set(_FIXED) <= set(row):
+        raise DataError(f"{path} holds something else than answers; delete it and begin again.")
+    return row
+
+
+def _hash(path: str) -> int:
+    content = path.encode(errors="surrogatepass")
+    return int.from_bytes(blake2b(content, digest_size=8).digest(), "little")

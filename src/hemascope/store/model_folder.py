@@ -1,0 +1,429 @@
+"""A trained network on disk: weights or ONNX graphs, and one JSON that says what they are.
+
+`artifact.json` names its files and their SHA-256, and is renamed into place after them: whoever
+reads the folder sees one whole model, the old or the new. There is no pickle anywhere. Within a
+format version fields are only added, with defaults; a reader refuses versions it does not know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from hemascope.core.classes import ClassSet
+from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.settings.run import (
+    ModelSettings,
+    OnnxPrecision,
+    RunSettings,
+    Settings,
+    Share,
+    explain,
+)
+from hemascope.store.files import write_bytes, write_text
+
+# 2 added calibration and the hashes of the images trained on, 3 their colors, 4 ONNX graphs
+FORMAT_VERSION = 4
+_READ_VERSIONS = (1, 2, 3, 4)
+_INFO_FILE = "artifact.json"
+_SAME_SCALE = 10  # pixels by which photographs of one microscope may differ in size
+_PACKAGED = "pretrained"  # folder of this package that holds a model folder for each name
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Tensors = dict[str, NDArray[Any]]
+    Hashes = NDArray[np.uint64]
+
+
+Temperature = Annotated[float, Field(ge=0.01, le=100)]
+Spread = Annotated[float, Field(ge=0, le=0.5)]  # of numbers between 0 and 1
+
+
+class Photographs(Settings):
+    """How a photograph becomes an image of the network's size, as its training images did.
+
+    Of the middle, `crop_pixels` of `of_pixels` are kept (where the photograph is of another size,
+    the same share; 1 of 1 is the whole central square), resized (bilinear, antialiased), and given
+    a JPEG round trip of `jpeg_quality`, unless that is 0.
+    """
+
+    crop_pixels: int = Field(default=1, ge=1)
+    of_pixels: int = Field(default=1, ge=1)
+    jpeg_quality: int = Field(default=0, ge=0, le=95)
+
+    def is_usual(self, smaller: int) -> bool:
+        """Whether a photograph whose smaller side has so many pixels is one of those meant."""
+        return self.crop_pixels == self.of_pixels or abs(smaller - self.of_pixels) <= _SAME_SCALE
+
+    def side(self, smaller: int) -> int:
+        """How many pixels are kept of a photograph whose smaller side has `smaller`."""
+        if abs(smaller - self.of_pixels) <= _SAME_SCALE:
+            return min(self.crop_pixels, smaller)
+        return max(round(smaller * self.crop_pixels / self.of_pixels), 1)
+
+
+class Preprocessing(Settings):
+    """What happens to an RGB uint8 image before the network."""
+
+    image_size: int = Field(ge=8, le=1024)
+    scaling: Literal["pixels / 255"] = "pixels / 255"
+    photographs: Photographs = Photographs()
+
+
+class TrainingData(Settings):
+    """Which data the weights have seen: the train split of this, and what its colors are like."""
+
+    title: str
+    md5: str
+    num_images: int
+    channel_mean: tuple[Share, Share, Share] | None = None
+    channel_std: tuple[Spread, Spread, Spread] | None = None
+
+
+class Calibration(Settings):
+    """What was fitted on val when training was done.
+
+    `temperature` divides the logits, so that the softmax is as sure as it is right;
+    `temperature_views` does so for the mean over several views.
+    """
+
+    fitted_on: str
+    num_images: int
+    temperature: Temperature
+    temperature_views: Temperature | None = None
+
+
+class SetRule(Settings):
+    """Which classes go into a prediction set: those whose probability is at least `min_prob`.
+
+    On val the set held the true class as often as `coverage` says (split-conformal, LAC).
+    """
+
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    min_prob: Share
+
+
+class Decision(Settings):
+    """How logits become answers; fitted on val with as many views of each image as it says.
+
+    `temperature` divides the logits. Answers less sure than `abstain_below` are left to an expert:
+    on val the others were right as often as `wanted_accuracy` says.
+    """
+
+    num_views: Literal[1, 8]
+    temperature: Temperature
+    wanted_accuracy: Share
+    abstain_below: Share
+    sets: tuple[SetRule, ...] = Field(min_length=1)
+
+
+class OnnxGraph(Settings):
+    """One ONNX graph of the network, and what it was like on val when it was exported.
+
+    Its input is `images`, uint8 (N, H, H, 3); its outputs are `logits`, float32 (N, C), and, with
+    `has_maps`, `maps`, float32 (N, C, h, w), whose sum over a map and the bias is the logit.
+    """
+
+    precision: OnnxPrecision
+    file: str = Field(pattern=r"^(fp32|fp16|int8)-[0-9a-f]{12}\.onnx$")
+    sha256: str
+    size_bytes: int
+    has_maps: bool
+    val_accuracy: Share
+    max_logit_difference: float
+    latency_ms_batch1: float
+    latency_ms_batch128: float
+    decisions: tuple[Decision, ...] = Field(min_length=1)
+
+
+class ArtifactInfo(Settings):
+    """Everything about a trained network but its weights."""
+
+    format: Literal["hemascope-artifact"] = "hemascope-artifact"
+    format_version: Literal[1, 2, 3, 4] = FORMAT_VERSION
+    hemascope_version: str
+    notice: str = RESEARCH_USE_ONLY
+    model: ModelSettings
+    class_names: tuple[str, ...] = Field(min_length=1)
+    preprocessing: Preprocessing
+    num_parameters: int
+    trained_on: TrainingData
+    settings: RunSettings
+    epoch: int
+    calibration: Calibration | None = None
+    weights_file: str = Field(default="", pattern=r"^(weights-[0-9a-f]{12}\.safetensors)?$")
+    weights_sha256: str = ""
+    seen_file: str = Field(default="", pattern=r"^(seen-[0-9a-f]{12}\.safetensors)?$")
+    seen_sha256: str = ""
+    onnx: tuple[OnnxGraph, ...] = ()
+    recommended: OnnxPrecision = "fp32"
+
+    @property
+    def classes(self) -> ClassSet:
+        """What the network's outputs mean."""
+        return ClassSet(self.class_names)
+
+
+def save_artifact(
+    folder: Path, info: ArtifactInfo, weights: Tensors, *, seen: Hashes | None = None
+) -> int:
+    """Writes a model folder, replacing the model in it at one stroke.
+
+    Args:
+        folder: Where to.
+        info: What to say of the model.
+        weights: Its arrays by name.
+        seen: The hashes of the images it was trained on (`LabeledImages.hashes`), if they are
+            known: eight bytes an image, by which images of a test are recognized.
+
+    Returns:
+        Size of the weights file in bytes.
+
+    Raises:
+        OutputError: If it cannot be written; a model that was there is still whole.
+    """
+
+    def commit(seen_file: str, seen_sha256: str) -> int:
+        names = {"seen_file": seen_file, "seen_sha256": seen_sha256}
+
+        def commit_all(file: str, sha256: str) -> None:
+            names.update(weights_file=file, weights_sha256=sha256)
+            update_info(folder, info.model_copy(update=names))
+
+        return write_tensors(folder, "weights", weights, commit_all)
+
+    if seen is None:
+        return commit("", "")
+    sizes: list[int] = []
+    write_tensors(folder, "seen", {"hashes": seen}, lambda *file: sizes.append(commit(*file)))
+    return sizes[0]
+
+
+def name_graph(precision: OnnxPrecision, content: bytes) -> tuple[str, str]:
+    """The file name of a graph, and its SHA-256."""
+    digest = hashlib.sha256(content).hexdigest()
+    return f"{precision}-{digest[:12]}.onnx", digest
+
+
+def save_graphs(
+    folder: Path, info: ArtifactInfo, contents: Sequence[bytes], *, seen: Hashes | None
+) -> None:
+    """Writes a folder of an exported model.
+
+    Args:
+        folder: Where to.
+        info: What to say of the model; its `onnx` names the graphs.
+        contents: The graphs, in the same order.
+        seen: As for `save_artifact`.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    for graph, content in zip(info.onnx, contents, strict=True):
+        write_bytes(folder / graph.file, content)
+    if seen is None:
+        update_info(folder, info)
+        return
+
+    def commit(file: str, sha256: str) -> None:
+        update_info(folder, info.model_copy(update={"seen_file": file, "seen_sha256": sha256}))
+
+    write_tensors(folder, "seen", {"hashes": seen}, commit)
+
+
+def update_info(folder: Path, info: ArtifactInfo) -> None:
+    """Replaces what a model folder says of its model; the weights stay.
+
+    Raises:
+        OutputError: If it cannot be written; what it said is still there.
+    """
+    write_text(folder / _INFO_FILE, info.model_dump_json(indent=2) + "\n")
+
+
+def write_tensors(
+    folder: Path, stem: str, tensors: Tensors, commit: Callable[[str, str], None]
+) -> int:
+    """Writes arrays to a new file named by their SHA-256 and deletes the older one.
+
+    Args:
+        folder: Where to.
+        stem: How the file's name begins.
+        tensors: The arrays by name.
+        commit: Called with the file's name and SHA-256 when it is whole; makes it the valid one.
+
+    Returns:
+        Size of the file in bytes.
+
+    Raises:
+        OutputError: If it cannot be written; the older file is still there.
+    """
+    from safetensors.numpy import save
+
+    content = save(tensors)
+    digest = hashlib.sha256(content).hexdigest()
+    name = f"{stem}-{digest[:12]}.safetensors"
+    write_bytes(folder / name, content)
+    commit(name, digest)
+    for other in folder.glob(f"{stem}-*.safetensors"):
+        if other.name != name:
+            other.unlink(missing_ok=True)
+    return len(content)
+
+
+def read_tensors(folder: Path, name: str, sha256: str) -> Tensors:
+    """Reads and verifies what `write_tensors` wrote.
+
+    Raises:
+        DataError: If it is missing, damaged or altered.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    content = read_verified(folder, name, sha256)
+    try:
+        return load(content)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise DataError(f"{folder / name} is not a safetensors file ({error}).") from error
+
+
+def read_verified(folder: Path, name: str, sha256: str) -> bytes:
+    """The content of a file of a model folder.
+
+    Raises:
+        DataError: If it is missing, damaged or altered.
+    """
+    path = folder / Path(name).name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror}; the model is incomplete."
+        ) from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(
+            f"{path} is not the file that the JSON beside it describes (SHA-256 differs): it is "
+            "damaged or was altered; train or fetch it again."
+        )
+    return content
+
+
+def find_artifact(path: Path) -> Path:
+    """The model folder meant by a path: itself, `model/` of a run folder, or one of this package.
+
+    Raises:
+        DataError: If there is no model.
+    """
+    packaged = Path(__file__).parents[1] / _PACKAGED
+    for folder in (
+        path,
+        path / "model",
+        *([packaged / path] if path.name == str(path) and not path.exists() else []),
+    ):
+        if (folder / _INFO_FILE).is_file():
+            return folder
+    names = ", ".join(sorted(folder.name for folder in packaged.iterdir() if folder.is_dir()))
+    raise DataError(
+        f"{path} holds no trained model; give a run folder of 'hemascope train' or its model/, a "
+        f"folder of 'hemascope export', or a model that ships with hemascope ({names})."
+    )
+
+
+def load_artifact(path: Path) -> tuple[ArtifactInfo, Tensors]:
+    """Reads a model folder and verifies its weights.
+
+    Raises:
+        DataError: If a part is missing, damaged, altered or of another format version.
+    """
+    info = load_info(path)
+    folder = find_artifact(path)
+    if not info.weights_file and info.onnx:
+        raise DataError(
+            f"{path} is an exported model, which has no weights for PyTorch; give the run folder "
+            "it was exported from."
+        )
+    if not info.weights_file:
+        raise DataError(f"{folder / _INFO_FILE} names no weights_file: it is damaged; train again.")
+    return info, read_tensors(folder, info.weights_file, info.weights_sha256)
+
+
+def load_graph(
+    path: Path, precision: OnnxPrecision | None
+) -> tuple[ArtifactInfo, OnnxGraph, bytes]:
+    """Reads an exported model and verifies the graph asked for, by default the recommended one.
+
+    Raises:
+        DataError: If there is none, or it is missing, damaged, altered or of another version.
+    """
+    info = load_info(path)
+    if not info.onnx:
+        raise DataError(
+            f"{path} was trained and not exported; run 'hemascope export {path} --out DIR' and "
+            "give DIR."
+        )
+    by_name = {graph.precision: graph for graph in info.onnx}
+    wanted = precision or info.recommended
+    if wanted not in by_name:
+        raise DataError(
+            f"{path} has no {wanted} graph, only {', '.join(by_name)}; choose one of them or "
+            "export the run again."
+        )
+    graph = by_name[wanted]
+    return info, graph, read_verified(find_artifact(path), graph.file, graph.sha256)
+
+
+def size_of_weights(path: Path, info: ArtifactInfo) -> int:
+    """Size in bytes of the weights file that the model at `path` has by its `info`."""
+    return (find_artifact(path) / info.weights_file).stat().st_size
+
+
+def load_seen(path: Path) -> Hashes | None:
+    """The hashes of the images a model was trained on; None where its artifact has none.
+
+    Raises:
+        DataError: If they are missing though named, damaged or altered.
+    """
+    info = load_info(path)
+    if not info.seen_file:
+        return None
+    folder = find_artifact(path)
+    hashes = read_tensors(folder, info.seen_file, info.seen_sha256).get("hashes")
+    if hashes is None or hashes.dtype.name != "uint64" or hashes.ndim != 1:
+        raise DataError(
+            f"{folder / info.seen_file} does not hold the hashes of images; train the model again."
+        )
+    return hashes
+
+
+def load_info(path: Path) -> ArtifactInfo:
+    """What a model folder says of its model.
+
+    Raises:
+        DataError: If there is no model, or it is damaged or of another format version.
+    """
+    return _read_info(find_artifact(path) / _INFO_FILE)
+
+
+def _read_info(path: Path) -> ArtifactInfo:
+    try:
+        content: Any = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not readable JSON ({error}); the model is damaged.") from error
+    if not isinstance(content, dict) or "format_version" not in content:
+        raise DataError(f"{path} does not describe a model (no format_version): it is damaged.")
+    version = content["format_version"]
+    if version not in _READ_VERSIONS:
+        raise DataError(
+            f"{path} has format version {version!r}, this hemascope reads "
+            f"{', '.join(map(str, _READ_VERSIONS))}; use the version of hemascope that wrote it."
+        )
+    try:
+        return ArtifactInfo.model_validate(content)
+    except ValidationError as error:
+        raise DataError(f"{path}: {explain(error, ArtifactInfo)}") from error

@@ -1,0 +1,1 @@
+"""The published study and its reproduction."""
