@@ -64,7 +64,7 @@ def _interrupt(*_args: object, **_options: object) -> None:
 def _claimed_elsewhere(folder: Path) -> Generator[None]:
     """Another process claims the folder for as long as the block takes."""
     program = (
-        "import sys; from pathlib import Path; from hemascope.files import claimed\n"
+        "import sys; from pathlib import Path; from hemascope.store.files import claimed\n"
         "with claimed(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
