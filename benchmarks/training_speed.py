@@ -32,7 +32,8 @@ from hemascope.data import load
 from hemascope.inference.torch_engine import pick_precision, to_input
 from hemascope.metrics.summary import spread
 from hemascope.models import build_model
-from hemascope.settings.run import Precision, load_preset
+from hemascope.settings.compute import Precision
+from hemascope.settings.run import load_preset
 from hemascope.training.loop import initialize
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.train import train

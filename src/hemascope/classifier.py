@@ -25,7 +25,7 @@ from hemascope.core.predictions import log_softmax
 from hemascope.inference import Engine
 from hemascope.inference.torch_engine import TorchEngine, pick_device, pick_precision
 from hemascope.inference.views import ViewsEngine
-from hemascope.settings.run import Device, PrecisionChoice
+from hemascope.settings.compute import Device, PrecisionChoice
 from hemascope.training import loop
 from hemascope.training.state import TrainingState
 from hemascope.workflows.plan import choose_settings

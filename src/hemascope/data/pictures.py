@@ -77,3 +77,31 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
+
+
+import io
+from dataclasses import dataclass
+
+NUM_PREFIX_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Picture:
+    image: Image.Image
+    notes: tuple[str, ...] = ()
+
+
+def read_picture(file) -> Picture:
+    if isinstance(file, bytes):
+        file = io.BytesIO(file)
+    image, conv = read_rgb(file)
+    return Picture(image, ("converted to RGB",) if conv else ())
+
+
+def to_picture(image) -> Picture:
+    image, conv = to_rgb(image)
+    return Picture(image, ("converted to RGB",) if conv else ())
+
+
+def is_picture(prefix: bytes) -> bool:
+    return prefix[:3] == b"\xff\xd8\xff" or prefix[:4] == b"\x89PNG"

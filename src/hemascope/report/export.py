@@ -43,14 +43,13 @@ def card_text(
         data: What it was trained on, as `Dataset.describe` says it.
         results: What its run found on test, if it is known.
     """
-    how = info.preprocessing.photographs
-    size = info.preprocessing.image_size
+    how, size = info.image, info.image.size
     jpeg = (
         f", and given a JPEG round trip of quality {how.jpeg_quality}" if how.jpeg_quality else ""
     )
     crop = (
-        f"the central {how.crop_pixels} of {how.of_pixels} pixels of a photograph"
-        if how.crop_pixels < how.of_pixels
+        f"the central {100 * how.crop:.3g} % of a photograph's square"
+        if how.crop < 1
         else "the central square of a picture"
     )
     rules = info.onnx[0].decisions[0].sets

@@ -19,6 +19,7 @@ except ImportError:  # Windows
     fcntl = None
 
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError, OutputError
+from hemascope.settings.output import Output
 
 # Written first into every folder of results: one that holds it may be replaced with --overwrite.
 MARK = "fingerprint.json"
@@ -195,15 +196,18 @@ def make_out(out: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def made_out(out: Path, *, overwrite: bool) -> Generator[None]:
+def made_out(output: Output) -> Generator[Path]:
     """`make_out`, and nobody else writes there for as long as the block takes.
+
+    Yields:
+        The folder.
 
     Raises:
         OutputError: As `make_out`.
     """
-    with claimed(out):
-        make_out(out, overwrite=overwrite)
-        yield
+    with claimed(output.folder):
+        make_out(output.folder, overwrite=output.overwrite)
+        yield output.folder
 
 
 _claimed_here: set[Path] = set()

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hemascope.core.errors import DataError
 from hemascope.metrics import METRICS
-from hemascope.settings.run import NAME_PATTERN, RunSettings, explain, load_config
+from hemascope.settings.base import explain
+from hemascope.settings.run import NAME_PATTERN, RunSettings, load_config
 from hemascope.store.files import MARK, read_json
 
 

@@ -14,7 +14,8 @@ from hemascope.inference import predict
 from hemascope.inference.torch_engine import TorchEngine, autocast
 from hemascope.metrics import METRICS
 from hemascope.models import build_model, head_of
-from hemascope.settings.run import Precision, RunSettings
+from hemascope.settings.compute import Precision
+from hemascope.settings.run import RunSettings
 from hemascope.training.augmentation import Augmentation
 from hemascope.training.losses import distillation, make_loss
 from hemascope.training.optimizers import rate_factor

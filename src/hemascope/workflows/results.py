@@ -22,7 +22,7 @@ from hemascope.metrics import evaluate_all
 from hemascope.metrics.uncertainty import fit_temperature
 from hemascope.report.figures import ERRORS, caption_of, draw_errors
 from hemascope.report.text import results_text
-from hemascope.settings.run import AnyPrecision, Device, OnnxPrecision, Precision, PrecisionChoice
+from hemascope.settings.compute import Compute, OnnxPrecision, Precision, PrecisionChoice
 from hemascope.store.files import make_folder, write_json, write_text
 from hemascope.store.model_folder import (
     ArtifactInfo,
@@ -112,9 +112,7 @@ class Loaded:
     size_bytes: int
 
 
-def load_engine(
-    path: Path, *, device: Device, precision: AnyPrecision | None, views: int
-) -> Loaded:
+def load_engine(path: Path, compute: Compute) -> Loaded:
     """The network in a run or model folder, by default in what it was trained in; or exported.
 
     Raises:
@@ -123,29 +121,43 @@ def load_engine(
     """
     info = load_info(path)
     if info.onnx:
-        return _load_exported(path, device=device, precision=precision, views=views)
-    if precision in ("fp16", "int8"):
-        raise UsageError(f"--precision {precision} is for exported models, and {path} is none.")
-    chosen_device = pick_device(device)
+        return _load_exported(path, compute)
+    device = pick_device(compute.device)
     info, model = load_model(path)
-    chosen_precision = pick_precision(precision or usual_precision([info]), chosen_device)
-    engine: Engine = TorchEngine(model, device=chosen_device, precision=chosen_precision)
-    if views > 1:
+    precision = torch_precision(compute, [info], device)
+    engine: Engine = TorchEngine(model, device=device, precision=precision)
+    if compute.views > 1:
         engine = ViewsEngine(engine)
-    size_bytes = size_of_weights(path, info)
-    return Loaded(path, info, engine, chosen_device, chosen_precision, size_bytes)
+    return Loaded(path, info, engine, device, precision, size_of_weights(path, info))
 
 
-def _load_exported(
-    path: Path, *, device: Device, precision: AnyPrecision | None, views: int
-) -> Loaded:
-    if device not in ("auto", "cpu"):
-        raise UsageError(f"--device {device}: exported models run on the CPU; leave it out.")
+def _load_exported(path: Path, compute: Compute) -> Loaded:
+    precision = compute.precision
+    if compute.device not in ("auto", "cpu"):
+        raise UsageError(
+            f"it is {compute.device}; exported models run on the CPU: leave it out.", field="device"
+        )
     if precision == "bf16":
-        raise UsageError("--precision bf16 is for PyTorch; exported models have fp32, fp16, int8.")
+        raise UsageError("bf16 is for PyTorch; exported models have others.", field="precision")
     info, graph, onnx_engine = load_onnx(path, None if precision == "auto" else precision)
-    engine: Engine = onnx_engine if views == 1 else ViewsEngine(onnx_engine)
+    engine: Engine = onnx_engine if compute.views == 1 else ViewsEngine(onnx_engine)
     return Loaded(path, info, engine, torch.device("cpu"), graph.precision, graph.size_bytes)
+
+
+def torch_precision(
+    compute: Compute, infos: Sequence[ArtifactInfo], device: torch.device
+) -> Precision:
+    """What PyTorch computes in: as asked, else what the models were trained in where possible.
+
+    Raises:
+        UsageError: If it is only for exported models, or this machine does not have it.
+    """
+    precision = compute.precision
+    if precision in ("fp16", "int8"):
+        raise UsageError(
+            f"{precision} is for exported models: export this one first.", field="precision"
+        )
+    return pick_precision(precision or usual_precision(infos), device)
 
 
 def describe(info: ArtifactInfo, *, size_bytes: int) -> dict[str, Any]:
@@ -193,25 +205,17 @@ def surest_errors(found: Predictions, count: int) -> NDArray[np.intp]:
     return wrong[np.argsort(-found.probs.max(axis=1)[wrong], kind="stable")][:count]
 
 
-def check_fit(
-    info: ArtifactInfo, dataset: Dataset, path: str | Path, *, mapped: bool = False
-) -> None:
-    """Holds the model at `path` and data to one another; `mapped` classes may differ.
+def check_same_input(info: ArtifactInfo, first: ArtifactInfo, path: str | Path) -> None:
+    """Holds a model to another that the data was read for.
 
     Raises:
-        DataError: If their classes or image sizes differ.
+        DataError: If their classes or images differ.
     """
-    if dataset.classes != info.classes and not mapped:
+    if info.class_names != first.class_names or info.image != first.image:
         raise DataError(
-            f"the classes of {dataset.source} ({', '.join(dataset.classes.names)}) are not those "
-            f"of the model {path} ({', '.join(info.class_names)}); rename the folders to the "
-            "model's classes, or choose another model."
-        )
-    if dataset.image_size != info.preprocessing.image_size:
-        wanted = info.preprocessing.image_size
-        raise DataError(
-            f"{dataset.source} holds images of {dataset.image_size} pixels, the model {path} takes "
-            f"{wanted}; give an .npz of {wanted}x{wanted} images, or choose another model."
+            f"the model {path} has the classes {', '.join(info.class_names)} and images of "
+            f"{info.image.size} pixels ({info.image!r}), {first.settings.name} has "
+            f"{', '.join(first.class_names)} and {first.image!r}; choose models of the same data."
         )
 
 

@@ -29,7 +29,9 @@ from hemascope.inference.torch_engine import load_model, pick_device, pick_preci
 from hemascope.models import head_of
 from hemascope.report.figures import draw_run
 from hemascope.report.text import epoch_line, results_text
-from hemascope.settings.run import Precision, RunSettings, load_config
+from hemascope.settings.compute import Precision
+from hemascope.settings.output import Output
+from hemascope.settings.run import RunSettings, load_config
 from hemascope.store.files import (
     MARK,
     append_line,
@@ -43,7 +45,6 @@ from hemascope.store.files import (
 )
 from hemascope.store.model_folder import (
     ArtifactInfo,
-    Preprocessing,
     TrainingData,
     load_artifact,
     load_info,
@@ -56,35 +57,43 @@ from hemascope.training.checkpoint import has_checkpoint, load_checkpoint, save_
 from hemascope.training.loop import fit, fresh_model
 from hemascope.training.state import EpochRecord, TrainingState
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import check_fit, write_results
+from hemascope.workflows.results import write_results
+from hemascope.workflows.sources import load_data, located
 
 _Stage = Literal["nothing", "begun", "stopped", "finished"]
 # What a run holds before its first epoch is done.
 _WRITTEN_FIRST = {MARK, "config.toml", "training.log", "model", "figures", "checkpoint"}
 
 
+def train_and_tell(settings: RunSettings, output: Output, reporter: Reporter) -> str:
+    """Reads the data that the settings name and trains on it; see `train`.
+
+    Returns:
+        The results as text, and what can be done next.
+    """
+    dataset = load_data(settings.data, reporter)
+    folder = train(settings, dataset, output, reporter)
+    text = (folder / "results.txt").read_text("utf-8")
+    return f"{text}\nRun folder: {folder}\nNext: hemascope export {folder} --out MODEL"
+
+
 def train(
     settings: RunSettings,
     dataset: Dataset,
-    out: Path,
-    *,
-    overwrite: bool,
+    output: Output,
     reporter: Reporter,
-    resume: bool = False,
 ) -> Path:
-    """Trains and evaluates one network; every stage leaves its file in the run folder `out`.
+    """Trains and evaluates one network; every stage leaves its file in the run folder.
 
     After each epoch, history, model and checkpoint are written together: a run that is stopped at
-    any point holds its last finished epoch, and `resume` goes on from there; on a CPU, to the same
+    any point holds its last finished epoch, and can be resumed from there; on a CPU, to the same
     weights, to the bit, that it would have had.
 
     Args:
         settings: What to train and how.
         dataset: With all three splits.
-        out: The run folder.
-        overwrite: Whether an older run in `out` may be deleted.
+        output: The run folder.
         reporter: Whom to tell.
-        resume: Whether to go on with the run in `out`, if there is one.
 
     Returns:
         The run folder.
@@ -92,20 +101,22 @@ def train(
     Raises:
         UsageError: If the settings cannot be carried out on this machine or data.
         DataError: If `settings.start` or `settings.teacher` is no fitting model, or the run in
-            `out` is another one.
+            the folder is another one.
         DivergedError: If the loss is no longer a number.
-        OutputError: If `out` may not be written to, or a file cannot be.
+        OutputError: If the folder may not be written to, or a file cannot be.
     """
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
     _check_classes(settings, dataset)
-    run = _Run(settings, dataset, out, device, precision)
+    seen = {"image": dataset.spec, "data": located(settings.data)}
+    out = output.folder
+    run = _Run(settings.model_copy(update=seen), dataset, out, device, precision)
     with claimed(out):
-        earlier = run.look_back() if resume else "nothing"
+        earlier = run.look_back() if output.resume else "nothing"
         if earlier == "finished":
             run.finish_drawing()
         else:
-            state, teacher = _begin(run, earlier, overwrite=overwrite)
+            state, teacher = _begin(run, earlier, overwrite=output.overwrite)
             _go_through(run, state, teacher, reporter)
     return out
 
@@ -117,7 +128,7 @@ def _begin(
     settings, stopped = run.settings, earlier == "stopped"
     torch.manual_seed(settings.seed)
     model = starting_model(settings, run.dataset, weights_follow=stopped)
-    teacher = _fitting_model(settings.teacher, run.dataset)[1] if settings.teacher else None
+    teacher = _teacher_for(settings.teacher, run.dataset) if settings.teacher else None
     state = TrainingState(model, settings.training, seed=settings.seed, device=run.device)
     if stopped:
         state.restore(*load_checkpoint(run.folder / "checkpoint"))
@@ -184,26 +195,58 @@ def starting_model(
         weights_follow=weights_follow or bool(settings.start),
     )
     if settings.start and not weights_follow:
-        info, started = _fitting_model(settings.start, dataset)
+        info, started = _model_for(settings.start, dataset)
+        weights = started.state_dict()
+        head = getattr(model, "head_layer", None)
+        if info.classes != dataset.classes:  # a new last layer
+            weights = {k: v for k, v in weights.items() if not (head and k.startswith(f"{head}."))}
         try:
-            model.load_state_dict(started.state_dict())
+            missing = model.load_state_dict(weights, strict=False)
         except RuntimeError as error:
-            raise DataError(
-                f"{settings.start} is a '{info.model.name}' with the options {info.model.options}, "
-                f"whose weights do not fit the '{settings.model.name}' to be trained; choose a "
-                "model of the same architecture."
-            ) from error
+            raise DataError(_misfit(settings, info)) from error
+        if missing.unexpected_keys or any(
+            not k.startswith(f"{head}.") or info.classes == dataset.classes
+            for k in missing.missing_keys
+        ):
+            raise DataError(_misfit(settings, info))
     if settings.training.freeze:
         model.requires_grad_(requires_grad=False)
         head_of(model).requires_grad_()
     return model
 
 
-def _fitting_model(path: str, dataset: Dataset) -> tuple[ArtifactInfo, nn.Module]:
-    """A trained network that takes these images and knows these classes."""
+def _misfit(settings: RunSettings, info: ArtifactInfo) -> str:
+    return (
+        f"{settings.start} is a '{info.model.name}' with the options {info.model.options}, whose "
+        f"weights do not fit the '{settings.model.name}' to be trained; choose a model of the same "
+        "architecture."
+    )
+
+
+def _model_for(path: str, dataset: Dataset) -> tuple[ArtifactInfo, nn.Module]:
+    """A trained network that takes images of this size.
+
+    Raises:
+        DataError: If it takes another size.
+    """
     info, model = load_model(Path(path))
-    check_fit(info, dataset, path)
+    if info.image.size != dataset.image_size:
+        raise DataError(
+            f"the model {path} takes images of {info.image.size} pixels, the data has "
+            f"{dataset.image_size}; give `image_size` {info.image.size}, or another model."
+        )
     return info, model
+
+
+def _teacher_for(path: str, dataset: Dataset) -> nn.Module:
+    """A trained network that knows these classes."""
+    info, model = _model_for(path, dataset)
+    if info.classes != dataset.classes:
+        raise DataError(
+            f"the teacher {path} knows {', '.join(info.class_names)}, the data has "
+            f"{', '.join(dataset.classes.names)}; a teacher needs the same classes."
+        )
+    return model
 
 
 def _check_classes(settings: RunSettings, dataset: Dataset) -> None:
@@ -341,11 +384,13 @@ class _Run:
             hemascope_version=__version__,
             model=self.settings.model,
             class_names=self.dataset.classes.names,
-            preprocessing=Preprocessing(image_size=self.dataset.image_size),
+            class_aliases=dict(self.dataset.classes.aliases),
+            image=self.dataset.spec,
             num_parameters=num_parameters,
             trained_on=TrainingData(
                 title=self.dataset.title,
                 md5=self.dataset.md5,
+                collection=self.dataset.collection,
                 num_images=len(train),
                 channel_mean=self.dataset.channels.mean,
                 channel_std=self.dataset.channels.std,

@@ -1,7 +1,6 @@
 """`hemascope audit`: copies, doubtful labels and flawed images in a data set."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,8 @@ from hemascope.core.images import Dataset, LabeledImages, concatenate
 from hemascope.inference import predict
 from hemascope.inference.torch_engine import TorchEngine, features, pick_device, pick_precision
 from hemascope.models import build_model
+from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
 from hemascope.store.files import MARK, made_out, write_json, write_text
 from hemascope.store.provenance import fingerprint
 from hemascope.training.loop import fit
@@ -30,13 +31,12 @@ _MOST_EPOCHS = 20
 _PRESET = "hemanet-tiny"
 
 
-def audit(source: str, out: Path, *, overwrite: bool, reporter: Reporter) -> str:
+def audit(data: DataSettings, output: Output, reporter: Reporter) -> str:
     """Looks for what may be wrong with a data set and writes audit.json and audit.html.
 
     Args:
-        source: The data.
-        out: Gets the findings.
-        overwrite: Whether an older folder of ours may be deleted.
+        data: The data; damaged files are listed and left out.
+        output: Gets the findings.
         reporter: Whom to tell.
 
     Returns:
@@ -44,10 +44,11 @@ def audit(source: str, out: Path, *, overwrite: bool, reporter: Reporter) -> str
 
     Raises:
         DataError: If the data cannot be read.
-        OutputError: If `out` cannot be written.
+        OutputError: If `output` cannot be written.
     """
-    dataset = load_data(source, reporter, split="as found")
-    with made_out(out, overwrite=overwrite):
+    data = data.model_copy(update={"skip_bad": True})
+    dataset = load_data(data, reporter, as_found=True)
+    with made_out(output) as out:
         mark = fingerprint(dataset, device="cpu")
         write_json(out / MARK, mark)
         images = concatenate(list(dataset.splits.values()))
@@ -67,7 +68,7 @@ def audit(source: str, out: Path, *, overwrite: bool, reporter: Reporter) -> str
         place = {image_id: i for i, image_id in enumerate(images.ids)}
         page = render_audit(content, lambda image_id: images.images[place[image_id]])
         write_text(out / "audit.html", page)
-    return f"{audit_text(content)}\nPage: {out / 'audit.html'}"
+    return f"{audit_text(content)}\nPage: {output.folder / 'audit.html'}"
 
 
 def examine(dataset: Dataset, images: LabeledImages, reporter: Reporter) -> dict[str, Any]:
