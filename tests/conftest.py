@@ -12,8 +12,13 @@ import pytest
 from numpy.typing import NDArray
 
 from hemascope.core.classes import BLOOD_CELLS
+from hemascope.core.images import Dataset
 from hemascope.core.predictions import Predictions
+from hemascope.data import load
 from hemascope.data.rendered import render
+from hemascope.data.source import Request
+from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
 
 _SIZES = {"train": 64, "val": 16, "test": 24}
 
@@ -26,6 +31,17 @@ def small_arrays() -> dict[str, NDArray[np.uint8]]:
         arrays[f"{split}_images"] = render(labels, seed=seed)
         arrays[f"{split}_labels"] = labels.astype(np.uint8).reshape(-1, 1)
     return arrays
+
+
+def read(source: str | Path, **options: Any) -> Dataset:
+    """A data set, with the class names of BloodMNIST where the source says none."""
+    return load(Request(data_settings(source, **options)))
+
+
+def data_settings(source: str | Path, **options: Any) -> DataSettings:
+    if str(source).endswith(".npz") and "classes" not in options:
+        options.setdefault("collection", "bloodmnist")
+    return DataSettings(sources=(str(source),), **options)
 
 
 def save_npz(path: Path, arrays: dict[str, Any]) -> None:
@@ -42,14 +58,14 @@ def small_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the study's CNN over two epochs, trained once for all tests: not to be changed."""
-    from hemascope.data import load
     from hemascope.workflows.plan import choose_settings
     from hemascope.workflows.progress import Reporter
     from hemascope.workflows.train import train
 
     settings = choose_settings("paper-cnn", None, {"training.epochs": 2})
     out = tmp_path_factory.mktemp("trained") / "run"
-    return train(settings, load(str(small_npz)), out, overwrite=False, reporter=Reporter())
+    settings = settings.model_copy(update={"data": data_settings(small_npz)})
+    return train(settings, read(small_npz), Output(out), Reporter())
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +84,6 @@ def cells_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of hemanet-tiny over four epochs, trained once for all tests: not to be changed."""
-    from hemascope.data import load
     from hemascope.workflows.plan import choose_settings
     from hemascope.workflows.progress import Reporter
     from hemascope.workflows.train import train
@@ -76,7 +91,8 @@ def tiny(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     changes = {"training.epochs": 4, "training.batch_size": 32, "precision": "fp32", "views": 1}
     settings = choose_settings("hemanet-tiny", None, changes)
     out = tmp_path_factory.mktemp("tiny") / "run"
-    return train(settings, load(str(cells_npz)), out, overwrite=False, reporter=Reporter())
+    settings = settings.model_copy(update={"data": data_settings(cells_npz)})
+    return train(settings, read(cells_npz), Output(out), Reporter())
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +102,7 @@ def exported(tiny: Path, cells_npz: Path, tmp_path_factory: pytest.TempPathFacto
     from hemascope.workflows.progress import Reporter
 
     out = tmp_path_factory.mktemp("exported") / "model"
-    export(tiny, str(cells_npz), out, int8=False, fp16=False, overwrite=False, reporter=Reporter())
+    export(tiny, data_settings(cells_npz), Output(out), int8=False, fp16=False, reporter=Reporter())
     return out
 
 

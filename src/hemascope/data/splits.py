@@ -1,5 +1,6 @@
 """Splits data that has none, or not all: stratified by class, no group on two sides."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -134,7 +135,7 @@ def _by_image(
             continue  # a class that this data does not have
         first = 0
         for split, share in shares.items():
-            count = max(1, round(len(members) * share))
+            count = max(1, round(len(members) * share)) if len(members) >= FEWEST else 0
             chosen[split].append(members[first : first + count])
             first += count
         chosen[Split.TRAIN].append(members[first:])
@@ -180,8 +181,10 @@ def folds(
     splitter = StratifiedGroupKFold(max(possible, 2), shuffle=True, random_state=seed)
     fold = np.empty(len(images), dtype=np.int64)
     empty = np.empty((len(images), 0))
-    for number, (_, held) in enumerate(splitter.split(empty, images.labels, groups)):
-        fold[held] = number
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes rarer than there are folds
+        for number, (_, held) in enumerate(splitter.split(empty, images.labels, groups)):
+            fold[held] = number
     return fold
 
 

@@ -41,7 +41,10 @@ def _channels(values: tuple[float, float, float]) -> str:
 
 
 def _counts_table(dataset: Dataset) -> str:
-    counts = {split: dataset.class_counts(split) for split in dataset.splits}
+    counts = {
+        split.value if dataset.is_split else "images": dataset.class_counts(split)
+        for split in dataset.splits
+    }
     width = max(len(name) for name in dataset.classes.names) + 2
     lines = [f"{'class':<{width}}" + "".join(f"{split:>9}" for split in counts)]
     for name in dataset.classes.names:
