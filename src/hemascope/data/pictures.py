@@ -107,13 +107,14 @@ def _shown(image: Image.Image, content: bytes | None) -> Picture:
         raise BadPictureError(
             f"image too large ({image.width}x{image.height} pixels; limit 25 megapixels)"
         )
+    raw = _raw_mode(image)  # first of all: a PNG is decoded when its orientation is asked for
     notes: list[str] = []
     if note := _first_of_several(image):
         notes.append(note)
     if image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:
         notes.append("turned upright as its orientation tag says")
     profile = image.info.get("icc_profile")
-    shown, deep_note = _eight_bits(image, content)
+    shown, deep_note = _eight_bits(image, raw, content)
     if image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:  # a TIFF is turned when loaded
         orientation = Image.Exif()
         orientation[_ORIENTATION] = image.getexif()[_ORIENTATION]
@@ -133,12 +134,13 @@ def _first_of_several(image: Image.Image) -> str:
     return f"{'page' if image.format == 'TIFF' else 'frame'} 1 of {count}"
 
 
-def _eight_bits(image: Image.Image, content: bytes | None) -> tuple[Image.Image, list[str]]:
+def _eight_bits(
+    image: Image.Image, raw: str, content: bytes | None
+) -> tuple[Image.Image, list[str]]:
     """The decoded image with 8 bits a channel, scaled from what its camera had."""
-    raw = _raw_mode(image)
     if _tag(image, _PLANAR) == _APART and max(_tag(image, _BITS) or (8,)) > 8:
         raise BadPictureError("16 bits a channel in separate planes; save them interleaved")
-    if raw and ";16" in raw and image.mode in ("RGB", "RGBA"):
+    if ";16" in raw and image.mode in ("RGB", "RGBA"):
         return _from_values(_sixteen_bit_colors(image, raw, content))
     inverted = _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO
     image.load()
