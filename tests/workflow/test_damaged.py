@@ -108,7 +108,13 @@ def test_resume_refuses_a_damaged_run(
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("val_loss", float("nan")), ("train_seconds", "x"), ("epoch", 7)]
+    ("field", "value"),
+    [
+        ("figures", {"val_loss": float("nan")}),
+        ("figures", {"val_accuracy": 0.5}),
+        ("seconds", "x"),
+        ("epoch", 7),
+    ],
 )
 def test_resume_refuses_a_history_that_is_none(
     hemascope: Run, stopped: Path, small_npz: Path, field: str, value: object
