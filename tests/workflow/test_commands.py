@@ -20,6 +20,7 @@ Run = Callable[..., Outcome]
 RUN_FILES = {
     "config.toml", "fingerprint.json", "history.csv", "training.log", "results.json",
     "results.txt", "predictions-val.csv", "predictions-test.csv", "figures", "model",
+    "report.html",
 }  # fmt: skip
 RESULT_KEYS = {
     "accuracy", "balanced_accuracy", "f1_weighted", "f1_macro", "precision_macro", "recall_macro",
@@ -55,7 +56,7 @@ def test_saved_predictions_give_the_saved_results(run_folder: Path) -> None:
 
     results = json.loads((run_folder / "results.json").read_text())
     again = evaluate_all(read_predictions(run_folder / "predictions-test.csv"))
-    for key, value in again.items():
+    for key, value in again.model_dump(mode="json").items():
         assert results[key] == value, key
 
 
@@ -168,7 +169,9 @@ def test_reproduce_reports_and_says_rendered_everywhere(hemascope: Run, tmp_path
     page = (out / "report.html").read_text()
     assert 'src="http' not in page
     of_each = 6  # two curves, the confusion matrix twice, precision and recall, errors
-    assert page.count("data:image/svg+xml;base64,") == 4 + 3 * of_each
+    of_all = 4 + 2  # ours against the study's curve; intervals of networks and of differences
+    assert page.count("data:image/svg+xml;base64,") == of_all + 3 * of_each
+    assert "Left out. Trust: val has 48 images in all, too few for prediction sets" in page
     comparison = json.loads((out / "comparison.json").read_text())
     assert comparison["networks"]["paper-cnn"]["n"] == 2
     accuracy = comparison["table_2"][0]
@@ -249,10 +252,18 @@ def test_data_commands(hemascope: Run, small_npz: Path) -> None:
 def test_report_refuses_files_that_do_not_fit_together(run_folder: Path, hemascope: Run) -> None:
     path = run_folder / "results.json"
     results = json.loads(path.read_text())
-    path.write_text(json.dumps({**results, "per_class": {c: {} for c in results["per_class"]}}))
-    outcome = hemascope("report", run_folder.parent)
-    assert outcome.code == 2
-    assert "do not fit together" in outcome.err
+    names = [*results["class_names"][:-1], "thrombocyte"]
+    per_class = dict(zip(names, results["per_class"].values(), strict=True))
+    for change, part in (
+        ({"per_class": {c: {} for c in names}}, "field 'per_class.basophil.support' is missing"),
+        ({"per_class": per_class}, "its tables are not of its classes"),
+        ({"per_class": per_class, "class_names": names}, "do not fit together"),
+    ):
+        path.write_text(json.dumps({**results, **change}))
+        outcome = hemascope("report", run_folder.parent)
+        assert outcome.code == 2
+        assert part in outcome.err
+        assert str(run_folder) in outcome.err
 
 
 def test_output_inside_the_data_is_refused(hemascope: Run, tmp_path: Path) -> None:

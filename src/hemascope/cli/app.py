@@ -197,10 +197,12 @@ def train(
     resume: ResumeOption = False,
 ) -> None:
     """Train one network and evaluate it; the run folder holds everything about it."""
+    from hemascope.store.run_folder import RunFolder
     from hemascope.workflows.plan import choose_settings
 
-    if resume and preset is None and config is None and (out / "config.toml").is_file():
-        config = out / "config.toml"
+    folder = RunFolder(out)
+    if resume and preset is None and config is None and folder.config.is_file():
+        config = folder.config
     changes = {
         "name": name,
         "model": None if model is None else {"name": model, "options": {}},
@@ -226,8 +228,8 @@ def train(
 
     reporter = Reporter()
     dataset = load_data(data, reporter)
-    folder = run(settings, dataset, out, overwrite=overwrite, resume=resume, reporter=reporter)
-    typer.echo((folder / "results.txt").read_text("utf-8"))
+    run(settings, dataset, out, overwrite=overwrite, resume=resume, reporter=reporter)
+    typer.echo(folder.results_text.read_text("utf-8"))
     typer.echo(f"Run folder: {folder}\nNext: hemascope evaluate {folder} --data {data}")
 
 
@@ -424,8 +426,8 @@ def compare(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Compare networks by their saved predictions: intervals, paired tests, forest plots."""
-    from hemascope.report.table import find_results
     from hemascope.store.files import check_out
+    from hemascope.store.run_folder import find_results
 
     find_results(folders)
     check_out(out, overwrite=overwrite, inputs=folders)
@@ -451,8 +453,8 @@ def trust(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Calibration, prediction sets and abstaining: fitted on val, tried on test, from files."""
-    from hemascope.report.table import find_results
     from hemascope.store.files import check_out
+    from hemascope.store.run_folder import find_results
     from hemascope.workflows.plan import check_share, parse_shares
 
     coverages = parse_shares("--coverage", coverage)

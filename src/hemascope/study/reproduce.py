@@ -6,8 +6,9 @@ from pathlib import Path
 from hemascope.core.errors import DataError
 from hemascope.inference.torch_engine import pick_device
 from hemascope.settings.run import RunSettings
-from hemascope.store.files import MARK, claimed, make_out, write_json
+from hemascope.store.files import claimed, make_out, write_json
 from hemascope.store.provenance import fingerprint
+from hemascope.store.run_folder import RunFolder
 from hemascope.study.report import write_report
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.sources import load_data
@@ -32,12 +33,14 @@ def reproduce(
         A summary for the terminal.
     """
     dataset = load_data(source, reporter)
-    if resume and ((out / "config.toml").exists() or (out / "results.json").exists()):
+    single = RunFolder(out)
+    if resume and (single.config.exists() or single.results.exists()):
         raise DataError(f"--out {out} holds a single run; choose another folder.")
     with claimed(out):
-        if not (resume and (out / MARK).is_file()):
+        if not (resume and single.fingerprint.is_file()):
+            facts = fingerprint(dataset, device=pick_device(plan[0].device).type)
             make_out(out, overwrite=overwrite)
-            write_json(out / MARK, fingerprint(dataset, device=pick_device(plan[0].device).type))
+            write_json(single.fingerprint, facts)
         for seed in seeds:
             for settings in plan:
                 run = settings.model_copy(update={"seed": seed})

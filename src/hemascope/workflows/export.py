@@ -26,7 +26,7 @@ from hemascope.metrics.uncertainty import (
 )
 from hemascope.report.export import card_text, export_text
 from hemascope.settings.run import OnnxPrecision
-from hemascope.store.files import MARK, made_out, read_json, write_json, write_text
+from hemascope.store.files import write_text
 from hemascope.store.model_folder import (
     FORMAT_VERSION,
     Decision,
@@ -38,7 +38,8 @@ from hemascope.store.model_folder import (
     name_graph,
     save_graphs,
 )
-from hemascope.store.provenance import fingerprint
+from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers, check_fit
 from hemascope.workflows.sources import load_data
@@ -132,10 +133,14 @@ def export(
             update={"photographs": _BLOODMNIST}
         )
     info = info.model_copy(update=changes)
-    with made_out(out, overwrite=overwrite):
-        write_json(out / MARK, fingerprint(dataset, device="cpu"))
+    with begun_out(out, fingerprint(dataset, device="cpu"), overwrite=overwrite):
         save_graphs(out, info, list(made.values()), seen=load_seen(path))
-        write_text(out / "MODEL_CARD.md", card_text(info, dataset.describe(), _results_of(path)))
+        run = RunFolder(find_artifact(path).parent)
+        results, base = (
+            (run.read_results(), run.read_fingerprint().base) if run.is_finished else (None, None)
+        )
+        card = card_text(info, dataset.describe(), results, base)
+        write_text(out / "MODEL_CARD.md", card)
     return export_text(info, out)
 
 
@@ -210,9 +215,3 @@ def _decide(on_val: Predictions, *, num_views: Literal[1, 8]) -> Decision:
             SetRule(coverage=rule.coverage, min_prob=1 - rule.thresholds[0]) for rule in rules
         ),
     )
-
-
-def _results_of(path: Path) -> dict[str, Any] | None:
-    """What the run found on test, once, if the run is there."""
-    found = find_artifact(path).parent / "results.json"
-    return read_json(found) if found.is_file() else None

@@ -1,10 +1,8 @@
 """`hemascope train`: one network, one seed, one run folder."""
 
 import contextlib
-import csv
-import io
 import shutil
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -27,16 +25,14 @@ from hemascope.core.images import Dataset
 from hemascope.inference.efficiency import peak_memory_bytes, reset_peak_memory
 from hemascope.inference.torch_engine import load_model, pick_device, pick_precision
 from hemascope.models import head_of
-from hemascope.report.figures import draw_run
+from hemascope.report.run_page import write_run_page
 from hemascope.report.text import epoch_line, results_text
 from hemascope.settings.run import Precision, RunSettings, load_config
 from hemascope.store.files import (
-    MARK,
     append_line,
     claimed,
     make_folder,
     make_out,
-    read_json,
     uninterrupted,
     write_json,
     write_text,
@@ -50,8 +46,8 @@ from hemascope.store.model_folder import (
     load_seen,
     save_artifact,
 )
-from hemascope.store.provenance import fingerprint
-from hemascope.store.run_folder import read_run
+from hemascope.store.provenance import BaseNetwork, fingerprint
+from hemascope.store.run_folder import WRITTEN_FIRST, Costs, RunFolder
 from hemascope.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from hemascope.training.loop import fit, fresh_model
 from hemascope.training.state import EpochRecord, TrainingState
@@ -59,8 +55,6 @@ from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import check_fit, write_results
 
 _Stage = Literal["nothing", "begun", "stopped", "finished"]
-# What a run holds before its first epoch is done.
-_WRITTEN_FIRST = {MARK, "config.toml", "training.log", "model", "figures", "checkpoint"}
 
 
 def train(
@@ -120,10 +114,10 @@ def _begin(
     teacher = _fitting_model(settings.teacher, run.dataset)[1] if settings.teacher else None
     state = TrainingState(model, settings.training, seed=settings.seed, device=run.device)
     if stopped:
-        state.restore(*load_checkpoint(run.folder / "checkpoint"))
+        state.restore(*load_checkpoint(run.folder.checkpoint))
         run.go_on(state)
     else:
-        make_out(run.folder, overwrite=overwrite or earlier == "begun")
+        make_out(run.folder.path, overwrite=overwrite or earlier == "begun")
         run.start()
     return state, teacher
 
@@ -227,7 +221,7 @@ class _Run:
         self.settings = settings
         self._config = settings.to_toml()
         self.dataset = dataset
-        self.folder = folder
+        self.folder = RunFolder(folder)
         self.device = device
         self.precision: Precision = precision
 
@@ -237,18 +231,17 @@ class _Run:
         Raises:
             DataError: If it is another run than the one to go on with, or cannot be gone on with.
         """
-        if not (self.folder / MARK).is_file():
+        if not self.folder.fingerprint.is_file():
             return "nothing"
-        facts = read_json(self.folder / MARK)
-        data, machine = facts.get("data"), facts.get("machine")
-        if (
-            not isinstance(data, dict)
-            or not isinstance(machine, dict)
-            or not {"precision", "models"} <= facts.keys()
-        ):
-            raise DataError(f"--resume: {self.folder} holds no run of 'hemascope train'.")
-        config = self.folder / "config.toml"
-        begun = {path.name for path in self.folder.iterdir()} <= _WRITTEN_FIRST
+        none = f"--resume: {self.folder} holds no run of 'hemascope train'"
+        try:
+            facts = self.folder.read_fingerprint()
+        except DataError as error:
+            raise DataError(f"{none} that can be resumed: {error}") from error
+        if facts.precision is None or facts.models is None:
+            raise DataError(f"{none}; choose another --out.")
+        config = self.folder.config
+        begun = {path.name for path in self.folder.path.iterdir()} <= WRITTEN_FIRST
         if not config.is_file() and not begun:
             raise DataError(
                 f"--resume: {config} is missing, so that nobody knows how the run was trained; "
@@ -256,9 +249,9 @@ class _Run:
             )
         differences = {
             "settings": config.is_file() and load_config(config).to_toml() != self._config,
-            "data": data.get("md5") != self.dataset.md5,
-            "weights in --start or --teacher": facts["models"] != self._models_used(),
-            "device or precision": (machine.get("device"), facts["precision"])
+            "data": facts.data.md5 != self.dataset.md5,
+            "weights in --start or --teacher": facts.models != self._models_used(),
+            "device or precision": (facts.machine.device, facts.precision)
             != (self.device.type, self.precision),
         }
         for what, differ in differences.items():
@@ -267,11 +260,11 @@ class _Run:
                     f"--resume: the run in {self.folder} was started with other {what}; give the "
                     "same command as then, or --overwrite instead of --resume."
                 )
-        if (self.folder / "results.json").is_file():
+        if self.folder.is_finished:
             return "finished"
-        if has_checkpoint(self.folder / "checkpoint"):
+        if has_checkpoint(self.folder.checkpoint):
             return "stopped"
-        if not begun or any((self.folder / "model").glob("*")):
+        if not begun or any(self.folder.model.glob("*")):
             raise DataError(
                 f"--resume: {self.folder} has no checkpoint to go on from; give --overwrite "
                 "instead, or another --out."
@@ -279,34 +272,48 @@ class _Run:
         return "begun"
 
     def start(self) -> None:
-        facts = {
-            **fingerprint(self.dataset, device=self.device.type),
-            "precision": self.precision,
-            "models": self._models_used(),
-        }
-        write_json(self.folder / MARK, facts)
+        facts = fingerprint(
+            self.dataset,
+            device=self.device.type,
+            precision=self.precision,
+            models=self._models_used(),
+            base=self._base(),
+        )
+        write_json(self.folder.fingerprint, facts)
         self._make_folders()
-        write_text(self.folder / "config.toml", self._config)
+        write_text(self.folder.config, self._config)
         self.log(f"data: {self.dataset.title} (md5 of {self.dataset.md5_of} {self.dataset.md5})")
-        self.log(f"command: {facts['command']}")
-        self.log(f"date: {facts['date']}, device: {self.device.type}. {RESEARCH_USE_ONLY}")
+        self.log(f"command: {facts.command}")
+        self.log(f"date: {facts.date}, device: {self.device.type}. {RESEARCH_USE_ONLY}")
 
     def _make_folders(self) -> None:
-        for name in ("model", "figures", "checkpoint"):
-            make_folder(self.folder / name)
+        for path in (self.folder.model, self.folder.figures, self.folder.checkpoint):
+            make_folder(path)
 
     def log(self, line: str) -> None:
-        append_line(self.folder / "training.log", line)
+        append_line(self.folder.log, line)
 
     def _models_used(self) -> dict[str, str]:
         """Which models the run begins with or learns from, by the SHA-256 of their weights."""
         used = {"start": self.settings.start, "teacher": self.settings.teacher}
         return {role: load_info(Path(path)).weights_sha256 for role, path in used.items() if path}
 
+    def _base(self) -> BaseNetwork | None:
+        """What the run begins from, for its card."""
+        if not self.settings.start:
+            return None
+        info = load_info(Path(self.settings.start))
+        return BaseNetwork(
+            name=info.settings.name,
+            data=info.trained_on.title,
+            num_images=info.trained_on.num_images,
+            weights_sha256=info.weights_sha256,
+        )
+
     def finish_epoch(self, state: TrainingState) -> None:
         with uninterrupted():
             # The checkpoint is first, since `go_on` can make the others from it.
-            save_checkpoint(self.folder / "checkpoint", state.tensors(), state.history)
+            save_checkpoint(self.folder.checkpoint, state.tensors(), state.history)
             self._save_model(state)
             self._write_history(state.history)
             self.log(epoch_line(asdict(state.history[-1]), self.settings.training.epochs))
@@ -321,7 +328,7 @@ class _Run:
         }
         num_parameters = sum(p.numel() for p in state.result.parameters())
         info = self._info(state.history[-1], num_parameters)
-        save_artifact(self.folder / "model", info, weights, seen=self._seen)
+        save_artifact(self.folder.model, info, weights, seen=self._seen)
 
     @cached_property
     def _seen(self) -> NDArray[np.uint64] | None:
@@ -362,30 +369,22 @@ class _Run:
         self.log(f"resumed after epoch {len(state.history)}")
 
     def _write_history(self, history: list[EpochRecord]) -> None:
-        text = io.StringIO()
-        columns = [field.name for field in fields(EpochRecord)]
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*columns, "data"])
-        for record in history:
-            values = asdict(record).values()
-            cells = (f"{value:.6f}" if isinstance(value, float) else value for value in values)
-            writer.writerow([*cells, self.dataset.title])
-        write_text(self.folder / "history.csv", text.getvalue())
+        self.folder.write_history([asdict(record) for record in history], self.dataset.title)
 
     def finish(self, history: list[EpochRecord], peak_memory: int | None) -> None:
         """Evaluates the network that was kept; the test split is read for the run's one figure."""
-        results = {
-            "epochs": len(history),
-            "train_seconds": sum(record.train_seconds for record in history),
-            "peak_memory_bytes": peak_memory,
-        }
+        costs = Costs(
+            epochs=len(history),
+            train_seconds=sum(record.train_seconds for record in history),
+            peak_memory_bytes=peak_memory,
+        )
         text = write_results(
             self.folder,
             self.dataset,
             device=self.device,
             precision=self.precision,
             views=self.settings.views,
-            more=results,
+            costs=costs,
         )
         self.log(f"\n{text}")
 
@@ -395,8 +394,8 @@ class _Run:
         Raises:
             DataError: If a part of the run is missing or damaged.
         """
-        load_artifact(self.folder)
-        run = read_run(self.folder)
-        write_text(self.folder / "results.txt", results_text(run.results))
-        draw_run(run)
-        shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
+        load_artifact(self.folder.path)
+        results = self.folder.read_results()
+        write_text(self.folder.results_text, results_text(results))
+        write_run_page(self.folder)
+        shutil.rmtree(self.folder.checkpoint, ignore_errors=True)

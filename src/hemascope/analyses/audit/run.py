@@ -1,6 +1,7 @@
 """`hemascope audit`: copies, doubtful labels and flawed images in a data set."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,9 @@ def audit(source: str, out: Path, *, overwrite: bool, reporter: Reporter) -> str
         images = concatenate(list(dataset.splits.values()))
         content = {
             "notice": RESEARCH_USE_ONLY,
-            "command": mark["command"],
-            "date": mark["date"],
-            "data": dataset.describe(),
+            "command": mark.command,
+            "date": mark.date,
+            "data": asdict(dataset.describe()),
             "settings": {
                 "near_distance": find.NEAR_DISTANCE,
                 "near_share": find.NEAR_SHARE,

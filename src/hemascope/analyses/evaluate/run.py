@@ -18,10 +18,11 @@ from hemascope.report.figures import caption_of, draw_evaluation
 from hemascope.report.statistics import draw_comparison
 from hemascope.report.text import results_text, seen_sentence
 from hemascope.settings.run import AnyPrecision, Device, TransferMap, load_toml
-from hemascope.store.files import MARK, explained, made_out, make_folder, write_json, write_text
+from hemascope.store.files import explained, make_folder, write_json
 from hemascope.store.model_folder import ArtifactInfo
 from hemascope.store.predictions import medmnist_name, write_medmnist, write_predictions
-from hemascope.store.provenance import fingerprint
+from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.run_folder import RunFolder, RunResults
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers, check_fit, count_seen, describe, load_engine
 from hemascope.workflows.sources import SplitChoice, load_split
@@ -93,29 +94,28 @@ def evaluate(
     for warning in warnings:
         reporter.say(f"Warning: {warning}")
     predictions = answers(engine, images, info.classes)
-    results: dict[str, Any] = {
-        **describe(info, size_bytes=loaded.size_bytes),
-        "data": dataset.title,
-        "data_md5": dataset.md5,
-        "split": split,
-        "precision": loaded.precision,
-        "num_views": views,
-        "warnings": warnings,
-        "num_seen": num_seen,
-        **evaluate_all(predictions),
-        "latency_ms_batch1": latency_ms(engine, images.images, batch_size=1),
-        "latency_ms_batch128": latency_ms(engine, images.images, batch_size=128),
-    }
+    results = RunResults(
+        **dict(describe(info, size_bytes=loaded.size_bytes)),
+        **dict(evaluate_all(predictions)),
+        data=dataset.title,
+        data_md5=dataset.md5,
+        split=split,
+        precision=loaded.precision,
+        num_views=views,
+        warnings=tuple(warnings),
+        num_seen=num_seen,
+        latency_ms_batch1=latency_ms(engine, images.images, batch_size=1),
+        latency_ms_batch128=latency_ms(engine, images.images, batch_size=128),
+    )
     text = results_text(results)
     if transfer is not None:
         text += "\n" + transfer_text(transfer) + "\n"
     if out is not None:
-        with made_out(out, overwrite=overwrite):
-            write_json(out / MARK, fingerprint(dataset, device=loaded.device.type))
-            write_json(out / "results.json", results)
-            write_text(out / "results.txt", text)
-            write_predictions(out / f"predictions-{split}.csv", predictions)
-            figures = make_folder(out / "figures")
+        folder, facts = RunFolder(out), fingerprint(dataset, device=loaded.device.type)
+        with begun_out(out, facts, overwrite=overwrite):
+            folder.write_results(results, text)
+            write_predictions(folder.predictions(split), predictions)
+            figures = make_folder(folder.figures)
             caption = caption_of(results, f"split {split}")
             draw_evaluation(results, figures, caption)
             if transfer is not None:
@@ -126,8 +126,8 @@ def evaluate(
         name = medmnist_name(
             split,
             image_size=dataset.image_size,
-            auc=results["auroc_ovr_macro"] or 0,
-            acc=results["accuracy"],
+            auc=results.auroc_ovr_macro or 0,
+            acc=results.accuracy,
             run=f"{info.settings.name}-{info.settings.seed}",
         )
         _write_medmnist(medmnist_csv / name, predictions, overwrite=overwrite)
