@@ -171,8 +171,10 @@ def test_reproduce_reports_and_says_rendered_everywhere(hemascope: Run, tmp_path
     of_each = 6  # two curves, the confusion matrix twice, precision and recall, errors
     of_all = 4 + 2  # ours against the study's curve; intervals of networks and of differences
     assert page.count("data:image/svg+xml;base64,") == of_all + 3 * of_each
-    assert "Left out. Trust: val has 48 images in all, too few for prediction sets" in page
     comparison = json.loads((out / "comparison.json").read_text())
+    assert comparison["certainty"]["statistics"]["networks"].keys() == comparison["networks"].keys()
+    (left_out,) = comparison["certainty"]["left_out"]
+    assert left_out.startswith("Trust: val has 6 images of the class 'basophil', too few")
     assert comparison["networks"]["paper-cnn"]["n"] == 2
     accuracy = comparison["table_2"][0]
     assert accuracy["value"] == 0.8652
@@ -220,6 +222,23 @@ def test_report_leaves_unfinished_runs_out_and_names_them(run_folder: Path, hema
     outcome = hemascope("report", run_folder.parent)
     assert outcome.code == 2
     assert "no run in" in outcome.err
+
+
+def test_a_class_of_one_image_costs_the_report_nothing_else(
+    run_folder: Path, hemascope: Run
+) -> None:
+    path = run_folder / "predictions-test.csv"
+    header, *rows = path.read_text().splitlines()
+    basophils = [row for row in rows if row.split(",")[1] == "basophil"]
+    path.write_text("\n".join([header, *(row for row in rows if row not in basophils[1:])]) + "\n")
+    outcome = hemascope("report", run_folder.parent)
+    assert outcome.code == 0, outcome.err
+    comparison = json.loads((run_folder.parent / "comparison.json").read_text())
+    figures = comparison["certainty"]["statistics"]["networks"]["paper-cnn"]["figures"]
+    assert 0 < figures["accuracy"]["low"] < figures["accuracy"]["high"]
+    page = (run_folder.parent / "report.html").read_text()
+    assert "Every network with its intervals" in page
+    assert "Left out. Trust: val has 16 images in all, too few" in page
 
 
 @pytest.mark.parametrize(

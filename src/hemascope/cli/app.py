@@ -230,7 +230,7 @@ def train(
     dataset = load_data(data, reporter)
     run(settings, dataset, out, overwrite=overwrite, resume=resume, reporter=reporter)
     typer.echo(folder.results_text.read_text("utf-8"))
-    typer.echo(f"Run folder: {folder}\nNext: hemascope evaluate {folder} --data {data}")
+    typer.echo(f"Report: {folder.page}\nNext: hemascope evaluate {folder} --data {data}")
 
 
 @app.command()

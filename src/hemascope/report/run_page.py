@@ -71,6 +71,7 @@ def write_run_page(folder: RunFolder) -> None:
         folder.path,
         autoescape=True,
         p=page,
+        trained_on=info.trained_on,
         data=fingerprint.data,
         facts=fingerprint,
         labels=LABELS,

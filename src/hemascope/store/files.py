@@ -6,13 +6,13 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from tempfile import mkstemp
 from types import FrameType
-from typing import IO, Any
+from typing import IO
 
 from pydantic import BaseModel
 
@@ -98,8 +98,8 @@ def _plain(value: object) -> object:
     raise TypeError(msg)
 
 
-def read_json(path: Path, *, needed: Collection[str] = ()) -> dict[str, Any]:
-    """Reads a JSON object that holds at least the keys `needed`.
+def read_json(path: Path) -> dict[str, object]:
+    """Reads a JSON object.
 
     Raises:
         DataError: If the file is missing or damaged.
@@ -109,10 +109,7 @@ def read_json(path: Path, *, needed: Collection[str] = ()) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not readable JSON ({error}); train the run again.") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} is no JSON object: it is damaged; train the run again.")
-    missing = [key for key in needed if key not in content]
-    if missing:
-        raise DataError(f"{path} has no '{missing[0]}': it is damaged; train the run again.")
+        raise DataError(f"{path} is not a JSON object: it is damaged; train the run again.")
     return content
 
 

@@ -1,7 +1,7 @@
 """`hemascope export`: a trained network as ONNX graphs, which need no torch, and how to decide."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -118,7 +118,7 @@ def export(
         }
         on_step()
     fastest = min(graphs.values(), key=lambda graph: graph.latency_ms_batch128)
-    changes: dict[str, Any] = {
+    changes: dict[str, object] = {
         "format_version": FORMAT_VERSION,
         "hemascope_version": __version__,
         "weights_file": "",

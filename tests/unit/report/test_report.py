@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import results_of
 from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.errors import DataError
 from hemascope.core.images import DataDescription
 from hemascope.core.predictions import Predictions
-from hemascope.metrics import evaluate_all
 from hemascope.metrics.summary import estimate, spread
 from hemascope.report import plots
 from hemascope.report.figures import caption_of
@@ -28,7 +28,7 @@ from hemascope.report.page import (
 from hemascope.report.text import number, results_text
 from hemascope.settings.run import load_preset
 from hemascope.store.provenance import Fingerprint, Machine
-from hemascope.store.run_folder import History, RunFolder, RunResults, SavedRun
+from hemascope.store.run_folder import History, RunFolder, SavedRun
 from hemascope.study import published as study
 from hemascope.study.comparison import compare, group
 
@@ -52,25 +52,6 @@ def _data(predictions: Predictions, **changes: Any) -> DataDescription:
     return DataDescription(**(facts | changes))
 
 
-def _results(preset: str, seed: int, predictions: Predictions) -> RunResults:
-    return RunResults(
-        **dict(evaluate_all(predictions)),
-        name=preset,
-        seed=seed,
-        trained_on="t",
-        class_names=BLOOD_CELLS.names,
-        num_parameters=422_344,
-        size_bytes=1_690_400,
-        data="t",
-        data_md5="0" * 32,
-        split="test",
-        precision="fp32",
-        num_seen=0,
-        latency_ms_batch1=1.0,
-        latency_ms_batch128=0.1,
-    )
-
-
 def _run(preset: str, seed: int, predictions: Predictions, **data: Any) -> SavedRun:
     epochs = np.linspace(1, 0, 15)
     first = 1.58 if preset == "paper-cnn-curve" else 1.2
@@ -92,7 +73,7 @@ def _run(preset: str, seed: int, predictions: Predictions, **data: Any) -> Saved
         data=_data(predictions, **data),
     )
     folder = RunFolder(Path(f"{preset}-seed{seed}"))
-    results = _results(preset, seed, predictions)
+    results = results_of(predictions, name=preset, seed=seed)
     return SavedRun(folder, settings, results, history, fingerprint)
 
 
@@ -160,7 +141,7 @@ def test_the_attractor_is_the_class_most_errors_end_in(random_predictions: Predi
     assert (found.label, found.errors, found.all_errors) == (3, 7, 7)
     assert found.share_of_other_images == pytest.approx(7 / 175)
     (pair,) = comparison.networks["paper-cnn"].most_confused
-    assert pair == Confused("monocyte", "immature granulocyte", 7, pytest.approx(7 / 25))
+    assert pair == Confused("monocyte", "immature granulocyte", 7, 7 / 25)
 
 
 def test_without_errors_there_is_no_attractor(random_predictions: Predictions) -> None:
@@ -194,9 +175,8 @@ def test_a_results_text_names_its_data_and_every_class(random_predictions: Predi
 
 
 def test_every_picture_carries_its_data_s_name(random_predictions: Predictions) -> None:
-    results = _results("paper-cnn", 0, random_predictions)
-    named = results.model_copy(update={"data": "RENDERED CELLS, NOT BLOODMNIST"})
-    caption = caption_of(named, "seed 0")
+    results = results_of(random_predictions, data="RENDERED CELLS, NOT BLOODMNIST")
+    caption = caption_of(results, "seed 0")
     curve = np.linspace(0, 1, 3)
     names = list(BLOOD_CELLS.names)
     common: dict[str, Any] = {"title": "t", "caption": caption}
