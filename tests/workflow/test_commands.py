@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from conftest import Outcome, save_npz, small_arrays
+from hemascope.core.predictions import Predictions
 from hemascope.settings.run import load_preset
-from hemascope.store.predictions import read_predictions
+from hemascope.store.predictions import read_predictions, write_predictions
 
 Run = Callable[..., Outcome]
 
@@ -225,12 +227,17 @@ def test_report_leaves_unfinished_runs_out_and_names_them(run_folder: Path, hema
 
 
 def test_a_class_of_one_image_costs_the_report_nothing_else(
-    run_folder: Path, hemascope: Run
+    run_folder: Path, hemascope: Run, random_predictions: Predictions
 ) -> None:
-    path = run_folder / "predictions-test.csv"
-    header, *rows = path.read_text().splitlines()
-    basophils = [row for row in rows if row.split(",")[1] == "basophil"]
-    path.write_text("\n".join([header, *(row for row in rows if row not in basophils[1:])]) + "\n")
+    basophils = np.flatnonzero(random_predictions.labels == 0)
+    kept = np.delete(np.arange(200), basophils[1:])
+    test = Predictions(
+        tuple(random_predictions.ids[i] for i in kept),
+        random_predictions.logits[kept],
+        random_predictions.labels[kept],
+        random_predictions.classes,
+    )
+    write_predictions(run_folder / "predictions-test.csv", test)
     outcome = hemascope("report", run_folder.parent)
     assert outcome.code == 0, outcome.err
     comparison = json.loads((run_folder.parent / "comparison.json").read_text())
