@@ -114,7 +114,7 @@ def test_the_study_is_made_of_presets() -> None:
 
 def test_every_metric_is_in_the_results_and_in_the_report(random_predictions: Predictions) -> None:
     results = evaluate_all(random_predictions)
-    assert set(METRICS) <= results.keys()
+    assert set(METRICS) <= results.model_fields_set
     shown = {key for rows in LABELS.values() for key in rows}
     assert set(METRICS) <= shown
     assert {row.key for row in study.TABLE_2} <= shown | {"num_parameters"}

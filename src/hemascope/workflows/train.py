@@ -1,8 +1,6 @@
 """`hemascope train`: one network, one seed, one run folder."""
 
 import contextlib
-import csv
-import io
 import math
 import shutil
 from collections.abc import Generator, Mapping, Sequence
@@ -29,18 +27,16 @@ from hemascope.core.images import Dataset, LabeledImages
 from hemascope.inference.efficiency import peak_memory_bytes, reset_peak_memory
 from hemascope.inference.torch_engine import load_model, pick_device, pick_precision
 from hemascope.models import head_of
-from hemascope.report.figures import draw_run
+from hemascope.report.run_page import write_run_page
 from hemascope.report.text import epoch_line, results_text
 from hemascope.settings.compute import Precision
 from hemascope.settings.output import Output
 from hemascope.settings.run import RunSettings, load_config
 from hemascope.store.files import (
-    MARK,
     append_line,
     claimed,
     make_folder,
     make_out,
-    read_json,
     uninterrupted,
     write_json,
     write_text,
@@ -53,8 +49,8 @@ from hemascope.store.model_folder import (
     load_seen,
     save_artifact,
 )
-from hemascope.store.provenance import fingerprint
-from hemascope.store.run_folder import is_finished, read_run
+from hemascope.store.provenance import BaseNetwork, fingerprint
+from hemascope.store.run_folder import WRITTEN_FIRST, Costs, RunFolder
 from hemascope.training import loop
 from hemascope.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from hemascope.training.state import EpochRecord, TrainingState
@@ -64,14 +60,11 @@ from hemascope.workflows.results import write_results
 from hemascope.workflows.sources import load_data, located
 
 _Stage = Literal["nothing", "begun", "stopped", "finished"]
-_LOG = "training.log"
 # The columns of history.csv; another one says which data it was.
 _HISTORY = (
     *("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"),
     *("test_loss", "test_accuracy", "test_f1_weighted", "train_seconds"),
 )
-# What a run holds before its first epoch is done.
-_WRITTEN_FIRST = {MARK, "config.toml", _LOG, "model", "figures", "checkpoint"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +80,7 @@ class FittedRun:
         peak_memory_bytes: Of this process while training; None where it is not known.
     """
 
-    folder: Path
+    folder: RunFolder
     settings: RunSettings
     device: torch.device
     precision: Precision
@@ -99,12 +92,12 @@ def train_and_tell(settings: RunSettings, output: Output, reporter: Reporter) ->
     """Reads the data that the settings name and trains on it; see `train`.
 
     Returns:
-        The results as text, and what can be done next.
+        The results as text, where the report is, and what can be done next.
     """
     dataset = load_data(settings.data, reporter)
     folder = train(settings, dataset, output, reporter)
-    text = (folder / "results.txt").read_text("utf-8")
-    return f"{text}\nRun folder: {folder}\nNext: hemascope export {folder} --out MODEL"
+    text = folder.results_text.read_text("utf-8")
+    return f"{text}\nReport: {folder.page}\nNext: hemascope export {folder} --out MODEL"
 
 
 def train(
@@ -112,7 +105,7 @@ def train(
     dataset: Dataset,
     output: Output,
     reporter: Reporter,
-) -> Path:
+) -> RunFolder:
     """Trains one network and evaluates it: `fit`, then `finish`.
 
     Args:
@@ -134,7 +127,7 @@ def train(
     with claimed(output.folder):
         fitted = fit(settings, dataset, output, reporter, watched=watched)
         finish(fitted, dataset)
-    return output.folder
+    return fitted.folder
 
 
 def fit(
@@ -170,17 +163,18 @@ def fit(
     precision = pick_precision(settings.precision, device)
     _check_classes(settings, dataset)
     seen = {"image": dataset.spec, "data": located(settings.data)}
-    settings, out = settings.model_copy(update=seen), output.folder
+    settings, folder = settings.model_copy(update=seen), RunFolder(output.folder)
     known = {split: dataset.splits[split] for split in (Split.TRAIN, Split.VAL)}
-    run = _Run(settings, replace(dataset, splits=known), out, device, precision)
-    with claimed(out):
+    run = _Run(settings, replace(dataset, splits=known), folder, device, precision)
+    with claimed(folder.path):
         earlier = run.look_back() if output.resume else "nothing"
         if earlier == "finished":
-            return FittedRun(out, settings, device, precision, run.read_history(), None)
+            return FittedRun(folder, settings, device, precision, run.read_history(), None)
         state, teacher = _begin(run, earlier, overwrite=output.overwrite)
-        with _logged(out):
+        with _logged(folder):
             _go_through(run, state, teacher, reporter, watched)
-        return FittedRun(out, settings, device, precision, state.history, peak_memory_bytes())
+        peak = peak_memory_bytes()
+        return FittedRun(folder, settings, device, precision, state.history, peak)
 
 
 def finish(fitted: FittedRun, dataset: Dataset) -> None:
@@ -197,36 +191,36 @@ def finish(fitted: FittedRun, dataset: Dataset) -> None:
         OutputError: If a file cannot be written.
     """
     folder = fitted.folder
-    with claimed(folder), _logged(folder):
-        if not is_finished(folder):
-            facts = read_json(folder / MARK, needed=("data",))
-            if facts["data"]["md5"] != dataset.md5:
+    with claimed(folder.path), _logged(folder):
+        if not folder.is_finished:
+            facts = folder.read_fingerprint()
+            if facts.data.md5 != dataset.md5:
                 raise DataError(
                     f"{folder} was trained on other data than {dataset.source}; give the data that "
                     "it was trained on."
                 )
-            write_json(folder / MARK, {**facts, "data": dataset.describe()})
+            facts = facts.model_copy(update={"data": dataset.describe()})
+            write_json(folder.fingerprint, facts)
             text = write_results(
                 folder,
                 dataset,
                 device=fitted.device,
                 precision=fitted.precision,
                 views=fitted.settings.views,
-                more={
-                    "epochs": len(fitted.history),
-                    "train_seconds": sum(record.seconds for record in fitted.history),
-                    "peak_memory_bytes": fitted.peak_memory_bytes,
-                },
+                costs=Costs(
+                    epochs=len(fitted.history),
+                    train_seconds=sum(record.seconds for record in fitted.history),
+                    peak_memory_bytes=fitted.peak_memory_bytes,
+                ),
             )
-            append_line(folder / _LOG, f"\n{text}")
-        run = read_run(folder)
-        write_text(folder / "results.txt", results_text(run.results))
-        draw_run(run)
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+            append_line(folder.log, f"\n{text}")
+        write_text(folder.results_text, results_text(folder.read_results()))
+        write_run_page(folder)
+        shutil.rmtree(folder.checkpoint, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _logged(folder: Path) -> Generator[None]:
+def _logged(folder: RunFolder) -> Generator[None]:
     """Notes in the run's log what stopped it."""
     try:
         yield
@@ -234,7 +228,7 @@ def _logged(folder: Path) -> Generator[None]:
         # A full disk may refuse this line too; what stopped the run is the error to show.
         with contextlib.suppress(OutputError):
             append_line(
-                folder / _LOG,
+                folder.log,
                 f"stopped ({error!r}): the results of the epochs listed above are kept",
             )
         raise
@@ -256,10 +250,10 @@ def _begin(
         precision=run.precision,
     )
     if stopped:
-        state.restore(*load_checkpoint(run.folder / "checkpoint"))
+        state.restore(*load_checkpoint(run.folder.checkpoint))
         run.go_on(state)
     else:
-        make_out(run.folder, overwrite=overwrite or earlier == "begun")
+        make_out(run.folder.path, overwrite=overwrite or earlier == "begun")
         run.start()
     return state, teacher
 
@@ -375,7 +369,7 @@ class _Run:
         self,
         settings: RunSettings,
         dataset: Dataset,
-        folder: Path,
+        folder: RunFolder,
         device: torch.device,
         precision: Precision,
     ) -> None:
@@ -392,18 +386,17 @@ class _Run:
         Raises:
             DataError: If it is another run than the one to go on with, or cannot be gone on with.
         """
-        if not (self.folder / MARK).is_file():
+        if not self.folder.fingerprint.is_file():
             return "nothing"
-        facts = read_json(self.folder / MARK)
-        data, machine = facts.get("data"), facts.get("machine")
-        if (
-            not isinstance(data, dict)
-            or not isinstance(machine, dict)
-            or not {"precision", "models"} <= facts.keys()
-        ):
-            raise DataError(f"--resume: {self.folder} holds no run of 'hemascope train'.")
-        config = self.folder / "config.toml"
-        begun = {path.name for path in self.folder.iterdir()} <= _WRITTEN_FIRST
+        none = f"--resume: {self.folder} holds no run of 'hemascope train'"
+        try:
+            facts = self.folder.read_fingerprint()
+        except DataError as error:
+            raise DataError(f"{none} that can be resumed: {error}") from error
+        if facts.precision is None or facts.models is None:
+            raise DataError(f"{none}; choose another --out.")
+        config = self.folder.config
+        begun = {path.name for path in self.folder.path.iterdir()} <= WRITTEN_FIRST
         if not config.is_file() and not begun:
             raise DataError(
                 f"--resume: {config} is missing, so that nobody knows how the run was trained; "
@@ -411,9 +404,9 @@ class _Run:
             )
         differences = {
             "settings": config.is_file() and load_config(config).to_toml() != self._config,
-            "data": data.get("md5") != self.dataset.md5,
-            "weights in --start or --teacher": facts["models"] != self._models_used(),
-            "device or precision": (machine.get("device"), facts["precision"])
+            "data": facts.data.md5 != self.dataset.md5,
+            "weights in --start or --teacher": facts.models != self._models_used(),
+            "device or precision": (facts.machine.device, facts.precision)
             != (self.device.type, self.precision),
         }
         for what, differ in differences.items():
@@ -422,11 +415,11 @@ class _Run:
                     f"--resume: the run in {self.folder} was started with other {what}; give the "
                     "same command as then, or --overwrite instead of --resume."
                 )
-        if is_finished(self.folder):
+        if self.folder.is_finished:
             return "finished"
-        if has_checkpoint(self.folder / "checkpoint"):
+        if has_checkpoint(self.folder.checkpoint):
             return "stopped"
-        if not begun or any((self.folder / "model").glob("*")):
+        if not begun or any(self.folder.model.glob("*")):
             raise DataError(
                 f"--resume: {self.folder} has no checkpoint to go on from; give --overwrite "
                 "instead, or another --out."
@@ -434,36 +427,50 @@ class _Run:
         return "begun"
 
     def start(self) -> None:
-        facts = {
-            **fingerprint(self.dataset, device=self.device.type),
-            "precision": self.precision,
-            "models": self._models_used(),
-        }
-        write_json(self.folder / MARK, facts)
+        facts = fingerprint(
+            self.dataset,
+            device=self.device.type,
+            precision=self.precision,
+            models=self._models_used(),
+            base=self._base(),
+        )
+        write_json(self.folder.fingerprint, facts)
         self._make_folders()
-        write_text(self.folder / "config.toml", self._config)
+        write_text(self.folder.config, self._config)
         self.log(f"data: {self.dataset.title} (md5 of {self.dataset.md5_of} {self.dataset.md5})")
-        self.log(f"command: {facts['command']}")
-        self.log(f"date: {facts['date']}, device: {self.device.type}. {RESEARCH_USE_ONLY}")
+        self.log(f"command: {facts.command}")
+        self.log(f"date: {facts.date}, device: {self.device.type}. {RESEARCH_USE_ONLY}")
 
     def _make_folders(self) -> None:
-        for name in ("model", "figures", "checkpoint"):
-            make_folder(self.folder / name)
+        for path in (self.folder.model, self.folder.figures, self.folder.checkpoint):
+            make_folder(path)
 
     def log(self, line: str) -> None:
-        append_line(self.folder / _LOG, line)
+        append_line(self.folder.log, line)
 
     def _models_used(self) -> dict[str, str]:
         """Which models the run begins with or learns from, by the SHA-256 of their weights."""
         used = {"start": self.settings.start, "teacher": self.settings.teacher}
         return {role: load_info(Path(path)).weights_sha256 for role, path in used.items() if path}
 
+    def _base(self) -> BaseNetwork | None:
+        """What the run begins from, for its card."""
+        if not self.settings.start:
+            return None
+        info = load_info(Path(self.settings.start))
+        return BaseNetwork(
+            name=info.settings.name,
+            data=info.trained_on.title,
+            num_images=info.trained_on.num_images,
+            weights_sha256=info.weights_sha256,
+        )
+
     def finish_epoch(self, state: TrainingState) -> str:
         """Saves what the epoch left, and gives its line of the log."""
         line = epoch_line(_row(state.history[-1]), self.settings.training.epochs)
         with uninterrupted():
             # The checkpoint is first, since `go_on` can make the others from it.
-            save_checkpoint(self.folder / "checkpoint", state.tensors(), state.history)
+            save_checkpoint(self.folder.checkpoint, state.tensors(), state.history)
             self._save_model(state)
             self._write_history(state.history)
             self.log(line)
@@ -479,7 +486,7 @@ class _Run:
         }
         num_parameters = sum(p.numel() for p in state.result.parameters())
         info = self._info(state.history[-1], num_parameters)
-        save_artifact(self.folder / "model", info, weights, seen=self._seen)
+        save_artifact(self.folder.model, info, weights, seen=self._seen)
 
     @cached_property
     def _seen(self) -> NDArray[np.uint64] | None:
@@ -522,14 +529,7 @@ class _Run:
         self.log(f"resumed after epoch {len(state.history)}")
 
     def _write_history(self, history: list[EpochRecord]) -> None:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*_HISTORY, "data"])
-        for record in history:
-            values = _row(record).values()
-            cells = (f"{value:.6f}" if isinstance(value, float) else value for value in values)
-            writer.writerow([*cells, self.dataset.title])
-        write_text(self.folder / "history.csv", text.getvalue())
+        self.folder.write_history([_row(record) for record in history], self.dataset.title)
 
     def read_history(self) -> list[EpochRecord]:
         """The history of a finished run.
@@ -537,8 +537,8 @@ class _Run:
         Raises:
             DataError: If a part of the run is missing or damaged.
         """
-        load_artifact(self.folder)
-        columns = read_run(self.folder).history
+        load_artifact(self.folder.path)
+        columns = self.folder.read_history().columns
         rows = np.stack(list(columns.values()), axis=1).tolist()
         return [_record(dict(zip(columns, row, strict=True))) for row in rows]
 

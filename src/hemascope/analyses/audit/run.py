@@ -1,6 +1,7 @@
 """`hemascope audit`: copies, doubtful labels and flawed images in a data set."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -55,9 +56,9 @@ def audit(data: DataSettings, output: Output, reporter: Reporter) -> str:
         images = concatenate(list(dataset.splits.values()))
         content = {
             "notice": RESEARCH_USE_ONLY,
-            "command": mark["command"],
-            "date": mark["date"],
-            "data": dataset.describe(),
+            "command": mark.command,
+            "date": mark.date,
+            "data": asdict(dataset.describe()),
             "settings": {
                 "near_distance": find.NEAR_DISTANCE,
                 "near_share": find.NEAR_SHARE,
