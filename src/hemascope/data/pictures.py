@@ -1,41 +1,71 @@
 """The one reader of pictures: files of any ordinary kind as a person sees them in a viewer."""
 
 import io
+import re
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL import Image, ImageCms, ImageFile, ImageOps, TiffImagePlugin
 
 SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff"),
-        *(".webp", ".gif", ".avif", ".jp2", ".ppm", ".pgm"),
+        *(".webp", ".gif", ".avif"),
     }
 )
 NUM_PREFIX_BYTES = 32
-# And none that starts a program.
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM")
+MAX_FILE_BYTES = 160_000_000  # 25 megapixels of uncompressed 16-bit RGB are 150 MB
+# No format that starts a program, none whose values lose bits in silence (JPEG 2000), and none
+# that text may begin like (PPM).
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
+_PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")
+_BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _MAX_PIXELS = 25_000_000  # a cell photograph is 0.13 megapixels; this stops image bombs
-_MAX_BYTES = 200_000_000
 _SCAN, _MAX_SCANS = b"\xff\xda", 100  # a progressive JPEG has about ten
-_ORIENTATION, _UPRIGHT = 0x0112, 1
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
-_BITS, _PLANAR, _APART = 258, 284, 2
-_BMP_HEADERS = {12, 40, 52, 56, 64, 108, 124}  # their sizes in bytes
-_DEPTHS = (8, 10, 12, 14, 16)  # bits of the cameras whose values are stored in 16
-_SAME_COLOR = 2  # gray levels by which a profile that is sRGB in all but name may differ
-_OTHER_BYTE = {"L": "B", "B": "L", "N": "B"}  # of a 16-bit number on this (little-endian) machine
-_ALPHA = ("RGBA", "LA", "PA")
+_MAX_PAGES = 1000  # counted; each costs a seek, and a hostile file has many
+_MAX_COUNTED_BYTES = 20_000_000  # of a GIF file, whose frames are found by reading all of it
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 262, 284, 339  # TIFF tags
+_WHITE_IS_ZERO, _SEPARATE, _SIGNED = 0, 2, 2
+_DEEP = re.compile(r"(LA|RGB|RGBX|RGBA|RGBa|CMYK);16([LBN])")
+_GRAY_STEPS = {"L;2": 85, "L;4": 17}  # between neighboring values of few bits, scaled to 8
+_LOADED = "loading dropped bits of its colors; give the file, or the image before it is loaded"
+_DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras and scanners
+_GRAY = ("1", "L", "LA", "La")
+_KINDS = {
+    "1": "1-bit black and white",
+    **dict.fromkeys(("L", "LA", "La"), "grayscale"),
+    **dict.fromkeys(("P", "PA"), "palette converted to RGB"),
+    **{mode: f"{mode} converted to RGB" for mode in ("CMYK", "YCbCr", "HSV", "LAB")},
+}
+_EIGHT_BITS = frozenset({*_KINDS, "RGB", "RGBA", "RGBa", "RGBX"})
+_PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK", "LAB": "Lab "}
+_SAME_LEVELS = 2  # of 255: sRGB profiles differ by as much in how they round
+_PROFILE_CLASSES = frozenset({"scnr", "mntr", "prtr", "spac"})
 
 
 class BadPictureError(ValueError):
-    """Why a file is not a picture that can be used; without its name, which the caller knows."""
+    """Why a file is not an image that can be used; without its name, which the caller knows."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +73,7 @@ class Picture:
     """A picture as a person sees it in an ordinary viewer.
 
     Attributes:
-        image: In RGB, loaded.
+        image: RGB pixels, loaded, upright, in sRGB, on white where they were transparent.
         notes: What was converted, in a few words each.
     """
 
@@ -51,245 +81,342 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
+def is_picture(prefix: bytes) -> bool:
+    """Whether the first `NUM_PREFIX_BYTES` of a file look like a format that is read."""
+    if prefix.startswith(b"BM"):  # two letters that a text may begin with too
+        return int.from_bytes(prefix[14:18], "little") in _BMP_HEADER_BYTES
+    return any(accepts(prefix) is True for accepts in _signatures())
+
+
+@cache
+def _signatures() -> tuple[Callable[[bytes], bool | str], ...]:
+    """Pillow's own tests of a file's beginning, for the formats that are read."""
+    for name in _PLUGINS:
+        import_module(f"PIL.{name}ImagePlugin")  # which registers its format
+    return tuple(accepts for name in _FORMATS if (accepts := Image.OPEN[name][1]))
+
+
 def read_picture(file: Path | BinaryIO | bytes) -> Picture:
-    """Reads a picture from a file, a binary stream or bytes.
+    """A picture file as a viewer shows it: RGB, upright, in sRGB, on white.
 
     Raises:
-        BadPictureError: If it is not a picture, damaged, too large, or cannot be shown rightly.
-        OSError: If the file cannot be read.
+        BadPictureError: If it is not an image, damaged, too large, or of a kind whose colors
+            cannot be known; the reason, without the file's name.
     """
-    if isinstance(file, Path):
-        if (num_bytes := file.stat().st_size) > _MAX_BYTES:
-            raise BadPictureError(f"file too large ({num_bytes / 1e6:.0f} MB; limit 200 MB)")
-        content = file.read_bytes()
-    else:
-        content = file if isinstance(file, bytes) else file.read(_MAX_BYTES)
-    if not content:
-        raise BadPictureError("file is empty")
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            _check_scans(image, content)
-            return _shown(image, content)
+        with _opened(_content(file)) as image:
+            return to_picture(image)
+    except BadPictureError:
+        raise
     except Exception as error:  # whatever a decoder may raise on damaged bytes
-        raise BadPictureError(_sentence(error)) from error
+        raise BadPictureError(_reason(error)) from error
 
 
 def to_picture(image: Image.Image) -> Picture:
-    """A PIL image of any mode, opened lazily or loaded, as a picture.
+    """An opened image of any mode as a viewer shows it; one that is not loaded yet is best.
+
+    Pillow drops the low byte of 16-bit colors as it loads them. Of a loaded TIFF that is noticed
+    and refused; of a loaded PNG nobody can tell.
 
     Raises:
-        BadPictureError: As `read_picture`.
+        BadPictureError: As for `read_picture`.
     """
-    content = None
     try:
-        if isinstance(image, ImageFile.ImageFile) and image.tile and image.fp:
-            image.fp.seek(0)
-            content = image.fp.read()
-        return _shown(image, content)
-    except Exception as error:  # as above
-        raise BadPictureError(_sentence(error)) from error
+        _check(image)
+        return _shown(image)
+    except BadPictureError:
+        raise
+    except Exception as error:  # whatever a decoder may raise on damaged bytes
+        raise BadPictureError(_reason(error)) from error
 
 
-def is_picture(prefix: bytes) -> bool:
-    """Whether a file whose first 32 bytes these are is of a format that is read here."""
-    if prefix.startswith(b"BM"):  # as some texts do
-        return int.from_bytes(prefix[14:18], "little") in _BMP_HEADERS
-    if prefix.startswith(b"P"):
-        return False
-    Image.init()
-    accepts = (Image.OPEN[name][1] for name in _FORMATS if name in Image.OPEN)
-    return bool(prefix) and any(accept and accept(prefix) is True for accept in accepts)
+def _content(file: Path | BinaryIO | bytes) -> bytes:
+    if isinstance(file, Path):
+        num_bytes = file.stat().st_size
+        content = file.read_bytes() if num_bytes <= MAX_FILE_BYTES else b""
+    else:
+        content = file if isinstance(file, bytes) else file.read(MAX_FILE_BYTES + 1)
+        num_bytes = len(content)
+    if num_bytes > MAX_FILE_BYTES:
+        raise BadPictureError(f"file too large (limit {MAX_FILE_BYTES // 1_000_000} MB)")
+    if not content:
+        raise BadPictureError("file is empty")
+    return content
 
 
-def _shown(image: Image.Image, content: bytes | None) -> Picture:
-    """The picture that a viewer shows, from an image that is not yet decoded."""
+def _opened(content: bytes) -> ImageFile.ImageFile:
+    try:
+        return Image.open(io.BytesIO(content), formats=_FORMATS)
+    except Image.UnidentifiedImageError as error:
+        if not is_picture(content[:NUM_PREFIX_BYTES]):
+            raise BadPictureError("unknown image format") from error
+        raise BadPictureError(
+            "damaged, or an unsupported variant of its format; save it as 8-bit RGB PNG"
+        ) from error
+
+
+def _check(image: Image.Image) -> None:
+    """Refuses what must not be decoded, before it is."""
     if image.width * image.height > _MAX_PIXELS:
         raise BadPictureError(
-            f"image too large ({image.width}x{image.height} pixels; limit 25 megapixels)"
+            f"image too large ({image.width}x{image.height} pixels; "
+            f"limit {_MAX_PIXELS // 1_000_000} megapixels)"
         )
-    raw = _raw_mode(image)  # first of all: a PNG is decoded when its orientation is asked for
-    notes: list[str] = []
-    if note := _first_of_several(image):
-        notes.append(note)
-    if image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:
-        notes.append("turned upright as its orientation tag says")
-    profile = image.info.get("icc_profile")
-    shown, deep_note = _eight_bits(image, raw, content)
-    if image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:  # a TIFF is turned when loaded
-        orientation = Image.Exif()
-        orientation[_ORIENTATION] = image.getexif()[_ORIENTATION]
-        shown.info["exif"] = orientation.tobytes()
-        shown = ImageOps.exif_transpose(shown)
-    rgb, more = _to_rgb(shown, profile)
-    return Picture(rgb, tuple(notes + deep_note + more))
+    if not isinstance(image, ImageFile.ImageFile):
+        return
+    if image.format not in (*_FORMATS, "MPO"):
+        raise BadPictureError(f"format {image.format} is not supported; save it as PNG")
+    if image.fp is not None and "progressive" in image.info:
+        # Each scan works on every pixel again; a hostile file would take hours.
+        image.fp.seek(0)
+        if (num_scans := image.fp.read().count(_SCAN)) > _MAX_SCANS:  # load() seeks by itself
+            raise BadPictureError(
+                f"too many scans of a progressive JPEG ({num_scans}; limit {_MAX_SCANS})"
+            )
 
 
-def _first_of_several(image: Image.Image) -> str:
-    """What to say of a file with pages or frames, of which the first is used."""
-    count = 1
-    with suppress(Exception):  # a later frame may be damaged: the first is what counts
-        count = getattr(image, "n_frames", 1)
-    if count < 2 or image.format == "MPO":  # whose other pictures phones add for themselves
-        return ""
-    return f"{'page' if image.format == 'TIFF' else 'frame'} 1 of {count}"
-
-
-def _eight_bits(
-    image: Image.Image, raw: str, content: bytes | None
-) -> tuple[Image.Image, list[str]]:
-    """The decoded image with 8 bits a channel, scaled from what its camera had."""
-    if _tag(image, _PLANAR) == _APART and max(_tag(image, _BITS) or (8,)) > 8:
-        raise BadPictureError("16 bits a channel in separate planes; save them interleaved")
-    if ";16" in raw and image.mode in ("RGB", "RGBA"):
-        return _from_values(_sixteen_bit_colors(image, raw, content))
-    inverted = _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO
-    image.load()
-    if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint16)
-        shown, notes = _from_values(values)
-        return ImageOps.invert(shown) if inverted else shown, notes
-    if image.mode in ("I", "F"):
+def _shown(image: Image.Image) -> Picture:
+    notes = _frame_notes(image)
+    before = _orientation(image)  # Pillow turns a TIFF, and no other, as it loads it
+    pixels, loaded, depth_notes = _eight_bits(image)
+    notes += depth_notes
+    if pixels.mode not in _EIGHT_BITS:
         raise BadPictureError(
-            "32 bits a channel, whose range is unknown; save it with 8 or 16 bits a channel"
+            f"mode {pixels.mode} has no defined white; scale it to 8 or 16 bits and save it again"
         )
-    return image, []
-
-
-def _raw_mode(image: Image.Image) -> str:
-    """How the file's pixels are stored, by Pillow's name; "" once they are decoded."""
-    tiles: Any = getattr(image, "tile", None)
-    if not tiles:
-        return ""
-    args = tiles[0].args
-    raw = args if isinstance(args, str) else args[0] if args else ""
-    return raw if isinstance(raw, str) else ""
-
-
-def _sixteen_bit_colors(image: Image.Image, raw: str, content: bytes | None) -> NDArray[np.uint16]:
-    """Both bytes of every number, of which Pillow decodes the higher: decoded twice."""
-    base, _, order = raw.partition(";16")
-    if content is None or base not in ("RGB", "RGBA", "RGBX") or order not in _OTHER_BYTE:
-        raise BadPictureError("16 bits a channel in a layout that cannot be read; save it in RGB")
-    with Image.open(io.BytesIO(content), formats=_FORMATS) as again:
-        assert isinstance(again, ImageFile.ImageFile)  # noqa: S101 - it came from a file
-        other = f"{base};16{_OTHER_BYTE[order]}"
-        for number, tile in enumerate(again.tile):
-            args: Any = tile.args
-            changed = other if isinstance(args, str) else (other, *args[1:])
-            again.tile[number] = tile._replace(args=changed)
-        low = np.asarray(again).astype(np.uint16)
-    values: NDArray[np.uint16] = 256 * np.asarray(image).astype(np.uint16) + low
-    return values
-
-
-def _from_values(values: NDArray[np.uint16]) -> tuple[Image.Image, list[str]]:
-    """Values of up to 16 bits as an image of 8; alpha, which has all 16, apart from the others."""
-    colors = values[..., :3] if values.ndim == 3 else values
-    largest = int(colors.max(initial=0))
-    depth = next(bits for bits in _DEPTHS if largest < 1 << bits)
-    scaled = np.rint(colors * (255 / ((1 << depth) - 1))).astype(np.uint8)
-    notes = [f"{depth}-bit values in 16 bits {'taken' if depth == 8 else 'scaled'} to 8"]
-    if values.shape[2:] == (4,):
-        alpha = np.rint(values[..., 3:] / 257).astype(np.uint8)
-        scaled = np.concatenate([scaled, alpha], axis=2)
-    return Image.fromarray(scaled), notes
-
-
-def _to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, list[str]]:
-    """A decoded image of 8 bits a channel in RGB, with sRGB's meaning, on white."""
-    notes: list[str] = []
-    mode = image.mode
-    if mode in ("P", "PA"):
-        notes.append("palette converted to RGB")
-    elif mode in ("1", "L", "LA", "La"):
-        notes.append("grayscale")
-    elif mode not in ("RGB", "RGBA", "RGBa", "RGBX"):
-        notes.append(f"{mode} converted to RGB")
-    alpha = None
-    if mode in _ALPHA or mode in ("RGBa", "La") or "transparency" in image.info:
-        image = image.convert("LA" if mode == "La" else "RGBa" if mode == "RGBa" else "RGBA")
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-        image = image.convert("RGB")
-    elif mode in ("1", "P", "RGBX", "YCbCr", "HSV"):
-        image = image.convert("L" if mode == "1" else "RGB")
-    if profile or image.mode == "LAB":
-        image, note = _to_srgb(image, profile)
-        notes += [note] if note else []
-    if image.mode != "RGB":
-        image = image.convert("RGB")
+    if pixels.mode in _KINDS:
+        notes += (_KINDS[pixels.mode],)
+    color, alpha = _split(pixels)
+    color, profile_notes = _to_srgb(color, image.info.get("icc_profile", b""))
+    notes += profile_notes
     if alpha is not None and alpha.getextrema() != (255, 255):
-        white = Image.new("RGB", image.size, "white")
-        white.paste(image, mask=alpha)
-        image = white
-        notes.append("transparent parts shown on white")
-    return image, notes
+        white = Image.new("RGB", color.size, "white")
+        white.paste(color, mask=alpha)
+        color, notes = white, (*notes, "transparent parts shown on white")
+    after = _orientation(loaded)
+    if after in _UPRIGHT:
+        color = color.transpose(_UPRIGHT[after])
+    if before in _UPRIGHT or after in _UPRIGHT:
+        notes += ("turned upright",)
+    elif after is None:
+        notes += ("damaged EXIF data ignored",)
+    if color is not image:
+        color.info = {}  # else it would be turned and converted again by the next reader
+    return Picture(color, notes)
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str]:
+def _frame_notes(image: Image.Image) -> tuple[str, ...]:
+    if not getattr(image, "is_animated", False) or image.format == "MPO":  # phones add previews
+        return ()
+    kind = "page" if isinstance(image, TiffImagePlugin.TiffImageFile) else "frame"
+    num_frames = "several"
+    with suppress(Exception):  # a damaged frame further on is no fault of this one
+        num_frames = _num_frames(image)
+    return (f"{kind} {image.tell() + 1} of {num_frames}",)
+
+
+def _num_frames(image: Image.Image) -> str:
+    """How many frames there are, counted on a copy: seeking mixes up what frames tell of them."""
+    with _again(image) as copy:
+        if isinstance(copy, TiffImagePlugin.TiffImageFile):
+            return _num_pages(copy)
+        if copy.format == "GIF" and copy.fp and copy.fp.seek(0, 2) > _MAX_COUNTED_BYTES:
+            return "several"
+        return str(getattr(copy, "n_frames", 1))
+
+
+def _num_pages(image: TiffImagePlugin.TiffImageFile) -> str:
+    for number in range(1, _MAX_PAGES):
+        try:
+            image.seek(number)
+        except EOFError:
+            return str(number)
+        except Exception:  # noqa: S112 - a page of an unsupported kind is a page too
+            continue
+    return f"at least {_MAX_PAGES}"
+
+
+def _again(image: Image.Image) -> ImageFile.ImageFile:
+    """The same frame of the same file, opened once more and not loaded."""
+    if not isinstance(image, ImageFile.ImageFile) or image.fp is None:
+        raise BadPictureError(_LOADED)
+    position = image.fp.tell()
+    image.fp.seek(0)
+    copy = _opened(image.fp.read())
+    image.fp.seek(position)
+    copy.seek(image.tell())
+    return copy
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """How the camera was held, as in EXIF; None where that cannot be read."""
+    is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
+    if not is_tiff and not any(key in image.info for key in _EXIF_KEYS):
+        return 1
     try:
-        change = _profile_change(profile, image.mode)
-    except Exception:  # whatever LittleCMS may raise on a damaged or unfitting profile
-        return image, "color profile is damaged or of another kind: ignored"
-    if change is None:
-        return image, ""
-    return change(image), "color profile converted to sRGB"
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # whatever damaged bytes may lead to
+        return None
 
 
-@lru_cache(maxsize=64)
-def _profile_change(
-    profile: bytes | None, mode: str
-) -> Callable[[Image.Image], Image.Image] | None:
-    """What a color profile does to images of a mode; None where that is nothing to speak of."""
-    source = (
-        ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else ImageCms.createProfile("LAB")
+def _eight_bits(image: Image.Image) -> tuple[Image.Image, Image.Image, tuple[str, ...]]:
+    """Its pixels in 8 bits a channel, the image that was loaded for them, and what to say."""
+    rawmodes = {_rawmode(tile) for tile in getattr(image, "tile", ())}
+    tags: Any = getattr(image, "tag_v2", {})
+    deep = [match for rawmode in rawmodes if (match := _DEEP.fullmatch(rawmode))]
+    if image.mode == "L" and _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
+        raise BadPictureError("signed values have no defined white; save it as 8-bit RGB PNG")
+    if image.mode.startswith("I;16"):
+        image.load()
+        loaded, mode, values = image, "L", np.asarray(image).astype(np.uint16)[..., None]
+    elif len(deep) == 1 and tags.get(_PLANAR, 1) != _SEPARATE:
+        loaded, mode, values = _deep_colors(image, *deep[0].groups())
+    elif max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8 and image.mode in _EIGHT_BITS:
+        if not rawmodes:
+            raise BadPictureError(_LOADED)
+        raise BadPictureError("16-bit colors in separate planes; save it as 8-bit RGB PNG")
+    else:
+        image.load()
+        step = max((_GRAY_STEPS.get(rawmode, 1) for rawmode in rawmodes), default=1)
+        if step == 1 or "transparency" not in image.info:
+            return image, image, ()
+        pixels = image.copy()
+        pixels.info["transparency"] *= step  # Pillow scales the pixels, and not this value
+        return pixels, image, ()
+    if (transparent := image.info.get("transparency")) is not None:
+        opaque = (values != np.array(transparent)).any(axis=-1, keepdims=True)
+        mode, values = f"{mode}A", np.concatenate([values, opaque * np.uint16(65535)], axis=-1)
+    pixels, bits = _scaled(mode, values)
+    if mode == "L" and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        pixels = ImageOps.invert(pixels)  # as Pillow does itself at 8 bits alone
+    stored = "" if bits == 16 else " in 16 bits"
+    return pixels, loaded, (f"{bits}-bit values{stored}" + " scaled to 8" * (bits > 8),)
+
+
+def _rawmode(tile: Any) -> str:
+    """How a decoder is told that the bytes of a tile are arranged; empty where it is not."""
+    args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+    return args[0] if args and isinstance(args[0], str) else ""
+
+
+def _deep_colors(
+    image: Image.Image, mode: str, order: str
+) -> tuple[Image.Image, str, NDArray[np.uint16]]:
+    """A loaded copy, the mode and all 16 bits of colors, of which Pillow keeps the upper 8."""
+    if mode == "LA":  # four bytes a pixel, as RGBA's
+        loaded = _loaded_as(image, "RGBA")
+        return loaded, mode, np.asarray(loaded).view(">u2").astype(np.uint16)
+    if order == "N":
+        order = "L" if sys.byteorder == "little" else "B"
+    stored = {"RGBa": "RGBA"}.get(mode, mode)  # else it would be divided by alpha in between
+    loaded = _loaded_as(image, f"{stored};16{order}")
+    lower = _loaded_as(image, f"{stored};16{'B' if order == 'L' else 'L'}")  # the other byte
+    values = np.asarray(loaded) * np.uint16(256) + np.asarray(lower)
+    return loaded, mode.removesuffix("X"), values
+
+
+def _loaded_as(image: Image.Image, rawmode: str) -> Image.Image:
+    copy = _again(image)
+    copy.tile = [
+        tile._replace(args=(rawmode, *tile.args[1:]) if isinstance(tile.args, tuple) else rawmode)
+        for tile in copy.tile
+    ]
+    copy.load()
+    return copy
+
+
+def _scaled(mode: str, values: NDArray[np.uint16]) -> tuple[Image.Image, int]:
+    """Values in 16 bits scaled to 8, and how many bits they use.
+
+    A camera's 12 bits are often stored in 16 as they are. The largest value tells; where it fits
+    into 8 bits, an 8-bit image was widened.
+    """
+    num_colors = len(mode.removesuffix("A"))  # alpha multiplied in (RGBa) has the colors' depth
+    bits = _num_bits(values[..., :num_colors])
+    alpha = values[..., num_colors:]
+    alpha_bits = max(bits, 16 if _num_bits(alpha) > bits else 0)
+    limits = np.array([2**bits - 1] * num_colors + [2**alpha_bits - 1] * alpha.shape[-1], np.uint32)
+    scaled = ((values * np.uint32(255) + limits // 2) // limits).astype(np.uint8)
+    height, width, _ = values.shape
+    return Image.frombytes(mode, (width, height), scaled.tobytes()), bits
+
+
+def _num_bits(values: NDArray[np.uint16]) -> int:
+    largest = int(values.max(initial=0))
+    return next(bits for bits in _DEPTHS if largest < 2**bits)
+
+
+def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colors in a mode that a profile may be for, and alpha where there is any."""
+    mode = "L" if image.mode in _GRAY else image.mode
+    mode = mode if mode in _PROFILE_SPACES else "RGB"
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("LA" if mode == "L" else "RGBA")
+        alpha = image.getchannel("A")
+    return image if image.mode == mode else image.convert(mode), alpha
+
+
+def _to_srgb(image: Image.Image, profile: object) -> tuple[Image.Image, tuple[str, ...]]:
+    """Colors in sRGB by the profile that came with them (None: one that could not be read)."""
+    transform, note = None, ""
+    if profile is None or not isinstance(profile, bytes):
+        note = "damaged color profile ignored"
+    elif profile:
+        transform, note = _transform(profile, image.mode)
+    if transform is None and image.mode == "LAB":
+        transform = _lab_transform()
+    if transform is not None:
+        image = transform.apply(image)
+    elif image.mode != "RGB":
+        image = image.convert("RGB")
+    return image, (note,) if note else ()
+
+
+@cache
+def _lab_transform() -> ImageCms.ImageCmsTransform:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return ImageCms.ImageCmsTransform(
+        ImageCms.ImageCmsProfile(lab), ImageCms.ImageCmsProfile(srgb), "LAB", "RGB"
     )
-    transform = ImageCms.buildTransform(
-        source,
-        ImageCms.createProfile("sRGB"),
-        mode,
-        "RGB",
-        ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        ImageCms.Flags.NOCACHE,
+
+
+@lru_cache(maxsize=16)  # one camera's pictures bring the same profile thousands of times
+def _transform(profile: bytes, mode: str) -> tuple[ImageCms.ImageCmsTransform | None, str]:
+    """The way from a profile's colors to sRGB, None where there is none to go, and the note."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        header: Any = source.profile
+        fits = header.xcolor_space == _PROFILE_SPACES[mode]
+        if not fits or header.device_class not in _PROFILE_CLASSES:
+            return None, f"color profile ignored, which is not for {mode} pixels"
+        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        transform = ImageCms.ImageCmsTransform(source, srgb, mode, "RGB")
+    except Exception:  # whatever damaged bytes may lead to
+        return None, "damaged color profile ignored"
+    return (
+        (None, "")
+        if _changes_nothing(transform, mode)
+        else (transform, "color profile converted to sRGB")
     )
 
-    def change(image: Image.Image) -> Image.Image:
-        changed = ImageCms.applyTransform(image, transform)
-        assert changed is not None  # noqa: S101 - it is in place only when asked
-        return changed
 
-    if mode in ("RGB", "L"):
-        levels = np.arange(0, 256, 15, dtype=np.uint8)
-        if mode == "RGB":
-            grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 18, 3)
-            before, sample = grid, Image.fromarray(grid)
-        else:
-            before, sample = levels[None, :, None].repeat(3, axis=2), Image.fromarray(levels[None])
-        difference = np.asarray(change(sample)).astype(int) - before
-        if np.abs(difference).max() <= _SAME_COLOR:
-            return None
-    return change
+def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Whether colors all over the cube come out as they went in, but for rounding."""
+    if mode not in ("L", "RGB"):
+        return False
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
+    probe = Image.fromarray(cube).convert(mode)
+    before, after = (
+        np.asarray(i, dtype=int) for i in (probe.convert("RGB"), transform.apply(probe))
+    )
+    return bool(np.abs(before - after).max() <= _SAME_LEVELS)
 
 
-def _tag(image: Image.Image, number: int) -> Any:
-    """The value of a TIFF tag; None where there is none."""
-    tags: Any = getattr(image, "tag_v2", None)
-    return None if tags is None else tags.get(number)
-
-
-def _check_scans(image: Image.Image, content: bytes) -> None:
-    """Refuses a JPEG file that would have every pixel worked on again and again, for hours."""
-    if "progressive" in image.info and (num_scans := content.count(_SCAN)) > _MAX_SCANS:
-        raise BadPictureError(f"{num_scans:,} scans of a progressive JPEG are too many")
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, BadPictureError):
-        return str(error)
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "unknown image format"
-    if isinstance(error, Image.DecompressionBombError):
-        return "image too large (limit 25 megapixels)"
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"image too large (limit {_MAX_PIXELS // 1_000_000} megapixels)"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
