@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.images import Dataset
@@ -46,6 +47,24 @@ def data_settings(source: str | Path, **options: Any) -> DataSettings:
 
 def save_npz(path: Path, arrays: dict[str, Any]) -> None:
     np.savez_compressed(path, **arrays)
+
+
+def save_cells(
+    root: Path,
+    counts: Mapping[str, int],
+    *,
+    size: int = 28,
+    name: Callable[[int], str] = "{0}.png".format,
+) -> Path:
+    """Rendered cells as files, so many in each folder below `root`, all different."""
+    total = sum(counts.values())
+    labels = np.arange(total) % len(BLOOD_CELLS)
+    images = iter(render(labels, seed=total, image_size=size))
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            Image.fromarray(next(images)).save(root / folder / name(i))
+    return root
 
 
 @pytest.fixture(scope="session")

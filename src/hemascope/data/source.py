@@ -127,11 +127,11 @@ def read_records(
     kept = np.flatnonzero(decoded.is_good)
     if not len(kept):
         raise DataError(f"{path} has no image that can be read; {_listed(decoded.bad)}.")
-    names = sorted({record.label for record in records})
+    names = sorted({records[i].label for i in kept})
     label_of = {name: label for label, name in enumerate(names)}
     together = LabeledImages(
         decoded.images,
-        np.array([label_of[record.label] for record in records], dtype=np.int64),
+        np.array([label_of.get(record.label, 0) for record in records], dtype=np.int64),
         tuple(record.id for record in records),
         groups=_texts([record.group for record in records]),
         sizes=decoded.sizes,
