@@ -42,10 +42,14 @@ def split_all(
     if given and Split.TRAIN not in given and source is None:
         found = ", ".join(given)
         raise DataError(f"there is a {found} split and no train split; nothing can be trained on.")
+    how = "The data has no splits: split 7:1:2 by class"
     if source is not None:
+        if given:
+            how = "The images without a split were split 7:1:2 by class"
         source, dropped = _without_rare(source, classes, skip_rare=skip_rare)
         shares = _SHARES
     elif missing:
+        how = f"The data has no {' and '.join(missing)} split: taken out of train by class"
         source, dropped = _without_rare(given.pop(Split.TRAIN), classes, skip_rare=skip_rare)
         left = sum(share for split, share in _SHARES.items() if split not in missing)
         shares = {split: _SHARES[split] / (1 - left) for split in missing}
@@ -55,7 +59,7 @@ def split_all(
         made = split_by_shares(source, classes, shares)
         for split, part in made.items():
             given[split] = concatenate([given[split], part]) if split in given else part
-        notes += [*dropped, _how(source, shares)]
+        notes += [*dropped, f"{how}{_apart(source)}."]
     splits = {split: given[split] for split in Split}
     check_groups(splits)
     _check_train_has_all(splits, classes)
@@ -223,16 +227,10 @@ def _check_train_has_all(splits: Parts, classes: ClassSet) -> None:
             )
 
 
-def _how(images: LabeledImages, shares: Mapping[Split, float]) -> str:
-    apart = (
-        f"; the {len(set(images.groups)):,} groups were kept apart"
-        if images.groups
-        else "; whether images of one patient or slide are in two splits cannot be known"
-    )
-    if len(shares) == len(_SHARES):
-        return f"The data has no splits: split 7:1:2 by class{apart}."
-    names = " and ".join(shares)
-    return f"The data has no {names} split: taken out of train by class{apart}."
+def _apart(images: LabeledImages) -> str:
+    if images.groups:
+        return f"; the {len(set(images.groups)):,} groups were kept apart"
+    return "; whether images of one patient or slide are in two splits cannot be known"
 
 
 def kept_apart(splits: Sequence[LabeledImages]) -> bool:
