@@ -28,6 +28,7 @@ from hemascope.inference.views import ViewsEngine
 from hemascope.settings.compute import Device, PrecisionChoice
 from hemascope.training import loop
 from hemascope.training.state import TrainingState
+from hemascope.training.task import ClassificationTask
 from hemascope.workflows.plan import choose_settings
 from hemascope.workflows.progress import Reporter
 
@@ -191,12 +192,20 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
             model = loop.fresh_model(
                 settings, image_size=train.images.shape[1], num_classes=len(classes)
             )
-            state = TrainingState(model, settings.training, seed=settings.seed, device=device)
-            for record in loop.fit(state, train, watched, classes=classes, precision=precision):
+            state = TrainingState(
+                model,
+                settings.training,
+                seed=settings.seed,
+                device=device,
+                precision=precision,
+            )
+            task = ClassificationTask(train, state, classes=classes)
+            for record in loop.fit(state, task, watched):
                 if self.verbose:
+                    accuracy = record.figures["train_accuracy"]
                     Reporter().say(
                         f"epoch {record.epoch}/{settings.training.epochs}: train loss "
-                        f"{record.train_loss:.4f}, train accuracy {record.train_accuracy:.4f}"
+                        f"{record.train_loss:.4f}, train accuracy {accuracy:.4f}"
                     )
         return state.result.cpu()
 

@@ -26,6 +26,7 @@ from hemascope.settings.run import ModelSettings, load_config, load_preset, pres
 from hemascope.study import published as study
 from hemascope.training.loop import fit, initialize
 from hemascope.training.state import TrainingState
+from hemascope.training.task import ClassificationTask
 from hemascope.workflows.plan import STUDY_PRESETS
 
 # One architecture of each row; a library's row has many.
@@ -73,8 +74,8 @@ def test_every_model_learns_a_handful_of_images(name: str) -> None:
     initialize(model)
     settings = load_preset("paper-cnn").training.model_copy(update={"epochs": 60})
     state = TrainingState(model, settings, seed=0, device=torch.device("cpu"))
-    *_, last = fit(state, few, few, classes=BLOOD_CELLS, precision="fp32")
-    assert last.val_accuracy == 1.0
+    *_, last = fit(state, ClassificationTask(few, state, classes=BLOOD_CELLS), few)
+    assert last.figures["val_accuracy"] == 1.0
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -113,7 +114,7 @@ def test_the_study_is_made_of_presets() -> None:
 
 def test_every_metric_is_in_the_results_and_in_the_report(random_predictions: Predictions) -> None:
     results = evaluate_all(random_predictions)
-    assert set(METRICS) <= results.keys()
+    assert set(METRICS) <= results.model_fields_set
     shown = {key for rows in LABELS.values() for key in rows}
     assert set(METRICS) <= shown
     assert {row.key for row in study.TABLE_2} <= shown | {"num_parameters"}

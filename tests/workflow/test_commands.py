@@ -8,18 +8,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from conftest import Outcome, save_npz, small_arrays
+from hemascope.core.predictions import Predictions
 from hemascope.settings.run import load_preset
-from hemascope.store.predictions import read_predictions
+from hemascope.store.predictions import read_predictions, write_predictions
 
 Run = Callable[..., Outcome]
 
 RUN_FILES = {
     "config.toml", "fingerprint.json", "history.csv", "training.log", "results.json",
     "results.txt", "predictions-val.csv", "predictions-test.csv", "figures", "model",
+    "report.html",
 }  # fmt: skip
 RESULT_KEYS = {
     "accuracy", "balanced_accuracy", "f1_weighted", "f1_macro", "precision_macro", "recall_macro",
@@ -55,7 +58,7 @@ def test_saved_predictions_give_the_saved_results(run_folder: Path) -> None:
 
     results = json.loads((run_folder / "results.json").read_text())
     again = evaluate_all(read_predictions(run_folder / "predictions-test.csv"))
-    for key, value in again.items():
+    for key, value in again.model_dump(mode="json").items():
         assert results[key] == value, key
 
 
@@ -168,8 +171,12 @@ def test_reproduce_reports_and_says_rendered_everywhere(hemascope: Run, tmp_path
     page = (out / "report.html").read_text()
     assert 'src="http' not in page
     of_each = 6  # two curves, the confusion matrix twice, precision and recall, errors
-    assert page.count("data:image/svg+xml;base64,") == 4 + 3 * of_each
+    of_all = 4 + 2  # ours against the study's curve; intervals of networks and of differences
+    assert page.count("data:image/svg+xml;base64,") == of_all + 3 * of_each
     comparison = json.loads((out / "comparison.json").read_text())
+    assert comparison["certainty"]["statistics"]["networks"].keys() == comparison["networks"].keys()
+    (left_out,) = comparison["certainty"]["left_out"]
+    assert left_out.startswith("Trust: val has 6 images of the class 'basophil', too few")
     assert comparison["networks"]["paper-cnn"]["n"] == 2
     accuracy = comparison["table_2"][0]
     assert accuracy["value"] == 0.8652
@@ -219,6 +226,28 @@ def test_report_leaves_unfinished_runs_out_and_names_them(run_folder: Path, hema
     assert "no run in" in outcome.err
 
 
+def test_a_class_of_one_image_costs_the_report_nothing_else(
+    run_folder: Path, hemascope: Run, random_predictions: Predictions
+) -> None:
+    basophils = np.flatnonzero(random_predictions.labels == 0)
+    kept = np.delete(np.arange(200), basophils[1:])
+    test = Predictions(
+        tuple(random_predictions.ids[i] for i in kept),
+        random_predictions.logits[kept],
+        random_predictions.labels[kept],
+        random_predictions.classes,
+    )
+    write_predictions(run_folder / "predictions-test.csv", test)
+    outcome = hemascope("report", run_folder.parent)
+    assert outcome.code == 0, outcome.err
+    comparison = json.loads((run_folder.parent / "comparison.json").read_text())
+    figures = comparison["certainty"]["statistics"]["networks"]["paper-cnn"]["figures"]
+    assert 0 < figures["accuracy"]["low"] < figures["accuracy"]["high"]
+    page = (run_folder.parent / "report.html").read_text()
+    assert "Every network with its intervals" in page
+    assert "Left out. Trust: val has 16 images in all, too few" in page
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -249,10 +278,18 @@ def test_data_commands(hemascope: Run, small_npz: Path) -> None:
 def test_report_refuses_files_that_do_not_fit_together(run_folder: Path, hemascope: Run) -> None:
     path = run_folder / "results.json"
     results = json.loads(path.read_text())
-    path.write_text(json.dumps({**results, "per_class": {c: {} for c in results["per_class"]}}))
-    outcome = hemascope("report", run_folder.parent)
-    assert outcome.code == 2
-    assert "do not fit together" in outcome.err
+    names = [*results["class_names"][:-1], "thrombocyte"]
+    per_class = dict(zip(names, results["per_class"].values(), strict=True))
+    for change, part in (
+        ({"per_class": {c: {} for c in names}}, "field 'per_class.basophil.support' is missing"),
+        ({"per_class": per_class}, "its tables are not of its classes"),
+        ({"per_class": per_class, "class_names": names}, "do not fit together"),
+    ):
+        path.write_text(json.dumps({**results, **change}))
+        outcome = hemascope("report", run_folder.parent)
+        assert outcome.code == 2
+        assert part in outcome.err
+        assert str(run_folder) in outcome.err
 
 
 def test_output_inside_the_data_is_refused(hemascope: Run, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from conftest import Outcome
 from hemascope.core.classes import Split
@@ -86,7 +87,13 @@ def test_the_folder_says_what_it_was_trained_on_and_nothing_of_the_machine(
     assert b"site-packages" not in graph.SerializeToString()
     card = (exported / "MODEL_CARD.md").read_text()
     assert "Research use only" in card
-    assert "in the 99 % set from" in card
+    assert "min. probability in the 99 % set" in card
+    val = load_info(exported).onnx[0].val_accuracy
+    low, high = binomtest(round(128 * val), 128).proportion_ci(method="wilson")
+    assert "n = 128 | views |" in card
+    assert f"| {100 * val:.1f} % [{100 * low:.1f}, {100 * high:.1f}] | 1 |" in card
+    assert "split test, with 95 % intervals: accuracy " in card
+    assert str(Path.home()) not in card
 
 
 def test_what_is_fitted_holds_on_val(exported: Path, cells_npz: Path) -> None:

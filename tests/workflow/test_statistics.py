@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import Outcome, save_npz, small_arrays
+from conftest import Outcome, results_of, save_npz, small_arrays
 from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.predictions import Predictions
-from hemascope.metrics import evaluate_all
 from hemascope.metrics.uncertainty import fit_temperature
+from hemascope.store.files import write_json
 from hemascope.store.model_folder import load_info
 from hemascope.store.predictions import read_predictions, write_predictions
 
@@ -34,18 +34,9 @@ def _save(folder: Path, name: str, seed: int, *, lean: float) -> Path:
     for split, size in (("val", 400), ("test", 800)):
         predictions = _predictions(split, size, seed=seed + size, lean=lean)
         write_predictions(folder / f"predictions-{split}.csv", predictions)
-    results = {
-        "name": name,
-        "seed": seed,
-        "data": "drawn numbers",
-        "split": "test",
-        "num_parameters": 1,
-        "num_seen": 0,
-        "num_seen_val": 0,
-        "class_names": list(BLOOD_CELLS.names),
-        **evaluate_all(_predictions("test", 800, seed=seed + 800, lean=lean)),
-    }
-    (folder / "results.json").write_text(json.dumps(results))
+    test = _predictions("test", 800, seed=seed + 800, lean=lean)
+    results = results_of(test, name=name, seed=seed, data="drawn numbers", num_seen_val=0)
+    write_json(folder / "results.json", results)
     return folder
 
 

@@ -5,18 +5,25 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Never
 
 import numpy as np
 import pytest
 import torch
 
 from conftest import Outcome, save_npz, small_arrays
+from hemascope.core.classes import Split
+from hemascope.core.errors import DataError
+from hemascope.core.images import Dataset, LabeledImages
 from hemascope.data import load
 from hemascope.inference.torch_engine import TorchEngine, load_model
 from hemascope.settings.run import load_config
 from hemascope.store.model_folder import load_artifact, load_info, save_artifact
 from hemascope.store.predictions import read_predictions
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.train import FittedRun, finish, fit
 
 Run = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]
@@ -202,6 +209,52 @@ def test_a_start_of_another_architecture_or_other_classes_is_refused(
     assert outcome.code == 2
     assert "blast, smudge" in outcome.err
     assert not (tmp_path / "x").exists()
+
+
+class _NoTest(dict[Split, LabeledImages]):
+    """Splits of which nobody may look at test."""
+
+    def __getitem__(self, split: Split) -> LabeledImages:
+        assert split != Split.TEST
+        return super().__getitem__(split)
+
+    def values(self) -> Never:
+        raise AssertionError
+
+    items = values
+
+
+def test_fit_never_reaches_the_test_split_and_finish_gives_the_results_of_train(
+    trained: Path, small_npz: Path, tmp_path: Path
+) -> None:
+    settings = load_config(trained / "config.toml")
+    dataset = load(str(small_npz))
+    guarded = replace(dataset, splits=_NoTest(dataset.splits))
+    out = tmp_path / "run"
+
+    def fit_it(data: Dataset, *, resume: bool) -> FittedRun:
+        return fit(settings, data, out, overwrite=False, reporter=Reporter(), resume=resume)
+
+    fitted = fit_it(guarded, resume=False)
+    assert not (out / "results.json").exists()
+    assert not list(out.glob("*test*"))
+    assert "test" not in json.loads((out / "fingerprint.json").read_text())["data"]["counts"]
+    two = {split: dataset.splits[split] for split in (Split.TRAIN, Split.VAL)}
+    resumed = fit_it(replace(dataset, splits=two), resume=True)
+    assert resumed.history == fitted.history
+    with pytest.raises(DataError, match="was trained on other data"):
+        finish(fitted, replace(dataset, md5="0"))
+    finish(fitted, dataset)
+    assert not (out / "checkpoint").exists()
+    fingerprint = json.loads((out / "fingerprint.json").read_text())
+    assert fingerprint["data"] == json.loads((trained / "fingerprint.json").read_text())["data"]
+    ours, whole = (json.loads((path / "results.json").read_text()) for path in (out, trained))
+    for key in ("loss", "accuracy", "confusion_matrix", "epochs", "num_seen"):
+        assert ours[key] == whole[key]
+    again = fit_it(guarded, resume=True)
+    assert [r.val_loss for r in again.history] == pytest.approx(
+        [r.val_loss for r in fitted.history], abs=1e-6
+    )
 
 
 def test_a_teacher_is_followed(

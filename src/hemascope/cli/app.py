@@ -182,10 +182,12 @@ def train(
     ] = None,
 ) -> None:
     """Train one network and evaluate it."""
+    from hemascope.store.run_folder import RunFolder
     from hemascope.workflows.plan import choose_settings
 
-    if results.resume and preset is None and config is None and (out / "config.toml").is_file():
-        config = out / "config.toml"
+    folder = RunFolder(out)
+    if results.resume and preset is None and config is None and folder.config.is_file():
+        config = folder.config
     changes = {
         "name": name,
         "model": None if model is None else {"name": model, "options": {}},
@@ -419,7 +421,7 @@ def compare(
     ] = 2000,
 ) -> None:
     """Compare networks: intervals and paired tests."""
-    from hemascope.report.table import find_results
+    from hemascope.store.run_folder import find_results
 
     find_results(folders)
     output = _output(out, results, inputs=folders)
@@ -450,7 +452,7 @@ def trust(
     ] = 0.995,
 ) -> None:
     """Assess calibration, sets and abstention."""
-    from hemascope.report.table import find_results
+    from hemascope.store.run_folder import find_results
     from hemascope.workflows.plan import check_share, parse_shares
 
     coverages = parse_shares("coverage", coverage)

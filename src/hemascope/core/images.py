@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.image_spec import ImageSpec
 
+Kind = Literal["official", "rebuilt", "rendered", "other"]
+
 _CHUNK = 1024  # images at a time
 
 
@@ -148,7 +150,7 @@ class Dataset:
     source: str
     md5: str
     md5_of: Literal["file", "pixels"] = "file"
-    kind: Literal["official", "rebuilt", "rendered", "other"] = "other"
+    kind: Kind = "other"
     notes: tuple[str, ...] = ()
     spec: ImageSpec = field(default_factory=ImageSpec)
     collection: str = ""
@@ -171,26 +173,71 @@ class Dataset:
         counts = np.bincount(self.splits[split].labels, minlength=len(self.classes))
         return dict(zip(self.classes.names, counts.tolist(), strict=True))
 
-    def describe(self) -> dict[str, object]:
-        """The provenance as plain values, for `fingerprint.json` and the report."""
-        return {
-            "title": self.title,
-            "kind": self.kind,
-            "source": self.source,
-            "md5": self.md5,
-            "md5_of": self.md5_of,
-            "image": self.spec.model_dump(),
-            "image_size": self.image_size,
-            "collection": self.collection,
-            "num_bad": len(self.bad),
-            "has_groups": all(part.groups is not None for part in self.splits.values()),
-            "class_names": list(self.classes.names),
-            "counts": {split.value: len(images) for split, images in self.splits.items()},
-            "class_counts": {split.value: self.class_counts(split) for split in self.splits},
-            "channel_mean": [round(value, 6) for value in self.channels.mean],
-            "channel_std": [round(value, 6) for value in self.channels.std],
-            "notes": list(self.notes),
-        }
+    def describe(self) -> "DataDescription":
+        """The provenance, for `fingerprint.json`, the cards and the pages."""
+        mean, std = (
+            tuple(round(value, 6) for value in values)
+            for values in (self.channels.mean, self.channels.std)
+        )
+        return DataDescription(
+            title=self.title,
+            kind=self.kind,
+            source=self.source,
+            md5=self.md5,
+            md5_of=self.md5_of,
+            image=self.spec,
+            image_size=self.image_size,
+            collection=self.collection,
+            bad=self.bad,
+            has_groups=all(part.groups is not None for part in self.splits.values()),
+            class_names=self.classes.names,
+            counts={split.value: len(images) for split, images in self.splits.items()},
+            class_counts={split.value: self.class_counts(split) for split in self.splits},
+            channel_mean=mean,
+            channel_std=std,
+            notes=self.notes,
+        )
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """What every report says of the data; the attributes are those of `Dataset`.
+
+    Attributes:
+        has_groups: Whether the data says what each image comes from, such as a patient.
+        counts: Number of images by split.
+        class_counts: Number of images of each class by split.
+        channel_mean: Mean of R, G and B over the train split, in [0, 1].
+        channel_std: Their standard deviations.
+    """
+
+    title: str
+    kind: Kind
+    source: str
+    md5: str
+    md5_of: Literal["file", "pixels"]
+    image: ImageSpec
+    image_size: int
+    collection: str
+    bad: tuple[BadFile, ...]
+    has_groups: bool
+    class_names: tuple[str, ...]
+    counts: Mapping[str, int]
+    class_counts: Mapping[str, Mapping[str, int]]
+    channel_mean: tuple[float, ...]
+    channel_std: tuple[float, ...]
+    notes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Holds the counts to the splits and classes.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
+        if self.counts.keys() != self.class_counts.keys() or any(
+            set(counts) != set(self.class_names) for counts in self.class_counts.values()
+        ):
+            raise ValueError("its counts are not of its splits and classes")
 
 
 def pixels_md5(splits: Mapping[Split, LabeledImages]) -> str:

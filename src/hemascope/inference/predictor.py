@@ -30,7 +30,7 @@ Images = NDArray[np.uint8]
 Read = Callable[[], Picture]
 
 _GRAY = 8  # gray levels by which R, G and B of a gray picture differ at most
-_GRAY_NOTE = "grayscale, which a model trained on color images cannot classify"
+_GRAY_NOTE = "no color, so a model trained on color images cannot classify it"
 
 
 @dataclass(frozen=True, eq=False)

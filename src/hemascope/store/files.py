@@ -6,12 +6,15 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from tempfile import mkstemp
 from types import FrameType
-from typing import IO, Any
+from typing import IO
+
+from pydantic import BaseModel
 
 try:
     import fcntl
@@ -23,6 +26,7 @@ from hemascope.settings.output import Output
 
 # Written first into every folder of results: one that holds it may be replaced with --overwrite.
 MARK = "fingerprint.json"
+FIGURES = "figures"  # the folder of figures in every folder of results
 
 
 @contextmanager
@@ -77,13 +81,26 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode(errors="backslashreplace"))  # of undecodable file names
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes readable JSON whole; a NaN in it is a programming error, write None."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, content: object) -> None:
+    """Writes readable JSON whole; a NaN in it is a programming error, write None.
+
+    Dataclasses and pydantic models in it become objects whose keys are the names of their fields.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    write_text(path, text + "\n")
 
 
-def read_json(path: Path, *, needed: Collection[str] = ()) -> dict[str, Any]:
-    """Reads a JSON object that holds at least the keys `needed`.
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    msg = f"{type(value).__name__} cannot be written as JSON"
+    raise TypeError(msg)
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Reads a JSON object.
 
     Raises:
         DataError: If the file is missing or damaged.
@@ -93,10 +110,7 @@ def read_json(path: Path, *, needed: Collection[str] = ()) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not readable JSON ({error}); train the run again.") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} is no JSON object: it is damaged; train the run again.")
-    missing = [key for key in needed if key not in content]
-    if missing:
-        raise DataError(f"{path} has no '{missing[0]}': it is damaged; train the run again.")
+        raise DataError(f"{path} is not a JSON object: it is damaged; train the run again.")
     return content
 
 

@@ -7,8 +7,9 @@ from hemascope.inference.torch_engine import pick_device
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.settings.run import RunSettings
-from hemascope.store.files import MARK, claimed, make_out, write_json
+from hemascope.store.files import claimed, make_out, write_json
 from hemascope.store.provenance import fingerprint
+from hemascope.store.run_folder import RunFolder
 from hemascope.study.report import write_report
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.sources import load_data
@@ -31,13 +32,14 @@ def reproduce(
         A summary for the terminal.
     """
     dataset = load_data(data, reporter)
-    out = output.folder
-    if output.resume and ((out / "config.toml").exists() or (out / "results.json").exists()):
+    out, single = output.folder, RunFolder(output.folder)
+    if output.resume and (single.config.exists() or single.results.exists()):
         raise DataError(f"{out} holds a single run; choose another folder.", field="out")
     with claimed(out):
-        if not (output.resume and (out / MARK).is_file()):
+        if not (output.resume and single.fingerprint.is_file()):
+            facts = fingerprint(dataset, device=pick_device(plan[0].device).type)
             make_out(out, overwrite=output.overwrite)
-            write_json(out / MARK, fingerprint(dataset, device=pick_device(plan[0].device).type))
+            write_json(single.fingerprint, facts)
         for seed in seeds:
             for settings in plan:
                 run = settings.model_copy(update={"seed": seed, "data": data})

@@ -8,13 +8,15 @@ import numpy as np
 from hemascope.core.errors import DataError, UsageError
 from hemascope.inference.torch_engine import pick_device
 from hemascope.models import MOST_MEMBERS, check_model
+from hemascope.report.run_page import write_run_page
 from hemascope.settings.compute import Compute
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.settings.run import ModelSettings
-from hemascope.store.files import MARK, made_out, make_folder, write_json
+from hemascope.store.files import make_folder
 from hemascope.store.model_folder import ArtifactInfo, load_artifact, load_seen, save_artifact
-from hemascope.store.provenance import fingerprint
+from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.run_folder import Costs, RunFolder
 from hemascope.workflows.plan import changed
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import torch_precision, write_results
@@ -61,23 +63,25 @@ def ensemble(
         for name, array in arrays.items()
     }
     dataset = load_data(data, reporter, model=info)
-    with made_out(output) as out:
-        write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
+    folder, facts = RunFolder(output.folder), fingerprint(dataset, device=chosen_device.type)
+    with begun_out(output, facts):
         known = [seen for path in paths if (seen := load_seen(path)) is not None]
         save_artifact(
-            make_folder(out / "model"),
+            make_folder(folder.model),
             info,
             weights,
             seen=np.unique(np.concatenate(known)) if len(known) == len(paths) else None,
         )
-        return write_results(
-            out,
+        text = write_results(
+            folder,
             dataset,
             device=chosen_device,
             precision=chosen_precision,
             views=compute.views,
-            more={"num_members": len(members)},
+            costs=Costs(num_members=len(members)),
         )
+        write_run_page(folder)
+    return text
 
 
 def check_members(paths: Sequence[Path]) -> None:

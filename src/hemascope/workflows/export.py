@@ -1,7 +1,7 @@
 """`hemascope export`: a trained network as ONNX graphs, which need no torch, and how to decide."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from hemascope.report.export import card_text, export_text
 from hemascope.settings.compute import OnnxPrecision
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
-from hemascope.store.files import MARK, made_out, read_json, write_json, write_text
+from hemascope.store.files import write_text
 from hemascope.store.model_folder import (
     FORMAT_VERSION,
     Decision,
@@ -39,7 +39,8 @@ from hemascope.store.model_folder import (
     name_graph,
     save_graphs,
 )
-from hemascope.store.provenance import fingerprint
+from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers
 from hemascope.workflows.sources import load_data
@@ -116,7 +117,7 @@ def export(
         }
         on_step()
     fastest = min(graphs.values(), key=lambda graph: graph.latency_ms_batch128)
-    changes: dict[str, Any] = {
+    changes: dict[str, object] = {
         "format_version": FORMAT_VERSION,
         "hemascope_version": __version__,
         "weights_file": "",
@@ -128,11 +129,15 @@ def export(
         "settings": info.settings.model_copy(update={"data": DataSettings(sources=())}),
     }
     info = info.model_copy(update=changes)
-    with made_out(output) as out:
-        write_json(out / MARK, fingerprint(dataset, device="cpu"))
+    with begun_out(output, fingerprint(dataset, device="cpu")) as out:
         tensors = load_artifact(path)[1] if weights else None
         save_graphs(out, info, list(made.values()), seen=load_seen(path), weights=tensors)
-        write_text(out / "MODEL_CARD.md", card_text(info, dataset.describe(), _results_of(path)))
+        run = RunFolder(find_artifact(path).parent)
+        results, base = (
+            (run.read_results(), run.read_fingerprint().base) if run.is_finished else (None, None)
+        )
+        card = card_text(info, dataset.describe(), results, base)
+        write_text(out / "MODEL_CARD.md", card)
     return export_text(info, output.folder)
 
 
@@ -203,9 +208,3 @@ def _decide(on_val: Predictions, *, num_views: Literal[1, 8]) -> Decision:
             SetRule(coverage=rule.coverage, min_prob=1 - rule.thresholds[0]) for rule in rules
         ),
     )
-
-
-def _results_of(path: Path) -> dict[str, Any] | None:
-    """What the run found on test, once, if the run is there."""
-    found = find_artifact(path).parent / "results.json"
-    return read_json(found) if found.is_file() else None

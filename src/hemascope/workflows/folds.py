@@ -17,8 +17,9 @@ from hemascope.metrics.summary import Spread, spread
 from hemascope.report.text import markdown_table
 from hemascope.settings.output import Output
 from hemascope.settings.run import RunSettings
-from hemascope.store.files import MARK, claimed, make_out, read_json, write_json, write_text
+from hemascope.store.files import MARK, claimed, make_out, write_json, write_text
 from hemascope.store.provenance import fingerprint
+from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.sources import load_data
 from hemascope.workflows.train import train
@@ -82,11 +83,11 @@ def cross_validate(
             data, left_out = _split(dataset, images, rows, name)
             folder = out / f"fold-{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}"
             train(settings, data, Output(folder, resume=output.resume), reporter)
-            results = read_json(folder / "results.json")
-            figures = {key: float(results[key]) for key in _FIGURES}
+            results = RunFolder(folder).read_results()
+            figures = {key: float(getattr(results, key)) for key in _FIGURES}
             found.append(Fold(name, len(data.splits[Split.TEST]), figures, left_out))
         means = {key: spread([fold.figures[key] for fold in found]) for key in _FIGURES}
-        content = {
+        content: dict[str, object] = {
             "notice": RESEARCH_USE_ONLY,
             "data": dataset.title,
             "scheme": str(scheme),

@@ -1,15 +1,15 @@
 """`hemascope prune`: a narrower network made of a trained one."""
 
-import shlex
-import sys
 from pathlib import Path
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.inference.torch_engine import load_model
 from hemascope.models.pruning import prune as cut
 from hemascope.settings.output import Output
-from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
+from hemascope.store.files import make_folder, write_text
 from hemascope.store.model_folder import load_seen, save_artifact
+from hemascope.store.provenance import begun_out, provenance
+from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.plan import changed
 
 _CONFIG = "train-on.toml"
@@ -55,12 +55,10 @@ def prune(path: Path, output: Output, *, keep: float) -> str:
         "num_parameters": num_parameters,
         "settings": settings,
     }
-    with made_out(output):
-        command = shlex.join(["hemascope", *sys.argv[1:]])
-        write_json(out / MARK, {"notice": RESEARCH_USE_ONLY, "command": command})
+    with begun_out(output, provenance()):
         arrays = {name: tensor.contiguous().numpy() for name, tensor in weights.items()}
         save_artifact(
-            make_folder(out / "model"),
+            make_folder(RunFolder(out).model),
             info.model_copy(update=changes),
             arrays,
             seen=load_seen(path),

@@ -1,10 +1,10 @@
 """`hemascope train`: one network, one seed, one run folder."""
 
 import contextlib
-import csv
-import io
+import math
 import shutil
-from dataclasses import asdict, fields
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -23,22 +23,20 @@ from hemascope.core.errors import (
     UsageError,
     did_you_mean,
 )
-from hemascope.core.images import Dataset
+from hemascope.core.images import Dataset, LabeledImages
 from hemascope.inference.efficiency import peak_memory_bytes, reset_peak_memory
 from hemascope.inference.torch_engine import load_model, pick_device, pick_precision
 from hemascope.models import head_of
-from hemascope.report.figures import draw_run
+from hemascope.report.run_page import write_run_page
 from hemascope.report.text import epoch_line, results_text
 from hemascope.settings.compute import Precision
 from hemascope.settings.output import Output
 from hemascope.settings.run import RunSettings, load_config
 from hemascope.store.files import (
-    MARK,
     append_line,
     claimed,
     make_folder,
     make_out,
-    read_json,
     uninterrupted,
     write_json,
     write_text,
@@ -51,30 +49,55 @@ from hemascope.store.model_folder import (
     load_seen,
     save_artifact,
 )
-from hemascope.store.provenance import fingerprint
-from hemascope.store.run_folder import read_run
+from hemascope.store.provenance import BaseNetwork, fingerprint
+from hemascope.store.run_folder import WRITTEN_FIRST, Costs, RunFolder
+from hemascope.training import loop
 from hemascope.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
-from hemascope.training.loop import fit, fresh_model
 from hemascope.training.state import EpochRecord, TrainingState
+from hemascope.training.task import ClassificationTask
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import write_results
 from hemascope.workflows.sources import load_data, located
 
 _Stage = Literal["nothing", "begun", "stopped", "finished"]
-# What a run holds before its first epoch is done.
-_WRITTEN_FIRST = {MARK, "config.toml", "training.log", "model", "figures", "checkpoint"}
+# The columns of history.csv; another one says which data it was.
+_HISTORY = (
+    *("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"),
+    *("test_loss", "test_accuracy", "test_f1_weighted", "train_seconds"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedRun:
+    """A run folder whose network is trained; `finish` evaluates it on the test split.
+
+    Attributes:
+        folder: The run folder.
+        settings: What was trained and how.
+        device: Where.
+        precision: In what.
+        history: Every epoch, as in `history.csv`.
+        peak_memory_bytes: Of this process while training; None where it is not known.
+    """
+
+    folder: RunFolder
+    settings: RunSettings
+    device: torch.device
+    precision: Precision
+    history: Sequence[EpochRecord]
+    peak_memory_bytes: int | None
 
 
 def train_and_tell(settings: RunSettings, output: Output, reporter: Reporter) -> str:
     """Reads the data that the settings name and trains on it; see `train`.
 
     Returns:
-        The results as text, and what can be done next.
+        The results as text, where the report is, and what can be done next.
     """
     dataset = load_data(settings.data, reporter)
     folder = train(settings, dataset, output, reporter)
-    text = (folder / "results.txt").read_text("utf-8")
-    return f"{text}\nRun folder: {folder}\nNext: hemascope export {folder} --out MODEL"
+    text = folder.results_text.read_text("utf-8")
+    return f"{text}\nReport: {folder.page}\nNext: hemascope export {folder} --out MODEL"
 
 
 def train(
@@ -82,12 +105,8 @@ def train(
     dataset: Dataset,
     output: Output,
     reporter: Reporter,
-) -> Path:
-    """Trains and evaluates one network; every stage leaves its file in the run folder.
-
-    After each epoch, history, model and checkpoint are written together: a run that is stopped at
-    any point holds its last finished epoch, and can be resumed from there; on a CPU, to the same
-    weights, to the bit, that it would have had.
+) -> RunFolder:
+    """Trains one network and evaluates it: `fit`, then `finish`.
 
     Args:
         settings: What to train and how.
@@ -99,8 +118,43 @@ def train(
         The run folder.
 
     Raises:
+        UsageError: As `fit`.
+        DataError: As `fit`.
+        DivergedError: As `fit`.
+        OutputError: As `fit`.
+    """
+    watched = {"test": dataset.splits[Split.TEST]} if settings.training.test_every_epoch else None
+    with claimed(output.folder):
+        fitted = fit(settings, dataset, output, reporter, watched=watched)
+        finish(fitted, dataset)
+    return fitted.folder
+
+
+def fit(
+    settings: RunSettings,
+    dataset: Dataset,
+    output: Output,
+    reporter: Reporter,
+    *,
+    watched: Mapping[str, LabeledImages] | None = None,
+) -> FittedRun:
+    """Trains one network without the test split, so a search may call it as often as it likes.
+
+    After each epoch, history, model and checkpoint are written together: a run that is stopped at
+    any point holds its last finished epoch, and can be resumed from there; on a CPU, to the
+    same weights, to the bit, that it would have had.
+
+    Args:
+        settings: What to train and how.
+        dataset: Its train and val splits are used, and no other is looked at.
+        output: The run folder; a finished run that is to be resumed is kept.
+        reporter: Whom to tell.
+        watched: Further images to evaluate each epoch, by the name of their split; nothing is
+            chosen by them.
+
+    Raises:
         UsageError: If the settings cannot be carried out on this machine or data.
-        DataError: If `settings.start` or `settings.teacher` is no fitting model, or the run in
+        DataError: If `settings.start` or `settings.teacher` is not a fitting model, or the run in
             the folder is another one.
         DivergedError: If the loss is no longer a number.
         OutputError: If the folder may not be written to, or a file cannot be.
@@ -109,16 +163,75 @@ def train(
     precision = pick_precision(settings.precision, device)
     _check_classes(settings, dataset)
     seen = {"image": dataset.spec, "data": located(settings.data)}
-    out = output.folder
-    run = _Run(settings.model_copy(update=seen), dataset, out, device, precision)
-    with claimed(out):
+    settings, folder = settings.model_copy(update=seen), RunFolder(output.folder)
+    known = {split: dataset.splits[split] for split in (Split.TRAIN, Split.VAL)}
+    run = _Run(settings, replace(dataset, splits=known), folder, device, precision)
+    with claimed(folder.path):
         earlier = run.look_back() if output.resume else "nothing"
         if earlier == "finished":
-            run.finish_drawing()
-        else:
-            state, teacher = _begin(run, earlier, overwrite=output.overwrite)
-            _go_through(run, state, teacher, reporter)
-    return out
+            return FittedRun(folder, settings, device, precision, run.read_history(), None)
+        state, teacher = _begin(run, earlier, overwrite=output.overwrite)
+        with _logged(folder):
+            _go_through(run, state, teacher, reporter, watched)
+        peak = peak_memory_bytes()
+        return FittedRun(folder, settings, device, precision, state.history, peak)
+
+
+def finish(fitted: FittedRun, dataset: Dataset) -> None:
+    """Evaluates the network that `fit` kept and draws the run; the only reader of the test split.
+
+    A run that has its results already is only drawn again. Nothing is left to resume.
+
+    Args:
+        fitted: What `fit` returned.
+        dataset: The same data, with its test split.
+
+    Raises:
+        DataError: If a part of the run is missing or damaged.
+        OutputError: If a file cannot be written.
+    """
+    folder = fitted.folder
+    with claimed(folder.path), _logged(folder):
+        if not folder.is_finished:
+            facts = folder.read_fingerprint()
+            if facts.data.md5 != dataset.md5:
+                raise DataError(
+                    f"{folder} was trained on other data than {dataset.source}; give the data that "
+                    "it was trained on."
+                )
+            facts = facts.model_copy(update={"data": dataset.describe()})
+            write_json(folder.fingerprint, facts)
+            text = write_results(
+                folder,
+                dataset,
+                device=fitted.device,
+                precision=fitted.precision,
+                views=fitted.settings.views,
+                costs=Costs(
+                    epochs=len(fitted.history),
+                    train_seconds=sum(record.seconds for record in fitted.history),
+                    peak_memory_bytes=fitted.peak_memory_bytes,
+                ),
+            )
+            append_line(folder.log, f"\n{text}")
+        write_text(folder.results_text, results_text(folder.read_results()))
+        write_run_page(folder)
+        shutil.rmtree(folder.checkpoint, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _logged(folder: RunFolder) -> Generator[None]:
+    """Notes in the run's log what stopped it."""
+    try:
+        yield
+    except BaseException as error:
+        # A full disk may refuse this line too; what stopped the run is the error to show.
+        with contextlib.suppress(OutputError):
+            append_line(
+                folder.log,
+                f"stopped ({error!r}): the results of the epochs listed above are kept",
+            )
+        raise
 
 
 def _begin(
@@ -129,48 +242,41 @@ def _begin(
     torch.manual_seed(settings.seed)
     model = starting_model(settings, run.dataset, weights_follow=stopped)
     teacher = _teacher_for(settings.teacher, run.dataset) if settings.teacher else None
-    state = TrainingState(model, settings.training, seed=settings.seed, device=run.device)
+    state = TrainingState(
+        model,
+        settings.training,
+        seed=settings.seed,
+        device=run.device,
+        precision=run.precision,
+    )
     if stopped:
-        state.restore(*load_checkpoint(run.folder / "checkpoint"))
+        state.restore(*load_checkpoint(run.folder.checkpoint))
         run.go_on(state)
     else:
-        make_out(run.folder, overwrite=overwrite or earlier == "begun")
+        make_out(run.folder.path, overwrite=overwrite or earlier == "begun")
         run.start()
     return state, teacher
 
 
 def _go_through(
-    run: "_Run", state: TrainingState, teacher: nn.Module | None, reporter: Reporter
+    run: "_Run",
+    state: TrainingState,
+    teacher: nn.Module | None,
+    reporter: Reporter,
+    watched: Mapping[str, LabeledImages] | None,
 ) -> None:
-    """From where the run stands to its end; each epoch is saved when it is done."""
-    splits = run.dataset.splits
-    settings = run.settings
+    """From where the run stands to its last epoch; each epoch is saved when it is done."""
+    settings, splits = run.settings, run.dataset.splits
     reset_peak_memory()
-    num_batches = -(-len(splits[Split.TRAIN]) // settings.training.batch_size)
+    task = ClassificationTask(
+        splits[Split.TRAIN], state, classes=run.dataset.classes, teacher=teacher
+    )
+    num_batches = -(-len(task) // settings.training.batch_size)
     label = f"{settings.name} seed {settings.seed}"
     num_steps = (settings.training.epochs - len(state.history)) * num_batches
-    try:
-        with reporter.steps(label, num_steps) as on_step:
-            for record in fit(
-                state,
-                splits[Split.TRAIN],
-                splits[Split.VAL],
-                classes=run.dataset.classes,
-                precision=run.precision,
-                teacher=teacher,
-                watched=splits[Split.TEST] if settings.training.test_every_epoch else None,
-                on_step=on_step,
-            ):
-                run.finish_epoch(state)
-                line = epoch_line(asdict(record), settings.training.epochs)
-                reporter.say(f"{label}: {line}")
-        run.finish(state.history, peak_memory_bytes())
-        run.finish_drawing()
-    except BaseException as error:
-        # A full disk may refuse this line too; what stopped the run is the error to show.
-        with contextlib.suppress(OutputError):
-            run.log(f"stopped ({error!r}): what the epochs listed above left is kept")
-        raise
+    with reporter.steps(label, num_steps) as on_step:
+        for _ in loop.fit(state, task, splits[Split.VAL], watched=watched, on_step=on_step):
+            reporter.say(f"{label}: {run.finish_epoch(state)}")
 
 
 def starting_model(
@@ -188,7 +294,7 @@ def starting_model(
         DataError: If `settings.start` is another architecture or has other classes.
         UnreachableError: If pretrained weights cannot be fetched.
     """
-    model = fresh_model(
+    model = loop.fresh_model(
         settings,
         image_size=dataset.image_size,
         num_classes=len(dataset.classes),
@@ -263,7 +369,7 @@ class _Run:
         self,
         settings: RunSettings,
         dataset: Dataset,
-        folder: Path,
+        folder: RunFolder,
         device: torch.device,
         precision: Precision,
     ) -> None:
@@ -280,18 +386,17 @@ class _Run:
         Raises:
             DataError: If it is another run than the one to go on with, or cannot be gone on with.
         """
-        if not (self.folder / MARK).is_file():
+        if not self.folder.fingerprint.is_file():
             return "nothing"
-        facts = read_json(self.folder / MARK)
-        data, machine = facts.get("data"), facts.get("machine")
-        if (
-            not isinstance(data, dict)
-            or not isinstance(machine, dict)
-            or not {"precision", "models"} <= facts.keys()
-        ):
-            raise DataError(f"--resume: {self.folder} holds no run of 'hemascope train'.")
-        config = self.folder / "config.toml"
-        begun = {path.name for path in self.folder.iterdir()} <= _WRITTEN_FIRST
+        none = f"--resume: {self.folder} holds no run of 'hemascope train'"
+        try:
+            facts = self.folder.read_fingerprint()
+        except DataError as error:
+            raise DataError(f"{none} that can be resumed: {error}") from error
+        if facts.precision is None or facts.models is None:
+            raise DataError(f"{none}; choose another --out.")
+        config = self.folder.config
+        begun = {path.name for path in self.folder.path.iterdir()} <= WRITTEN_FIRST
         if not config.is_file() and not begun:
             raise DataError(
                 f"--resume: {config} is missing, so that nobody knows how the run was trained; "
@@ -299,9 +404,9 @@ class _Run:
             )
         differences = {
             "settings": config.is_file() and load_config(config).to_toml() != self._config,
-            "data": data.get("md5") != self.dataset.md5,
-            "weights in --start or --teacher": facts["models"] != self._models_used(),
-            "device or precision": (machine.get("device"), facts["precision"])
+            "data": facts.data.md5 != self.dataset.md5,
+            "weights in --start or --teacher": facts.models != self._models_used(),
+            "device or precision": (facts.machine.device, facts.precision)
             != (self.device.type, self.precision),
         }
         for what, differ in differences.items():
@@ -310,11 +415,11 @@ class _Run:
                     f"--resume: the run in {self.folder} was started with other {what}; give the "
                     "same command as then, or --overwrite instead of --resume."
                 )
-        if (self.folder / "results.json").is_file():
+        if self.folder.is_finished:
             return "finished"
-        if has_checkpoint(self.folder / "checkpoint"):
+        if has_checkpoint(self.folder.checkpoint):
             return "stopped"
-        if not begun or any((self.folder / "model").glob("*")):
+        if not begun or any(self.folder.model.glob("*")):
             raise DataError(
                 f"--resume: {self.folder} has no checkpoint to go on from; give --overwrite "
                 "instead, or another --out."
@@ -322,37 +427,54 @@ class _Run:
         return "begun"
 
     def start(self) -> None:
-        facts = {
-            **fingerprint(self.dataset, device=self.device.type),
-            "precision": self.precision,
-            "models": self._models_used(),
-        }
-        write_json(self.folder / MARK, facts)
+        facts = fingerprint(
+            self.dataset,
+            device=self.device.type,
+            precision=self.precision,
+            models=self._models_used(),
+            base=self._base(),
+        )
+        write_json(self.folder.fingerprint, facts)
         self._make_folders()
-        write_text(self.folder / "config.toml", self._config)
+        write_text(self.folder.config, self._config)
         self.log(f"data: {self.dataset.title} (md5 of {self.dataset.md5_of} {self.dataset.md5})")
-        self.log(f"command: {facts['command']}")
-        self.log(f"date: {facts['date']}, device: {self.device.type}. {RESEARCH_USE_ONLY}")
+        self.log(f"command: {facts.command}")
+        self.log(f"date: {facts.date}, device: {self.device.type}. {RESEARCH_USE_ONLY}")
 
     def _make_folders(self) -> None:
-        for name in ("model", "figures", "checkpoint"):
-            make_folder(self.folder / name)
+        for path in (self.folder.model, self.folder.figures, self.folder.checkpoint):
+            make_folder(path)
 
     def log(self, line: str) -> None:
-        append_line(self.folder / "training.log", line)
+        append_line(self.folder.log, line)
 
     def _models_used(self) -> dict[str, str]:
         """Which models the run begins with or learns from, by the SHA-256 of their weights."""
         used = {"start": self.settings.start, "teacher": self.settings.teacher}
         return {role: load_info(Path(path)).weights_sha256 for role, path in used.items() if path}
 
-    def finish_epoch(self, state: TrainingState) -> None:
+    def _base(self) -> BaseNetwork | None:
+        """What the run begins from, for its card."""
+        if not self.settings.start:
+            return None
+        info = load_info(Path(self.settings.start))
+        return BaseNetwork(
+            name=info.settings.name,
+            data=info.trained_on.title,
+            num_images=info.trained_on.num_images,
+            weights_sha256=info.weights_sha256,
+        )
+
+    def finish_epoch(self, state: TrainingState) -> str:
+        """Saves what the epoch left, and gives its line of the log."""
+        line = epoch_line(_row(state.history[-1]), self.settings.training.epochs)
         with uninterrupted():
             # The checkpoint is first, since `go_on` can make the others from it.
-            save_checkpoint(self.folder / "checkpoint", state.tensors(), state.history)
+            save_checkpoint(self.folder.checkpoint, state.tensors(), state.history)
             self._save_model(state)
             self._write_history(state.history)
-            self.log(epoch_line(asdict(state.history[-1]), self.settings.training.epochs))
+            self.log(line)
+        return line
 
     def _save_model(self, state: TrainingState) -> None:
         """Replaces the model by the one of the last epoch, if that is the one to keep."""
@@ -364,7 +486,7 @@ class _Run:
         }
         num_parameters = sum(p.numel() for p in state.result.parameters())
         info = self._info(state.history[-1], num_parameters)
-        save_artifact(self.folder / "model", info, weights, seen=self._seen)
+        save_artifact(self.folder.model, info, weights, seen=self._seen)
 
     @cached_property
     def _seen(self) -> NDArray[np.uint64] | None:
@@ -407,41 +529,36 @@ class _Run:
         self.log(f"resumed after epoch {len(state.history)}")
 
     def _write_history(self, history: list[EpochRecord]) -> None:
-        text = io.StringIO()
-        columns = [field.name for field in fields(EpochRecord)]
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*columns, "data"])
-        for record in history:
-            values = asdict(record).values()
-            cells = (f"{value:.6f}" if isinstance(value, float) else value for value in values)
-            writer.writerow([*cells, self.dataset.title])
-        write_text(self.folder / "history.csv", text.getvalue())
+        self.folder.write_history([_row(record) for record in history], self.dataset.title)
 
-    def finish(self, history: list[EpochRecord], peak_memory: int | None) -> None:
-        """Evaluates the network that was kept; the test split is read for the run's one figure."""
-        results = {
-            "epochs": len(history),
-            "train_seconds": sum(record.train_seconds for record in history),
-            "peak_memory_bytes": peak_memory,
-        }
-        text = write_results(
-            self.folder,
-            self.dataset,
-            device=self.device,
-            precision=self.precision,
-            views=self.settings.views,
-            more=results,
-        )
-        self.log(f"\n{text}")
-
-    def finish_drawing(self) -> None:
-        """Draws a run that has its results, and leaves nothing to resume.
+    def read_history(self) -> list[EpochRecord]:
+        """The history of a finished run.
 
         Raises:
             DataError: If a part of the run is missing or damaged.
         """
-        load_artifact(self.folder)
-        run = read_run(self.folder)
-        write_text(self.folder / "results.txt", results_text(run.results))
-        draw_run(run)
-        shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
+        load_artifact(self.folder.path)
+        columns = self.folder.read_history().columns
+        rows = np.stack(list(columns.values()), axis=1).tolist()
+        return [_record(dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _row(record: EpochRecord) -> dict[str, float | None]:
+    """The columns of `history.csv` but the last; None where a figure was not measured."""
+    values = {
+        "epoch": record.epoch,
+        "train_loss": record.train_loss,
+        "train_seconds": record.seconds,
+        **record.figures,
+    }
+    return {column: values.get(column) for column in _HISTORY}
+
+
+def _record(row: dict[str, float]) -> EpochRecord:
+    """What `_row` was made of."""
+    return EpochRecord(
+        epoch=int(row.pop("epoch")),
+        train_loss=row.pop("train_loss"),
+        seconds=row.pop("train_seconds"),
+        figures={name: value for name, value in row.items() if not math.isnan(value)},
+    )

@@ -1,6 +1,7 @@
 """`hemascope audit`: copies, doubtful labels and flawed images in a data set."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from hemascope.store.files import MARK, made_out, write_json, write_text
 from hemascope.store.provenance import fingerprint
 from hemascope.training.loop import fit
 from hemascope.training.state import TrainingState
+from hemascope.training.task import ClassificationTask
 from hemascope.workflows.plan import choose_settings
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.sources import load_data
@@ -54,9 +56,9 @@ def audit(data: DataSettings, output: Output, reporter: Reporter) -> str:
         images = concatenate(list(dataset.splits.values()))
         content = {
             "notice": RESEARCH_USE_ONLY,
-            "command": mark["command"],
-            "date": mark["date"],
-            "data": dataset.describe(),
+            "command": mark.command,
+            "date": mark.date,
+            "data": asdict(dataset.describe()),
             "settings": {
                 "near_distance": find.NEAR_DISTANCE,
                 "near_share": find.NEAR_SHARE,
@@ -175,10 +177,13 @@ def _cross_validate(
                 image_size=images.images.shape[1],
                 num_classes=len(dataset.classes),
             )
-            state = TrainingState(model, settings.training, seed=number, device=device)
+            state = TrainingState(
+                model, settings.training, seed=number, device=device, precision=precision
+            )
             if len(held) and len(others):
                 train, unseen = images.take(others), images.take(held)
-                for _ in fit(state, train, unseen, classes=dataset.classes, precision=precision):
+                task = ClassificationTask(train, state, classes=dataset.classes)
+                for _ in fit(state, task, unseen):
                     on_epoch()
                 network = TorchEngine(state.result, device=device, precision=precision)
                 probs[held] = predict(network, unseen, dataset.classes).probs

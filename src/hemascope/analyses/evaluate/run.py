@@ -1,7 +1,6 @@
 """`hemascope evaluate`: a trained network on any data with its classes."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,10 +15,11 @@ from hemascope.report.text import results_text, seen_sentence
 from hemascope.settings.compute import Compute
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
-from hemascope.store.files import MARK, explained, made_out, make_folder, write_json, write_text
+from hemascope.store.files import explained, make_folder
 from hemascope.store.model_folder import ArtifactInfo
 from hemascope.store.predictions import medmnist_name, write_medmnist, write_predictions
-from hemascope.store.provenance import fingerprint
+from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.run_folder import RunFolder, RunResults
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers, count_seen, describe, load_engine
 from hemascope.workflows.sources import SplitChoice, load_split
@@ -64,35 +64,34 @@ def evaluate(
     for warning in warnings:
         reporter.say(f"Warning: {warning}")
     predictions = answers(engine, images, info.classes)
-    results: dict[str, Any] = {
-        **describe(info, size_bytes=loaded.size_bytes),
-        "data": dataset.title,
-        "data_md5": dataset.md5,
-        "split": split,
-        "precision": loaded.precision,
-        "num_views": compute.views,
-        "warnings": warnings,
-        "num_seen": num_seen,
-        **evaluate_all(predictions),
-        "latency_ms_batch1": latency_ms(engine, images.images, batch_size=1),
-        "latency_ms_batch128": latency_ms(engine, images.images, batch_size=128),
-    }
+    results = RunResults(
+        **dict(describe(info, size_bytes=loaded.size_bytes)),
+        **dict(evaluate_all(predictions)),
+        data=dataset.title,
+        data_md5=dataset.md5,
+        split=split,
+        precision=loaded.precision,
+        num_views=compute.views,
+        warnings=tuple(warnings),
+        num_seen=num_seen,
+        latency_ms_batch1=latency_ms(engine, images.images, batch_size=1),
+        latency_ms_batch128=latency_ms(engine, images.images, batch_size=128),
+    )
     text = results_text(results)
     if output is not None:
-        with made_out(output) as out:
-            write_json(out / MARK, fingerprint(dataset, device=loaded.device.type))
-            write_json(out / "results.json", results)
-            write_text(out / "results.txt", text)
-            write_predictions(out / f"predictions-{split}.csv", predictions)
-            figures = make_folder(out / "figures")
+        folder, facts = RunFolder(output.folder), fingerprint(dataset, device=loaded.device.type)
+        with begun_out(output, facts):
+            folder.write_results(results, text)
+            write_predictions(folder.predictions(split), predictions)
+            figures = make_folder(folder.figures)
             caption = caption_of(results, f"split {split}")
             draw_evaluation(results, figures, caption)
     if medmnist_csv is not None:
         name = medmnist_name(
             split,
             image_size=dataset.image_size,
-            auc=results["auroc_ovr_macro"] or 0,
-            acc=results["accuracy"],
+            auc=results.auroc_ovr_macro or 0,
+            acc=results.accuracy,
             run=f"{info.settings.name}-{info.settings.seed}",
         )
         overwrite = output is not None and output.overwrite

@@ -100,8 +100,8 @@ def benchmark(
     facts = provenance()
     content: dict[str, Any] = {
         "notice": RESEARCH_USE_ONLY,
-        "machine": facts["machine"],
-        "versions": facts["versions"],
+        "machine": facts.machine.model_dump(exclude_none=True),
+        "versions": facts.versions,
         "load_average": load,
         "rounds": ROUNDS,
         "seconds": seconds,
