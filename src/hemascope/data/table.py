@@ -19,7 +19,6 @@ TABLES = (".csv", ".tsv", ".parquet")
 _PATHS = ("path", "image_id", "filename", "file")
 _FILLED = ("label", "split", "group", "laboratory")  # in every row, or in none
 _OTHERS = (*_FILLED, "weight")
-_SUFFIXES = tuple(variant for s in sorted(SUFFIXES) for variant in (s, s.upper()))
 _DELIMITERS = ",;\t"
 _NAMED = 5  # of wrong rows, in a sentence
 
@@ -143,8 +142,9 @@ def _files(
     """
     found: dict[int, Path] = {}
     missing: list[BadFile] = []
+    suffixes = [variant for suffix in sorted(SUFFIXES) for variant in (suffix, suffix.upper())]
     for number, name in enumerate(names, 2):
-        if name and (file := _file(path.parent, name)):
+        if name and (file := _file(path.parent, name, suffixes)):
             found[number] = file
         else:
             missing.append(BadFile(f"row {number} ({name or 'empty'})", "no such file"))
@@ -161,11 +161,14 @@ def _files(
     return found, missing
 
 
-def _file(folder: Path, name: str) -> Path | None:
+def _file(folder: Path, name: str, suffixes: list[str]) -> Path | None:
     """The file that a table names, with or without its suffix, its path as on any system."""
     for one in dict.fromkeys((name, name.replace("\\", "/"))):
-        for suffix in ("", *_SUFFIXES):
+        for suffix in ("", *suffixes):
             if (file := folder / f"{one}{suffix}").is_file():
+                if suffix:  # most likely that of the next row too
+                    suffixes.remove(suffix)
+                    suffixes.insert(0, suffix)
                 return file
     return None
 
