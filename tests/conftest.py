@@ -86,7 +86,7 @@ def trained(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = choose_settings("paper-cnn", None, {"training.epochs": 2})
     out = tmp_path_factory.mktemp("trained") / "run"
     settings = settings.model_copy(update={"data": data_settings(small_npz)})
-    return train(settings, read(small_npz), Output(out), Reporter())
+    return train(settings, read(small_npz), Output(out), Reporter()).path
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +113,7 @@ def tiny(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = choose_settings("hemanet-tiny", None, changes)
     out = tmp_path_factory.mktemp("tiny") / "run"
     settings = settings.model_copy(update={"data": data_settings(cells_npz)})
-    return train(settings, read(cells_npz), Output(out), Reporter())
+    return train(settings, read(cells_npz), Output(out), Reporter()).path
 
 
 @pytest.fixture(scope="session")
