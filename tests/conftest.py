@@ -72,7 +72,7 @@ def save_cells(
 @pytest.fixture(scope="session")
 def small_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "small.npz"
-    save_npz(path, small_arrays())
+    save_npz(path, {**small_arrays(), "class_names": np.array(BLOOD_CELLS.names)})
     return path
 
 
@@ -98,7 +98,7 @@ def cells_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
         arrays[f"{split}_images"] = render(labels, seed=seed)
         arrays[f"{split}_labels"] = labels.astype(np.uint8).reshape(-1, 1)
     path = tmp_path_factory.mktemp("data") / "cells.npz"
-    save_npz(path, arrays)
+    save_npz(path, {**arrays, "class_names": np.array(BLOOD_CELLS.names)})
     return path
 
 

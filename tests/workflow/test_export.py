@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from conftest import Outcome
+from conftest import Outcome, read
 from hemascope.core.classes import Split
-from hemascope.data import load
 from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.predictor import Predictor
 from hemascope.inference.torch_engine import TorchEngine, load_model
@@ -27,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def test_a_graph_alone_answers_as_torch_does(tiny: Path, exported: Path, cells_npz: Path) -> None:
-    images = load(str(cells_npz)).splits[Split.TEST].images
+    images = read(cells_npz).splits[Split.TEST].images
     [file] = exported.glob("fp32-*.onnx")
     session = ort.InferenceSession(str(file))  # as another program would: pixels in, no more
     logits: Any = session.run(["logits"], {"images": images})[0]
@@ -39,7 +38,7 @@ def test_a_graph_alone_answers_as_torch_does(tiny: Path, exported: Path, cells_n
 
 
 def test_maps_and_bias_add_up_to_the_logits(tiny: Path, exported: Path, cells_npz: Path) -> None:
-    images = load(str(cells_npz)).splits[Split.TEST].images
+    images = read(cells_npz).splits[Split.TEST].images
     engine = load_onnx(exported, None)[2]
     bias = load_model(tiny)[1].head.bias.detach().numpy()  # type: ignore[union-attr]
     maps = engine.maps(images)
@@ -62,7 +61,7 @@ def test_int8_and_fp16_beside_fp32(
     assert sizes["int8"] < 0.75 * sizes["fp32"]
     assert sizes["fp16"] < 0.75 * sizes["fp32"]
     assert info.recommended in sizes
-    images = load(str(cells_npz)).splits[Split.TEST].images
+    images = read(cells_npz).splits[Split.TEST].images
     said: dict[str, NDArray[np.float64]] = {
         graph.precision: Predictor(out, precision=graph.precision).predict_proba(images)
         for graph in info.onnx
@@ -97,7 +96,7 @@ def test_the_folder_says_what_it_was_trained_on_and_nothing_of_the_machine(
 
 
 def test_what_is_fitted_holds_on_val(exported: Path, cells_npz: Path) -> None:
-    val = load(str(cells_npz)).splits[Split.VAL]
+    val = read(cells_npz).splits[Split.VAL]
     for views in (1, 8):
         for coverage in (0.95, 0.99):
             predictor = Predictor(exported, views=views, coverage=coverage)
