@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 
 from conftest import Outcome, read
 from hemascope.core.classes import Split
+from hemascope.core.errors import UsageError
 from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.predictor import Predictor
 from hemascope.inference.torch_engine import TorchEngine, load_model
@@ -127,13 +128,20 @@ def test_evaluate_takes_an_exported_model(
     assert results[0]["loss"] == pytest.approx(results[1]["loss"], abs=1e-4)
 
 
-def test_an_architecture_without_maps_is_exported_without(
+def test_a_model_of_few_images_is_exported_without_sets_or_maps_that_it_cannot_have(
     trained: Path, small_npz: Path, tmp_path: Path, hemascope: Run
 ) -> None:
-    outcome = hemascope("export", trained, "--data", small_npz, "--out", tmp_path / "few")
-    assert outcome.code == 2
-    assert "val has 16 images in all, too few for prediction sets" in outcome.err
-    assert not (tmp_path / "few").exists()
+    few = tmp_path / "few"
+    outcome = hemascope("export", trained, "--data", small_npz, "--out", few)
+    assert outcome.code == 0, outcome.err
+    predictor = Predictor(few)
+    assert predictor.coverage is None
+    answers = predictor.predict(read(small_npz).splits[Split.TEST].images)
+    assert all(answer.prediction_set == () and not answer.error for answer in answers)
+    with pytest.raises(UsageError, match="not fitted: too few val images"):
+        Predictor(few, coverage=0.95)
+    with pytest.raises(UsageError, match="no class-activation maps"):
+        predictor.check_maps()
 
 
 @pytest.mark.parametrize(
