@@ -18,9 +18,9 @@ from hemascope.core.predictions import Predictions
 from hemascope.data import load
 from hemascope.data.rendered import render
 from hemascope.data.source import Request
+from hemascope.metrics import evaluate_all
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
-from hemascope.metrics import evaluate_all
 from hemascope.store.run_folder import RunResults
 
 _SIZES = {"train": 64, "val": 16, "test": 24}
@@ -85,8 +85,9 @@ def trained(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     settings = choose_settings("paper-cnn", None, {"training.epochs": 2})
     out = tmp_path_factory.mktemp("trained") / "run"
-    settings = settings.model_copy(update={"data": data_settings(small_npz)})
-    return train(settings, read(small_npz), Output(out), Reporter()).path
+    data = DataSettings(sources=(str(small_npz),))
+    settings = settings.model_copy(update={"data": data})
+    return train(settings, load(Request(data)), Output(out), Reporter()).path
 
 
 @pytest.fixture(scope="session")
@@ -112,8 +113,9 @@ def tiny(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     changes = {"training.epochs": 4, "training.batch_size": 32, "precision": "fp32", "views": 1}
     settings = choose_settings("hemanet-tiny", None, changes)
     out = tmp_path_factory.mktemp("tiny") / "run"
-    settings = settings.model_copy(update={"data": data_settings(cells_npz)})
-    return train(settings, read(cells_npz), Output(out), Reporter()).path
+    data = DataSettings(sources=(str(cells_npz),))
+    settings = settings.model_copy(update={"data": data})
+    return train(settings, load(Request(data)), Output(out), Reporter()).path
 
 
 @pytest.fixture(scope="session")
@@ -123,7 +125,8 @@ def exported(tiny: Path, cells_npz: Path, tmp_path_factory: pytest.TempPathFacto
     from hemascope.workflows.progress import Reporter
 
     out = tmp_path_factory.mktemp("exported") / "model"
-    export(tiny, data_settings(cells_npz), Output(out), int8=False, fp16=False, reporter=Reporter())
+    data = DataSettings(sources=(str(cells_npz),))
+    export(tiny, data, Output(out), int8=False, fp16=False, reporter=Reporter())
     return out
 
 

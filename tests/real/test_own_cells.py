@@ -34,15 +34,14 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _sampled(real_data: Path, out: Path, laboratories: Sequence[str], most: int = 25) -> Path:
-    """A table of some cells of each class of some laboratories, by whole paths."""
-    kept: list[dict[str, str]] = []
-    count: dict[tuple[str, str], int] = {}
+def _sampled(real_data: Path, out: Path, laboratories: Sequence[str], most: int = 30) -> Path:
+    """A table of some cells of each class of some laboratories, of many groups, by whole paths."""
+    rows: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in _rows(real_data / "labs" / "labs.csv"):
-        key = (row["laboratory"], row["label"])
-        if row["laboratory"] in laboratories and count.setdefault(key, 0) < most:
-            count[key] += 1
-            kept.append({**row, "path": str(real_data / "labs" / row["path"])})
+        if row["laboratory"] in laboratories:
+            whole = {**row, "path": str(real_data / "labs" / row["path"])}
+            rows.setdefault((row["laboratory"], row["label"]), []).append(whole)
+    kept = [row for own in rows.values() for row in own[:: max(1, len(own) // most)]]
     with out.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(kept[0]))
         writer.writeheader()

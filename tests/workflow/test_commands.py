@@ -146,7 +146,7 @@ def test_a_folder_of_one_class_can_be_evaluated(
         Image.new("RGB", (40, 30)).save(tmp_path / "cells" / "platelet" / f"{i}.png")
     outcome = hemascope("evaluate", run_folder, "--data", tmp_path / "cells", "--split", "all")
     assert outcome.code == 0, outcome.err
-    assert "4 image(s): taken as already cropped to the cell" in outcome.err
+    assert "4 image(s): not square: only the center was used." in outcome.err
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_the_same_answers_in_every_format(
         outcome = hemascope("predict", cells, "--model", exported, "--out", tmp_path / name)
         assert outcome.code == 0, outcome.err
         assert "10 classified" in outcome.err
-        assert "1 image(s): taken as already cropped to the cell" in outcome.err
+        assert "1 image(s): size differs from the 28 pixels" in outcome.err
         assert "1 file(s) that are not images were passed over (readme.txt)." in outcome.err
     as_csv = rows_of(tmp_path / "out.csv")
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
@@ -331,7 +331,7 @@ def test_what_was_changed_is_warned_of_once(
     predictor: Predictor, pixels: NDArray[np.uint8]
 ) -> None:
     large = pixels.repeat(3, axis=0).repeat(3, axis=1)
-    with pytest.warns(UserWarning, match=r"2 of 3: taken as already cropped") as warned:
+    with pytest.warns(UserWarning, match=r"2 of 3: size differs from the 28 pixels") as warned:
         answers = predictor.predict([pixels, large, large])
     assert len(warned) == 1
     assert Path(warned[0].filename) == Path(__file__)  # where it was called

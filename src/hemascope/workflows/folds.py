@@ -140,7 +140,10 @@ def fold_of(
             names = [dataset.classes.names[label] for label in labels]
             left_out = dict(zip(names, counts.tolist(), strict=True))
         if not len(parts[split]):
-            raise DataError(f"leaving out {name}: no {split} image is of a class in train.")
+            raise DataError(
+                f"with {name} held out, no {split} image is of a class in train; give data of more "
+                "groups."
+            )
     title = f"{dataset.title}, {name} held out"
     ordered = {split: parts[split] for split in Split}
     return replace(dataset, splits=ordered, title=title, is_split=True), left_out
