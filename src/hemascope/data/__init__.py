@@ -118,7 +118,15 @@ def _read(source: str, request: Request) -> Source:
         return read_folder(path, request)
     if is_archive(path):
         return read_archive(path, request)
-    return read_table(path, request) if is_table(path) else read_npz(path, request)
+    if is_table(path):
+        return read_table(path, request)
+    if path.suffix.lower() != ".npz":
+        raise DataError(
+            f"{source} is not a kind of file that holds labeled images; give an .npz file, class "
+            "folders, a table (.csv, .tsv, .parquet), or a .zip or .tar archive.",
+            field="data",
+        )
+    return read_npz(path, request)
 
 
 def _joined(sources: Sequence[Source], classes: ClassSet, request: Request) -> Dataset:

@@ -119,7 +119,13 @@ def read_records(
             or if none is left.
     """
     spec = request.spec_for()
-    decoded = _decode(records, spec)
+    try:
+        decoded = _decode(records, spec)
+    except MemoryError as error:
+        raise DataError(
+            f"{len(records):,} images of {spec.size}x{spec.size} pixels do not fit into memory; "
+            "give a smaller `image_size`."
+        ) from error
     if decoded.bad and not request.settings.skip_bad:
         raise DataError(
             f"{_listed(decoded.bad)}; repair or remove them, or leave them out by `skip_bad`."

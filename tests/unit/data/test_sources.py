@@ -165,6 +165,25 @@ def test_a_source_that_is_nothing(source: str, message: str) -> None:
     assert error.value.field == "data"
 
 
+@pytest.mark.parametrize("name", ["cell.jpg", "labels.txt", "data.h5", "noext"])
+def test_a_file_of_another_kind_is_refused_and_the_kinds_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=rf"{name} is not a kind of file.*\.npz.*\.parquet"):
+        _load(tmp_path / name)
+
+
+def test_more_images_than_memory_holds_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object, **_options: object) -> None:
+        raise MemoryError
+
+    source = save_cells(tmp_path / "a", {"ig": 2})
+    monkeypatch.setattr("hemascope.data.source.np.zeros", full)
+    with pytest.raises(DataError, match=r"2 images of 512x512 pixels do not fit.*`image_size`"):
+        _load(source, image_size=512)
+
+
 def test_val_alone_is_read_where_it_alone_is_wanted(tmp_path: Path) -> None:
     save_npz(tmp_path / "x.npz", {k: v for k, v in small_arrays().items() if "val" in k})
     settings = DataSettings(sources=(str(tmp_path / "x.npz"),), collection="bloodmnist")
