@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from conftest import Outcome, read, save_cells, save_npz, small_arrays
-from hemascope.core.classes import Split
+from hemascope.core.classes import BLOOD_CELLS, Split
 from hemascope.core.errors import DataError
 from hemascope.core.images import Dataset, LabeledImages
 from hemascope.data import load
@@ -88,10 +89,12 @@ def test_resume_goes_on_only_with_the_same_run(
     assert "was started with other settings" in outcome.err
     arrays = small_arrays()
     arrays["train_images"][0] += 1
-    save_npz(tmp_path / "changed.npz", arrays)
+    save_npz(tmp_path / "changed.npz", {**arrays, "class_names": np.array(BLOOD_CELLS.names)})
     outcome = hemascope(*resume, 2, "--data", tmp_path / "changed.npz")
     assert outcome.code == 2
     assert "was started with other data" in outcome.err
+    shutil.copy(small_npz, tmp_path / "moved.npz")
+    assert hemascope(*resume, 2, "--data", tmp_path / "moved.npz").code == 0  # it may move
     (run_folder / "results.json").unlink()
     outcome = hemascope(*resume, 2, "--data", small_npz)
     assert outcome.code == 2
@@ -99,7 +102,7 @@ def test_resume_goes_on_only_with_the_same_run(
     assert load_info(run_folder).epoch == 2  # nothing was deleted
     outcome = hemascope(*resume, 2, "--data", small_npz, "--overwrite")
     assert outcome.code == 2
-    assert "one of --resume and --overwrite" in outcome.err
+    assert "use either --resume or --overwrite, not both" in outcome.err
     folder = tmp_path / "evaluation"
     evaluate = ("evaluate", run_folder, "--data", small_npz, "--out", folder)
     assert hemascope(*evaluate).code == 0

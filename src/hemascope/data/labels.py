@@ -108,10 +108,12 @@ def _relabeled(
             unknown.append(target)
     if unknown:
         whose = "the model knows" if request.classes else "asked for are"
+        hint = did_you_mean(unknown[0], wanted.names)
         raise DataError(
             f"{source.path} has the classes {', '.join(source.classes.names)}, {whose} "
-            f"{', '.join(wanted.names)}; in question: {', '.join(unknown)}. Say by `map` which "
-            "class each one is, or leave it out there.",
+            f"{', '.join(wanted.names)}; in question: {', '.join(unknown)}"
+            f"{f' ({hint})' if hint.startswith('did') else ''}. Say by `map` which class each one "
+            "is, or leave it out there.",
             field="" if request.classes else "classes",
         )
     parts: dict[Split | None, LabeledImages] = {}
