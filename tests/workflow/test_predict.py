@@ -269,7 +269,8 @@ def test_predictor_takes_a_picture_in_any_form(
     [answer] = predictor.predict(opaque)
     assert answer.probs == expected.probs
     assert predictor.predict(np.stack([pixels, pixels])) == [expected] * 2
-    assert predictor.predict(torch.from_numpy(np.stack([pixels] * 3))) == [expected] * 3
+    tensor: Any = torch.from_numpy(np.stack([pixels] * 3))
+    assert predictor.predict(tensor) == [expected] * 3
     assert predictor.predict([]) == []
     np.testing.assert_allclose(predictor.predict_proba([path])[0], expected.probs)
 

@@ -252,7 +252,7 @@ class Predictor:
 def _each(pictures: Source | Sequence[Source]) -> Sequence[Source]:
     """The pictures one by one; an array is one picture unless it has one axis, or four."""
     alone = isinstance(pictures, str | Path | bytes | bytearray | Image.Image)
-    if alone or hasattr(pictures, "read") or not isinstance(pictures, Iterable):
+    if alone or hasattr(pictures, "read") or not hasattr(pictures, "__iter__"):
         return [cast("Source", pictures)]
     if hasattr(pictures, "__array__") and getattr(pictures, "ndim", 0) in (0, 2, 3):
         return [cast("Source", pictures)]
