@@ -19,7 +19,7 @@ from hemascope.data.walk import is_hidden
 
 ZIP, TAR = ".zip", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BAD_ARCHIVE = (
-    *(OSError, EOFError, RuntimeError, ValueError),
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError),
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
 )
 _MOST_BYTES = 20_000_000_000  # unpacked; this stops archives made to fill a disk
