@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.images import Dataset
@@ -17,9 +18,9 @@ from hemascope.core.predictions import Predictions
 from hemascope.data import load
 from hemascope.data.rendered import render
 from hemascope.data.source import Request
+from hemascope.metrics import evaluate_all
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
-from hemascope.metrics import evaluate_all
 from hemascope.store.run_folder import RunResults
 
 _SIZES = {"train": 64, "val": 16, "test": 24}
@@ -50,10 +51,28 @@ def save_npz(path: Path, arrays: dict[str, Any]) -> None:
     np.savez_compressed(path, **arrays)
 
 
+def save_cells(
+    root: Path,
+    counts: Mapping[str, int],
+    *,
+    size: int = 28,
+    name: Callable[[int], str] = "{0}.png".format,
+) -> Path:
+    """Rendered cells as files, so many in each folder below `root`, all different."""
+    total = sum(counts.values())
+    labels = np.arange(total) % len(BLOOD_CELLS)
+    images = iter(render(labels, seed=total, image_size=size))
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            Image.fromarray(next(images)).save(root / folder / name(i))
+    return root
+
+
 @pytest.fixture(scope="session")
 def small_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "small.npz"
-    save_npz(path, small_arrays())
+    save_npz(path, {**small_arrays(), "class_names": np.array(BLOOD_CELLS.names)})
     return path
 
 
@@ -66,8 +85,9 @@ def trained(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     settings = choose_settings("paper-cnn", None, {"training.epochs": 2})
     out = tmp_path_factory.mktemp("trained") / "run"
-    settings = settings.model_copy(update={"data": data_settings(small_npz)})
-    return train(settings, read(small_npz), Output(out), Reporter())
+    data = DataSettings(sources=(str(small_npz),))
+    settings = settings.model_copy(update={"data": data})
+    return train(settings, load(Request(data)), Output(out), Reporter()).path
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +99,7 @@ def cells_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
         arrays[f"{split}_images"] = render(labels, seed=seed)
         arrays[f"{split}_labels"] = labels.astype(np.uint8).reshape(-1, 1)
     path = tmp_path_factory.mktemp("data") / "cells.npz"
-    save_npz(path, arrays)
+    save_npz(path, {**arrays, "class_names": np.array(BLOOD_CELLS.names)})
     return path
 
 
@@ -93,8 +113,9 @@ def tiny(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     changes = {"training.epochs": 4, "training.batch_size": 32, "precision": "fp32", "views": 1}
     settings = choose_settings("hemanet-tiny", None, changes)
     out = tmp_path_factory.mktemp("tiny") / "run"
-    settings = settings.model_copy(update={"data": data_settings(cells_npz)})
-    return train(settings, read(cells_npz), Output(out), Reporter())
+    data = DataSettings(sources=(str(cells_npz),))
+    settings = settings.model_copy(update={"data": data})
+    return train(settings, load(Request(data)), Output(out), Reporter()).path
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +125,8 @@ def exported(tiny: Path, cells_npz: Path, tmp_path_factory: pytest.TempPathFacto
     from hemascope.workflows.progress import Reporter
 
     out = tmp_path_factory.mktemp("exported") / "model"
-    export(tiny, data_settings(cells_npz), Output(out), int8=False, fp16=False, reporter=Reporter())
+    data = DataSettings(sources=(str(cells_npz),))
+    export(tiny, data, Output(out), int8=False, fp16=False, reporter=Reporter())
     return out
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome, save_npz, small_arrays
+from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.predictions import Predictions
 from hemascope.settings.run import load_preset
 from hemascope.store.predictions import read_predictions, write_predictions
@@ -101,7 +102,7 @@ def test_evaluate_all_reads_every_image_and_warns_of_the_trained_ones(
     assert "Warning: paper-cnn was trained on 64 of these images" in outcome.err
 
 
-def test_evaluate_refuses_other_classes_and_sizes(
+def test_evaluate_refuses_other_classes_and_reads_other_sizes(
     run_folder: Path, hemascope: Run, tmp_path: Path
 ) -> None:
     folder = tmp_path / "cells"
@@ -116,11 +117,15 @@ def test_evaluate_refuses_other_classes_and_sizes(
     for split in ("train", "val", "test"):
         images = arrays[f"{split}_images"]
         arrays[f"{split}_images"] = images.repeat(2, axis=1).repeat(2, axis=2)
-    save_npz(tmp_path / "large.npz", arrays)
-    outcome = hemascope("evaluate", run_folder, "--data", tmp_path / "large.npz")
+    large = tmp_path / "large.npz"
+    save_npz(large, arrays)
+    outcome = hemascope("evaluate", run_folder, "--data", large)
     assert outcome.code == 2
-    assert "holds images of 56 pixels, the model" in outcome.err
-    assert "takes 28" in outcome.err
+    assert "nothing says what the labels" in outcome.err
+    save_npz(large, {**arrays, "class_names": np.array(BLOOD_CELLS.names)})
+    outcome = hemascope("evaluate", run_folder, "--data", large)
+    assert outcome.code == 0, outcome.err
+    assert "resized to 28x28" in outcome.err  # read as the model's images
 
 
 def test_evaluate_never_deletes_the_model_it_evaluates(
@@ -141,7 +146,7 @@ def test_a_folder_of_one_class_can_be_evaluated(
         Image.new("RGB", (40, 30)).save(tmp_path / "cells" / "platelet" / f"{i}.png")
     outcome = hemascope("evaluate", run_folder, "--data", tmp_path / "cells", "--split", "all")
     assert outcome.code == 0, outcome.err
-    assert "4 image(s) were cropped to a square and resized to 28x28" in outcome.err
+    assert "4 image(s): not square: only the center was used." in outcome.err
 
 
 @pytest.fixture
@@ -271,7 +276,7 @@ def test_data_commands(hemascope: Run, small_npz: Path) -> None:
     assert outcome.code == 0
     assert "basophil" in outcome.out
     assert "channel mean  R 0." in outcome.out
-    assert "is not the official" in hemascope("data", "verify", small_npz).out
+    assert "is not a file of a published collection" in hemascope("data", "verify", small_npz).out
     assert hemascope("data", "download", "synthetic").code == 2
 
 
@@ -298,7 +303,7 @@ def test_output_inside_the_data_is_refused(hemascope: Run, tmp_path: Path) -> No
         "train", "--preset", "paper-cnn", "--data", tmp_path, "--out", tmp_path / "run"
     )
     assert outcome.code == 2
-    assert "lies inside --data" in outcome.err
+    assert "lies inside the data" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -306,14 +311,18 @@ def test_output_inside_the_data_is_refused(hemascope: Run, tmp_path: Path) -> No
     [
         (("train", "--preset", "paper-cn", "--out", "x"), 2, "did you mean 'paper-cnn'"),
         (("train", "--preset", "paper-cnn"), 2, "Missing option '--out'"),
-        (("train", "--out", "x"), 2, "give one of --preset NAME and --config FILE"),
+        (
+            ("train", "--preset", "paper-cnn", "--config", "y", "--out", "x"),
+            2,
+            "give either --preset or --config, not both",
+        ),
         (("train", "--preset", "paper-cnn", "--out", "x", "--epoch", "2"), 2, "--epochs"),
         (("train", "--preset", "paper-cnn", "--out", "x", "--epochs", "0"), 2, "--epochs"),
         (("train", "--config", "none.toml", "--out", "x"), 2, "cannot read none.toml"),
         (("train", "--preset", "paper-cnn", "--out", "x", "--data", "no.npz"), 2, "no.npz"),
-        (("reproduce", "--out", "x", "--seeds", "a"), 2, "--seeds 'a'"),
-        (("reproduce", "--out", "x", "--epochs-scale", "1e308"), 2, "--epochs-scale 1e+308"),
-        (("data", "info", ""), 2, "--data is empty"),
+        (("reproduce", "--out", "x", "--seeds", "a"), 2, "--seeds: it is 'a'"),
+        (("reproduce", "--out", "x", "--epochs-scale", "1e308"), 2, "--epochs-scale: it is 1e+308"),
+        (("data", "info", ""), 2, "--data: it is empty"),
         (("reproduc",), 2, "Did you mean 'reproduce'?"),
         (("evaluate", "x"), 2, "x holds no trained model"),
         (("report", "x"), 2, "x holds no run folders"),

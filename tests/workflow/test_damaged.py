@@ -263,10 +263,8 @@ def test_a_teacher_of_another_size_is_named(
     hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
 ) -> None:
     info, weights = load_artifact(run_folder)
-    preprocessing = info.preprocessing.model_copy(update={"image_size": 32})
-    save_artifact(
-        run_folder / "model", info.model_copy(update={"preprocessing": preprocessing}), weights
-    )
+    image = info.image.model_copy(update={"size": 32})
+    save_artifact(run_folder / "model", info.model_copy(update={"image": image}), weights)
     out = tmp_path / "pupil"
     outcome = hemascope(*_train(small_npz, out), "--teacher", run_folder)
     assert outcome.code == 2

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from conftest import Outcome
+from conftest import Outcome, read
 from hemascope.core.classes import Split
-from hemascope.data import load
+from hemascope.core.errors import UsageError
 from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.predictor import Predictor
 from hemascope.inference.torch_engine import TorchEngine, load_model
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 def test_a_graph_alone_answers_as_torch_does(tiny: Path, exported: Path, cells_npz: Path) -> None:
-    images = load(str(cells_npz)).splits[Split.TEST].images
+    images = read(cells_npz).splits[Split.TEST].images
     [file] = exported.glob("fp32-*.onnx")
     session = ort.InferenceSession(str(file))  # as another program would: pixels in, no more
     logits: Any = session.run(["logits"], {"images": images})[0]
@@ -39,7 +39,7 @@ def test_a_graph_alone_answers_as_torch_does(tiny: Path, exported: Path, cells_n
 
 
 def test_maps_and_bias_add_up_to_the_logits(tiny: Path, exported: Path, cells_npz: Path) -> None:
-    images = load(str(cells_npz)).splits[Split.TEST].images
+    images = read(cells_npz).splits[Split.TEST].images
     engine = load_onnx(exported, None)[2]
     bias = load_model(tiny)[1].head.bias.detach().numpy()  # type: ignore[union-attr]
     maps = engine.maps(images)
@@ -62,7 +62,7 @@ def test_int8_and_fp16_beside_fp32(
     assert sizes["int8"] < 0.75 * sizes["fp32"]
     assert sizes["fp16"] < 0.75 * sizes["fp32"]
     assert info.recommended in sizes
-    images = load(str(cells_npz)).splits[Split.TEST].images
+    images = read(cells_npz).splits[Split.TEST].images
     said: dict[str, NDArray[np.float64]] = {
         graph.precision: Predictor(out, precision=graph.precision).predict_proba(images)
         for graph in info.onnx
@@ -97,7 +97,7 @@ def test_the_folder_says_what_it_was_trained_on_and_nothing_of_the_machine(
 
 
 def test_what_is_fitted_holds_on_val(exported: Path, cells_npz: Path) -> None:
-    val = load(str(cells_npz)).splits[Split.VAL]
+    val = read(cells_npz).splits[Split.VAL]
     for views in (1, 8):
         for coverage in (0.95, 0.99):
             predictor = Predictor(exported, views=views, coverage=coverage)
@@ -128,13 +128,20 @@ def test_evaluate_takes_an_exported_model(
     assert results[0]["loss"] == pytest.approx(results[1]["loss"], abs=1e-4)
 
 
-def test_an_architecture_without_maps_is_exported_without(
+def test_a_model_of_few_images_is_exported_without_sets_or_maps_that_it_cannot_have(
     trained: Path, small_npz: Path, tmp_path: Path, hemascope: Run
 ) -> None:
-    outcome = hemascope("export", trained, "--data", small_npz, "--out", tmp_path / "few")
-    assert outcome.code == 2
-    assert "val has 16 images in all, too few for prediction sets" in outcome.err
-    assert not (tmp_path / "few").exists()
+    few = tmp_path / "few"
+    outcome = hemascope("export", trained, "--data", small_npz, "--out", few)
+    assert outcome.code == 0, outcome.err
+    predictor = Predictor(few)
+    assert predictor.coverage is None
+    answers = predictor.predict(read(small_npz).splits[Split.TEST].images)
+    assert all(answer.prediction_set == () and not answer.error for answer in answers)
+    with pytest.raises(UsageError, match="not fitted: too few val images"):
+        Predictor(few, coverage=0.95)
+    with pytest.raises(UsageError, match="no class-activation maps"):
+        predictor.check_maps()
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,8 @@ def test_trust_refuses_what_it_cannot_keep(hemascope: Run, runs: Path, tmp_path:
     for arguments, part in (
         (("--coverage", "0.999"), "too few for prediction sets with a coverage of 0.999"),
         (("--coverage", "0.99"), "of the class 'basophil', too few"),
-        (("--coverage", "high"), "--coverage 'high'"),
-        (("--accuracy", "1.5"), "--accuracy 1.5"),
+        (("--coverage", "high"), "--coverage: it is 'high'"),
+        (("--accuracy", "1.5"), "--accuracy: it is 1.5"),
         (("--views", "8"), "was not evaluated with 8 views"),
     ):
         outcome = hemascope("trust", runs / "good-0", "--out", out, *arguments)
@@ -187,7 +187,7 @@ def test_images_that_were_trained_on_are_counted_and_said(
     arrays = small_arrays()
     arrays["test_images"][:3] = arrays["train_images"][10:13]
     arrays["test_images"][3, 0, 0, 0] ^= 1  # one that is only nearly the same
-    save_npz(tmp_path / "leaky.npz", arrays)
+    save_npz(tmp_path / "leaky.npz", {**arrays, "class_names": np.array(BLOOD_CELLS.names)})
     for model in (run_folder, _pruned(hemascope, run_folder, tmp_path / "pruned")):
         out = tmp_path / f"evaluation-{model.name}"
         data = tmp_path / "leaky.npz"

@@ -258,6 +258,7 @@ def evaluate(
     split = split or (None if data.data else "test")
     output = _output(out, results, chosen, [*data.inputs, model]) if out else None
     from hemascope.analyses.evaluate.run import evaluate as run
+    from hemascope.settings.output import Output
     from hemascope.workflows.progress import Reporter
 
     typer.echo(
@@ -267,7 +268,7 @@ def evaluate(
             split,
             compute=compute.compute(),
             output=output,
-            medmnist_csv=medmnist_csv,
+            medmnist_csv=Output(medmnist_csv, results.overwrite) if medmnist_csv else None,
             reporter=Reporter(),
         )
     )

@@ -69,8 +69,9 @@ def check_sources(sources: Sequence[str]) -> None:
             raise DataError(f"there is no file or folder {source}.", field="data")
         hint = did_you_mean(source, DATASETS)
         raise DataError(f"{source} is not a data set, a file or a folder; {hint}", field="data")
-    if len(set(sources)) < len(sources):
-        raise DataError(f"{sources[0]} is named twice; name each source once.", field="data")
+    places = [source if source in DATASETS else str(Path(source).resolve()) for source in sources]
+    if again := [source for i, source in enumerate(sources) if places[i] in places[:i]]:
+        raise DataError(f"{again[0]} is named twice; name each source once.", field="data")
 
 
 def files_of(sources: Sequence[str]) -> list[Path]:
@@ -117,7 +118,15 @@ def _read(source: str, request: Request) -> Source:
         return read_folder(path, request)
     if is_archive(path):
         return read_archive(path, request)
-    return read_table(path, request) if is_table(path) else read_npz(path, request)
+    if is_table(path):
+        return read_table(path, request)
+    if path.suffix.lower() != ".npz":
+        raise DataError(
+            f"{source} is not a kind of file that holds labeled images; give an .npz file, class "
+            "folders, a table (.csv, .tsv, .parquet), or a .zip or .tar archive.",
+            field="data",
+        )
+    return read_npz(path, request)
 
 
 def _joined(sources: Sequence[Source], classes: ClassSet, request: Request) -> Dataset:
@@ -170,8 +179,10 @@ def _told_apart(sources: Sequence[Source]) -> list[Source]:
         for what in ("groups", "weights")
     )
     apart: list[Source] = []
-    for source, own_groups in zip(sources, has_groups, strict=True):
-        name = Path(source.path).name
+    names = [Path(source.path).name for source in sources]
+    if len(set(names)) < len(names):
+        names = [source.path for source in sources]  # else two laboratories would count as one
+    for source, own_groups, name in zip(sources, has_groups, names, strict=True):
         notes = list(source.notes)
         if any(has_groups) and not own_groups:
             notes.append(f"{name} says no groups: each of its images counts as its own.")

@@ -1,13 +1,16 @@
 """Reads .zip and .tar archives that hold a folder, a table or an .npz file."""
 
+import lzma
 import tarfile
 import zipfile
+import zlib
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hemascope.core.errors import DataError
+from hemascope.core.errors import DataError, HemascopeError
+from hemascope.core.images import BadFile
 from hemascope.data.folder import read_folder
 from hemascope.data.npz import read_npz
 from hemascope.data.source import Request, Source
@@ -15,6 +18,10 @@ from hemascope.data.table import is_table, looks_like_table, read_table
 from hemascope.data.walk import is_hidden
 
 ZIP, TAR = ".zip", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_BAD_ARCHIVE = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError),
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+)
 _MOST_BYTES = 20_000_000_000  # unpacked; this stops archives made to fill a disk
 
 
@@ -36,10 +43,24 @@ def read_archive(path: Path, request: Request) -> Source:
                 _unzip(path, folder)
             else:
                 _untar(path, folder)
-        except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError) as error:
-            raise DataError(f"{path} is not a whole archive ({error}); make it again.") from error
-        source = _read(folder, request, path)
-    return replace(source, title=f"{path.name} (archive)", path=str(path))
+        except _BAD_ARCHIVE as error:
+            reason = str(error).partition("\n")[0].rstrip(":")
+            raise DataError(f"{path} is not a whole archive ({reason}); make it again.") from error
+
+        def named(text: str) -> str:
+            return text.replace(str(folder), f"{path}!")  # not the temporary folder
+
+        try:
+            source = _read(folder, request, path)
+        except HemascopeError as error:
+            raise type(error)(named(str(error)), field=error.field) from error
+    return replace(
+        source,
+        title=f"{path.name} (archive)",
+        path=str(path),
+        notes=tuple(map(named, source.notes)),
+        bad=tuple(BadFile(named(bad.path), bad.reason) for bad in source.bad),
+    )
 
 
 def _read(folder: Path, request: Request, path: Path) -> Source:
@@ -60,8 +81,11 @@ def _read(folder: Path, request: Request, path: Path) -> Source:
 
 def _unzip(path: Path, folder: Path) -> None:
     with zipfile.ZipFile(path) as archive:
-        _check_size(path, sum(member.file_size for member in archive.infolist()))
-        archive.extractall(folder)  # noqa: S202 - zipfile keeps members inside the folder
+        members = archive.infolist()
+        _check_size(path, sum(member.file_size for member in members))
+        for member in members:
+            member.filename = member.filename.replace("\\", "/")  # of old programs on Windows
+        archive.extractall(folder, members)  # noqa: S202 - zipfile keeps members inside the folder
 
 
 def _untar(path: Path, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,9 @@ def load_bloodmnist(request: Request, *, retries: int) -> Source:
             f"{path} is not the official BloodMNIST (md5 {md5}, expected {official_md5()}); remove "
             "it so that it can be downloaded again, or name it by `data`."
         )
+    asked = request.settings
+    if not (asked.collection or asked.classes):  # whoever sets the variable says what it is
+        request = replace(request, settings=asked.model_copy(update={"collection": "bloodmnist"}))
     return read_npz(path, request)
 
 

@@ -42,7 +42,7 @@ def read_folder(path: Path, request: Request, *, title: str = "") -> Source:
                 name = file.relative_to(path).as_posix()
                 records.append(Record(name, file, folder.name, split))
                 between = file.relative_to(folder).parent.as_posix()
-                subfolders.append("" if between == "." else f"{folder.name}/{between}")
+                subfolders.append("" if between == "." else between)
         loose = PassedOver()
         for file in sorted(root.iterdir()):
             if file.is_file() and not is_hidden(file.name):
@@ -68,8 +68,8 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _inside(path: Path) -> Path:
-    """The folder that holds class or split folders: `path`, or the only folder in it that does."""
-    folders = _subfolders(path)
-    if len(folders) != 1 or split_named(folders[0].name) or len(_subfolders(folders[0])) < 2:
-        return path
-    return _inside(folders[0])
+    """The folder that holds class or split folders: `path`, or one that only wraps them."""
+    top = path
+    while len(folders := _subfolders(top)) == 1 and not split_named(folders[0].name):
+        top = folders[0]
+    return top if folders else path  # a single class may have a folder for its single patient

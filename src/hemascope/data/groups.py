@@ -25,7 +25,7 @@ def grouped(records: Sequence[Record], subfolders: Sequence[str], pattern: str) 
     """
     if pattern == FOLDER:
         own = zip(records, subfolders, strict=True)
-        return [replace(record, group=folder or record.path.name) for record, folder in own]
+        return [replace(record, group=folder or record.id) for record, folder in own]
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -37,8 +37,9 @@ def grouped(records: Sequence[Record], subfolders: Sequence[str], pattern: str) 
     without: list[str] = []
     for record in records:
         name = PurePath(record.path).name
-        if match := expression.search(name):
-            found.append(replace(record, group=match.group(1 if expression.groups else 0)))
+        match = expression.search(name)
+        if match and (group := match.group(1 if expression.groups else 0)):
+            found.append(replace(record, group=group))
         else:
             without.append(name)
     if without:

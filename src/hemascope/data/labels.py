@@ -57,14 +57,11 @@ def _wanted(
     if asked.collection:
         return collection(asked.collection).class_set
     if asked.classes:
-        known = collection("bloodmnist").class_set
-        return ClassSet(
-            asked.classes, {a: n for a, n in known.aliases.items() if n in asked.classes}
-        )
+        return _with_aliases(asked.classes)
     if len({source.collection for source in sources}) == 1 and sources[0].collection:
         return collection(sources[0].collection).class_set
     if len(sources) == 1 and sources[0].ordered:
-        return ClassSet(tuple(dict.fromkeys(names[0])), sources[0].classes.aliases)
+        return _with_aliases(tuple(dict.fromkeys(names[0])))
     blood = collection("bloodmnist").class_set
     labels = {blood.index(name) for own in names for name in own}
     if None not in labels:
@@ -80,6 +77,12 @@ def _wanted(
                 field="data",
             )
     return largest
+
+
+def _with_aliases(names: tuple[str, ...]) -> ClassSet:
+    """Classes with the usual other names of those that are BloodMNIST's."""
+    known = collection("bloodmnist").aliases
+    return ClassSet(names, {alias: name for alias, name in known.items() if name in names})
 
 
 def _relabeled(
@@ -105,10 +108,12 @@ def _relabeled(
             unknown.append(target)
     if unknown:
         whose = "the model knows" if request.classes else "asked for are"
+        hint = did_you_mean(unknown[0], wanted.names)
         raise DataError(
             f"{source.path} has the classes {', '.join(source.classes.names)}, {whose} "
-            f"{', '.join(wanted.names)}; in question: {', '.join(unknown)}. Say by `map` which "
-            "class each one is, or leave it out there.",
+            f"{', '.join(wanted.names)}; in question: {', '.join(unknown)}"
+            f"{f' ({hint})' if hint.startswith('did') else ''}. Say by `map` which class each one "
+            "is, or leave it out there.",
             field="" if request.classes else "classes",
         )
     parts: dict[Split | None, LabeledImages] = {}

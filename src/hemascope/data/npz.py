@@ -75,7 +75,7 @@ def read_npz(path: Path, request: Request) -> Source:
             f"{path} holds the label {lowest if lowest < 0 else highest}, but there are "
             f"{len(classes)} class names, for the labels 0 to {len(classes) - 1}."
         )
-    spec, notes = _spec(parts, request, key), [] if key or not names else list[str]()
+    spec, notes = _spec(parts, request, key), list[str]()
     if sum(part.images.shape[3] == 1 for part in parts.values()):
         notes.append("The images are grayscale; R, G and B are equal.")
     read: dict[Split | None, LabeledImages] = {}
@@ -95,10 +95,10 @@ def _classes(names: tuple[str, ...], request: Request, path: Path) -> ClassSet:
         DataError: If nothing says it.
     """
     asked = request.settings
+    if names:  # the file's own before what is asked for, whose order may be another
+        return ClassSet(names)
     if asked.collection:
         return collection(asked.collection).class_set
-    if names:
-        return ClassSet(names)
     if asked.classes:
         return ClassSet(asked.classes)
     raise DataError(
@@ -129,6 +129,8 @@ def _stems(archive: zipfile.ZipFile, path: Path) -> dict[Split | None, str]:
         stem, _, what = key.rpartition("_")
         split = split_named(stem) if stem else None
         if what == "images" and (split or not stem):
+            if split in found:
+                raise DataError(f"{path} has several arrays for {split}; keep one of each.")
             found[split] = f"{stem}_" if stem else ""
     ordered = {split: found[split] for split in (*Split, None) if split in found}
     if not ordered:
@@ -175,8 +177,9 @@ def _labels(labels: NDArray[Any], count: int, where: str) -> NDArray[np.int64]:
             )
         return labels.argmax(axis=1).astype(np.int64)
     flat = labels.reshape(count)
-    if not (flat == flat.astype(np.int64)).all():
-        raise DataError(f"{where} holds {flat[flat % 1 != 0][:1]}; expected whole numbers.")
+    whole = np.isfinite(flat) & (flat == np.trunc(flat))
+    if not whole.all():
+        raise DataError(f"{where} holds {flat[~whole][0]}; expected whole numbers.")
     return flat.astype(np.int64)
 
 

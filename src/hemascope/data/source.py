@@ -119,7 +119,13 @@ def read_records(
             or if none is left.
     """
     spec = request.spec_for()
-    decoded = _decode(records, spec)
+    try:
+        decoded = _decode(records, spec)
+    except MemoryError as error:
+        raise DataError(
+            f"{len(records):,} images of {spec.size}x{spec.size} pixels do not fit into memory; "
+            "give a smaller `image_size`."
+        ) from error
     if decoded.bad and not request.settings.skip_bad:
         raise DataError(
             f"{_listed(decoded.bad)}; repair or remove them, or leave them out by `skip_bad`."
@@ -127,11 +133,11 @@ def read_records(
     kept = np.flatnonzero(decoded.is_good)
     if not len(kept):
         raise DataError(f"{path} has no image that can be read; {_listed(decoded.bad)}.")
-    names = sorted({record.label for record in records})
+    names = sorted({records[i].label for i in kept.tolist()})
     label_of = {name: label for label, name in enumerate(names)}
     together = LabeledImages(
         decoded.images,
-        np.array([label_of[record.label] for record in records], dtype=np.int64),
+        np.array([label_of.get(record.label, 0) for record in records], dtype=np.int64),
         tuple(record.id for record in records),
         groups=_texts([record.group for record in records]),
         sizes=decoded.sizes,
@@ -148,13 +154,9 @@ def read_records(
     if not request.spec and not spec.photo_size:
         usual = int(np.median(decoded.sizes[kept].min(axis=1)))
         spec = spec.model_copy(update={"photo_size": usual})
-    found = [
-        *notes,
-        *_counted(decoded.notes),
-        *([f"{_listed(decoded.bad)}: left out."] if decoded.bad else []),
-    ]
-    classes = ClassSet(tuple(names))
-    return Source(title, path, parts, classes, spec, notes=tuple(found), bad=tuple(decoded.bad))
+    found = (*notes, *_counted(decoded.notes))
+    source = Source(title, path, parts, ClassSet(tuple(names)), spec, notes=found)
+    return with_bad(source, decoded.bad)
 
 
 def prepared(images: NDArray[np.uint8], spec: ImageSpec) -> tuple[NDArray[np.uint8], list[str]]:
@@ -229,6 +231,9 @@ def _numbers(values: Sequence[float | None]) -> NDArray[np.float64] | None:
     return np.array(known, dtype=np.float64) if len(known) == len(values) else None
 
 
-def with_note(source: Source, note: str) -> Source:
-    """The same with one more sentence."""
-    return replace(source, notes=(*source.notes, note))
+def with_bad(source: Source, bad: Sequence[BadFile]) -> Source:
+    """The same with more files that were left out."""
+    if not bad:
+        return source
+    note = f"{_listed(bad)}: left out."
+    return replace(source, bad=(*bad, *source.bad), notes=(*source.notes, note))

@@ -3,19 +3,22 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from hemascope.core.classes import Split, split_named
 from hemascope.core.errors import DataError
 from hemascope.core.images import BadFile
+from hemascope.data.collections import collection
 from hemascope.data.groups import grouped
 from hemascope.data.pictures import SUFFIXES
-from hemascope.data.source import Record, Request, Source, read_records
+from hemascope.data.source import Record, Request, Source, read_records, with_bad
 
 TABLES = (".csv", ".tsv", ".parquet")
 _PATHS = ("path", "image_id", "filename", "file")
-_OTHERS = ("label", "split", "group", "laboratory", "weight")
+_FILLED = ("label", "split", "group", "laboratory")  # in every row, or in none
+_OTHERS = (*_FILLED, "weight")
 _DELIMITERS = ",;\t"
 _NAMED = 5  # of wrong rows, in a sentence
 
@@ -44,15 +47,21 @@ def read_table(path: Path, request: Request) -> Source:
     notes: list[str] = []
     if ignored := [name for name in columns if name not in (path_column, *_OTHERS)]:
         notes.append(f"Columns that were not used: {', '.join(ignored)}.")
-    files = _files(path, [row[path_column] for row in rows], request, notes)
+    files, missing = _files(path, [row[path_column] for row in rows], request)
     records = [_record(path, number, rows[number - 2], file) for number, file in files.items()]
-    for column in ("label", "group", "laboratory"):
+    for column in _FILLED:
         empty = [n for n in files if column in columns and not rows[n - 2][column]]
-        _refuse(path, empty, f"have no {column}")
+        if column == "label" or len(empty) < len(files):
+            _refuse(path, empty, f"have no {column}")
+    labels = _named([record.label for record in records], request, path)
+    records = [replace(r, label=label) for r, label in zip(records, labels, strict=True)]
     if request.settings.group_from:
-        records = grouped(records, [""] * len(records), request.settings.group_from)
+        parents = [PurePosixPath(record.id).parent for record in records]
+        folders = [parent.as_posix() if parent.name else "" for parent in parents]
+        records = grouped(records, folders, request.settings.group_from)
     title = f"{path.name} (table of images)"
-    return read_records(records, request, title=title, path=str(path), notes=notes)
+    source = read_records(records, request, title=title, path=str(path), notes=notes)
+    return with_bad(source, missing)
 
 
 def is_table(path: Path) -> bool:
@@ -94,6 +103,7 @@ def _read_csv(path: Path) -> list[Row]:
         path,
         [n for n, row in enumerate(table[1:], 2) if len(row) > len(header)],
         "have more cells than the header",
+        "put cells that hold the separator in quotes",
     )
     padded = ([*row, *[""] * (len(header) - len(row))] for row in table[1:])
     return [dict(zip(header, map(str.strip, row), strict=True)) for row in padded]
@@ -117,31 +127,75 @@ def _read_parquet(path: Path) -> list[Row]:
     rows = table.to_pylist()
     others = {name.casefold(): "" for name in columns if name.casefold() not in names}
     return [
-        {**{k.casefold(): "" if v is None else str(v) for k, v in row.items()}, **others}
+        {**{k.casefold(): "" if v is None or v != v else str(v) for k, v in row.items()}, **others}
         for row in rows
     ]
 
 
-def _files(path: Path, names: Sequence[str], request: Request, notes: list[str]) -> dict[int, Path]:
-    """The file of each row, by the row's number in the table (the header is row 1)."""
+def _files(
+    path: Path, names: Sequence[str], request: Request
+) -> tuple[dict[int, Path], list[BadFile]]:
+    """The file of each row, by the row's number in the table (the header is row 1), and the rest.
+
+    Raises:
+        DataError: If files are not there and not to be left out, or rows name the same one.
+    """
     found: dict[int, Path] = {}
     missing: list[BadFile] = []
+    suffixes = [variant for suffix in sorted(SUFFIXES) for variant in (suffix, suffix.upper())]
     for number, name in enumerate(names, 2):
-        file = path.parent / name if name else None
-        if file and not file.is_file() and not file.suffix:
-            file = next((f for s in SUFFIXES if (f := file.with_suffix(s)).is_file()), file)
-        if file and file.is_file():
+        if name and (file := _file(path.parent, name, suffixes)):
             found[number] = file
         else:
-            missing.append(BadFile(f"row {number} ({name or 'empty'})", "there is no such file"))
-    if missing:
+            missing.append(BadFile(f"row {number} ({name or 'empty'})", "no such file"))
+    seen: dict[Path, int] = {}
+    again = [n for n, file in found.items() if seen.setdefault(file, n) != n]
+    _refuse(path, again, "name a file that an earlier row names", "keep one row for each file")
+    if missing and not (request.settings.skip_bad and found):
         listed = ", ".join(bad.path for bad in missing[:_NAMED])
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        sentence = f"{path}: {len(missing):,} row(s) name a file that is not there: {listed}{more}"
-        if not request.settings.skip_bad or not found:
-            raise DataError(f"{sentence}; correct the paths, or leave the rows out by `skip_bad`.")
-        notes.append(f"{sentence}: left out.")
-    return found
+        raise DataError(
+            f"{path}: {len(missing):,} row(s) name a file that is not there: {listed}{more}; "
+            "correct the paths, or leave the rows out by `skip_bad`."
+        )
+    return found, missing
+
+
+def _file(folder: Path, name: str, suffixes: list[str]) -> Path | None:
+    """The file that a table names, with or without its suffix, its path as on any system."""
+    for one in dict.fromkeys((name, name.replace("\\", "/"))):
+        for suffix in ("", *suffixes):
+            if (file := folder / f"{one}{suffix}").is_file():
+                if suffix:  # most likely that of the next row too
+                    suffixes.remove(suffix)
+                    suffixes.insert(0, suffix)
+                return file
+    return None
+
+
+def _named(labels: Sequence[str], request: Request, path: Path) -> Sequence[str]:
+    """Labels that are numbers as the names that the request gives these; else as they are.
+
+    Raises:
+        DataError: If there are fewer names.
+    """
+    asked = request.settings
+    names = collection(asked.collection).classes if asked.collection else asked.classes
+    try:
+        numbers = [float(label) for label in labels]
+    except ValueError:
+        return labels
+    if not all(number.is_integer() for number in numbers) or set(labels) <= set(names):
+        return labels
+    if not names:
+        return [label.removesuffix(".0") for label in labels]
+    if min(numbers) < 0 or max(numbers) >= len(names):
+        wrong = min(numbers) if min(numbers) < 0 else max(numbers)
+        raise DataError(
+            f"{path} holds the label {wrong:.0f}, but there are {len(names)} class names, for the "
+            f"labels 0 to {len(names) - 1}."
+        )
+    return [names[int(number)] for number in numbers]
 
 
 def _record(path: Path, number: int, row: Row, file: Path) -> Record:
@@ -170,10 +224,8 @@ def _record(path: Path, number: int, row: Row, file: Path) -> Record:
     return Record(Path(name).as_posix(), file, row["label"], split, group, laboratory, weight)
 
 
-def _refuse(path: Path, rows: Iterable[int], what: str) -> None:
+def _refuse(path: Path, rows: Iterable[int], what: str, remedy: str = "fill them in") -> None:
     if numbers := list(rows):
         more = " and more" if len(numbers) > _NAMED else ""
         listed = ", ".join(map(str, numbers[:_NAMED]))
-        raise DataError(
-            f"{path}: {len(numbers):,} row(s) {what} (row {listed}{more}); fill them in."
-        )
+        raise DataError(f"{path}: {len(numbers):,} row(s) {what} (row {listed}{more}); {remedy}.")

@@ -89,7 +89,7 @@ class Predictor:
     ) -> None:
         self._remake = partial(
             Predictor,
-            model if Path(model).name == str(model) else find_artifact(Path(model)).resolve(),
+            find_artifact(Path(model)).resolve() if Path(model).exists() else model,
             precision=precision,
             views=views,
             coverage=coverage,
@@ -195,7 +195,7 @@ class Predictor:
         probs = self._probs(images)
         names = self.class_names
         spread = images.max(axis=3) - images.min(axis=3)
-        is_gray = (spread.reshape(len(images), -1).max(axis=1, initial=0) <= _GRAY).tolist()
+        is_gray = (spread.max(axis=(1, 2), initial=0) <= _GRAY).tolist()
         answers: list[Answer] = []
         for row, gray in zip(probs, is_gray, strict=True):
             order = np.argsort(-row, kind="stable")
@@ -250,12 +250,11 @@ class Predictor:
 
 
 def _each(pictures: Source | Sequence[Source]) -> Sequence[Source]:
-    """The pictures one by one; an array is one picture unless it has four axes."""
-    if isinstance(pictures, str | Path | bytes | bytearray | Image.Image) or hasattr(
-        pictures, "read"
-    ):
+    """The pictures one by one; an array is one picture unless it has one axis, or four."""
+    alone = isinstance(pictures, str | Path | bytes | bytearray | Image.Image)
+    if alone or hasattr(pictures, "read") or not hasattr(pictures, "__iter__"):
         return [cast("Source", pictures)]
-    if hasattr(pictures, "__array__") and getattr(pictures, "ndim", 0) in (2, 3):
+    if hasattr(pictures, "__array__") and getattr(pictures, "ndim", 0) in (0, 2, 3):
         return [cast("Source", pictures)]
     return cast("Sequence[Source]", pictures)
 
@@ -267,6 +266,8 @@ def _read(picture: Source) -> Picture:
         BadPictureError: If it is not a picture, damaged, or an array of another layout.
     """
     if isinstance(picture, str | Path):
+        if "\0" in str(picture):
+            raise BadPictureError("its name contains a zero byte")
         return read_picture(Path(picture))
     if isinstance(picture, bytes | bytearray):
         return read_picture(bytes(picture))

@@ -71,7 +71,7 @@ def cross_validate(
     """
     dataset = load_data(settings.data, reporter, as_found=True)
     images = concatenate(list(dataset.splits.values()))
-    held = _held_out(images, scheme)
+    held = held_out(images, scheme)
     out = output.folder
     with claimed(out):
         if not (output.resume and (out / MARK).is_file()):
@@ -80,7 +80,7 @@ def cross_validate(
             write_json(out / MARK, mark)
         found: list[Fold] = []
         for name, rows in held.items():
-            data, left_out = _split(dataset, images, rows, name)
+            data, left_out = fold_of(dataset, images, rows, name)
             folder = out / f"fold-{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}"
             train(settings, data, Output(folder, resume=output.resume), reporter)
             results = RunFolder(folder).read_results()
@@ -100,7 +100,7 @@ def cross_validate(
     return text
 
 
-def _held_out(images: LabeledImages, scheme: Scheme) -> dict[str, NDArray[np.intp]]:
+def held_out(images: LabeledImages, scheme: Scheme) -> dict[str, NDArray[np.intp]]:
     """The images that each fold holds out, by the fold's name."""
     if isinstance(scheme, int):
         fold = folds(images, scheme)
@@ -120,7 +120,7 @@ def _held_out(images: LabeledImages, scheme: Scheme) -> dict[str, NDArray[np.int
     return {name: np.flatnonzero(keys == name) for name in names}
 
 
-def _split(
+def fold_of(
     dataset: Dataset, images: LabeledImages, held: NDArray[np.intp], name: str
 ) -> tuple[Dataset, dict[str, int]]:
     """A fold's data: its train and val, and of what it holds out the classes that it trains on."""
@@ -140,7 +140,10 @@ def _split(
             names = [dataset.classes.names[label] for label in labels]
             left_out = dict(zip(names, counts.tolist(), strict=True))
         if not len(parts[split]):
-            raise DataError(f"leaving out {name}: no {split} image is of a class in train.")
+            raise DataError(
+                f"with {name} held out, no {split} image is of a class in train; give data of more "
+                "groups."
+            )
     title = f"{dataset.title}, {name} held out"
     ordered = {split: parts[split] for split in Split}
     return replace(dataset, splits=ordered, title=title, is_split=True), left_out

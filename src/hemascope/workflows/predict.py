@@ -86,7 +86,8 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
         outcome.num_failed = journal.num_failed
         if journal.num_done:
             reporter.say(f"Resuming after {journal.num_done:,} images.")
-    pictures = _unanswered(items(asked.paths, passed, sys.stdin.buffer), journal)
+    stdin = sys.stdin.buffer if sys.stdin else None  # a program may have none
+    pictures = _unanswered(items(asked.paths, passed, stdin), journal)
     with (
         closing(journal) if journal else nullcontext(),
         reporter.counted("images", count_items(asked.paths)) as advance,

@@ -362,6 +362,12 @@ def _check_classes(settings: RunSettings, dataset: Dataset) -> None:
             raise UsageError(f"augmentation.only_classes: there is no class '{name}'; {hint}")
 
 
+def _without_places(settings: RunSettings) -> str:
+    """Settings as TOML without where the data lies: it may have moved, and its md5 tells it."""
+    data = settings.data.model_copy(update={"sources": ()})
+    return settings.model_copy(update={"data": data}).to_toml()
+
+
 class _Run:
     """The run folder: what is written, and when."""
 
@@ -403,7 +409,8 @@ class _Run:
                 "give --overwrite instead, or another --out."
             )
         differences = {
-            "settings": config.is_file() and load_config(config).to_toml() != self._config,
+            "settings": config.is_file()
+            and _without_places(load_config(config)) != _without_places(self.settings),
             "data": facts.data.md5 != self.dataset.md5,
             "weights in --start or --teacher": facts.models != self._models_used(),
             "device or precision": (facts.machine.device, facts.precision)

@@ -7,7 +7,7 @@ from hemascope.core.images import channel_statistics
 from hemascope.data.colors import fit_colors
 from hemascope.data.corruptions import CORRUPTIONS, corrupted, jpeg_round_trip
 from hemascope.data.rendered import render
-from hemascope.settings.run import Colors
+from hemascope.settings.data import Colors
 
 IMAGES = render(np.arange(48) % 8, seed=4)
 

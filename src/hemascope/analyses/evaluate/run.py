@@ -32,7 +32,7 @@ def evaluate(
     *,
     compute: Compute,
     output: Output | None,
-    medmnist_csv: Path | None = None,
+    medmnist_csv: Output | None = None,
     reporter: Reporter,
 ) -> str:
     """Evaluates a model on one split, or on all images, and writes the results if asked.
@@ -94,8 +94,8 @@ def evaluate(
             acc=results.accuracy,
             run=f"{info.settings.name}-{info.settings.seed}",
         )
-        overwrite = output is not None and output.overwrite
-        _write_medmnist(medmnist_csv / name, predictions, dataset, overwrite=overwrite)
+        path = medmnist_csv.folder / name
+        _write_medmnist(path, predictions, dataset, overwrite=medmnist_csv.overwrite)
     return text
 
 
