@@ -263,26 +263,12 @@ def _eight_bits(image: Image.Image) -> tuple[Image.Image, Image.Image, tuple[str
     """Its pixels in 8 bits a channel, the image that was loaded for them, and what to say."""
     rawmodes = {_rawmode(tile) for tile in getattr(image, "tile", ())}
     tags: Any = getattr(image, "tag_v2", {})
-    deep = [match for rawmode in rawmodes if (match := _DEEP.fullmatch(rawmode))]
     if image.mode == "L" and _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
         raise BadPictureError("signed values have no defined white; save it as 8-bit RGB PNG")
-    if image.mode.startswith("I;16"):
+    if (deep := _deep_values(image, rawmodes, tags)) is None:
         image.load()
-        loaded, mode, values = image, "L", np.asarray(image).astype(np.uint16)[..., None]
-    elif len(deep) == 1 and tags.get(_PLANAR, 1) != _SEPARATE:
-        loaded, mode, values = _deep_colors(image, *deep[0].groups())
-    elif max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8 and image.mode in _EIGHT_BITS:
-        if not rawmodes:
-            raise BadPictureError(_LOADED)
-        raise BadPictureError("16-bit colors in separate planes; save it as 8-bit RGB PNG")
-    else:
-        image.load()
-        step = max((_GRAY_STEPS.get(rawmode, 1) for rawmode in rawmodes), default=1)
-        if step == 1 or "transparency" not in image.info:
-            return image, image, ()
-        pixels = image.copy()
-        pixels.info["transparency"] *= step  # Pillow scales the pixels, and not this value
-        return pixels, image, ()
+        return _with_transparency(image, rawmodes), image, ()
+    loaded, mode, values = deep
     if (transparent := image.info.get("transparency")) is not None:
         opaque = (values != np.array(transparent)).any(axis=-1, keepdims=True)
         mode, values = f"{mode}A", np.concatenate([values, opaque * np.uint16(65535)], axis=-1)
@@ -291,6 +277,33 @@ def _eight_bits(image: Image.Image) -> tuple[Image.Image, Image.Image, tuple[str
         pixels = ImageOps.invert(pixels)  # as Pillow does itself at 8 bits alone
     stored = "" if bits == 16 else " in 16 bits"
     return pixels, loaded, (f"{bits}-bit values{stored}" + " scaled to 8" * (bits > 8),)
+
+
+def _with_transparency(image: Image.Image, rawmodes: set[str]) -> Image.Image:
+    """The image, with its transparent gray of 2 or 4 bits scaled as Pillow scales the pixels."""
+    step = max((_GRAY_STEPS.get(rawmode, 1) for rawmode in rawmodes), default=1)
+    if step == 1 or "transparency" not in image.info:
+        return image
+    image = image.copy()
+    image.info["transparency"] *= step
+    return image
+
+
+def _deep_values(
+    image: Image.Image, rawmodes: set[str], tags: Any
+) -> tuple[Image.Image, str, NDArray[np.uint16]] | None:
+    """The loaded image, its mode in 8 bits, and its values in 16; None where 8 hold them."""
+    deep = [match for rawmode in rawmodes if (match := _DEEP.fullmatch(rawmode))]
+    if image.mode.startswith("I;16"):
+        image.load()
+        return image, "L", np.asarray(image).astype(np.uint16)[..., None]
+    if deep and tags.get(_PLANAR, 1) != _SEPARATE:
+        return _deep_colors(image, *deep[0].groups())
+    if max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8 and image.mode in _EIGHT_BITS:
+        if not rawmodes:
+            raise BadPictureError(_LOADED)
+        raise BadPictureError("16-bit colors in separate planes; save it as 8-bit RGB PNG")
+    return None
 
 
 def _rawmode(tile: Any) -> str:
@@ -332,11 +345,10 @@ def _scaled(mode: str, values: NDArray[np.uint16]) -> tuple[Image.Image, int]:
     into 8 bits, an 8-bit image was widened.
     """
     num_colors = len(mode.removesuffix("A"))  # alpha multiplied in (RGBa) has the colors' depth
-    bits = _num_bits(values[..., :num_colors])
-    alpha = values[..., num_colors:]
-    alpha_bits = max(bits, 16 if _num_bits(alpha) > bits else 0)
-    limits = np.array([2**bits - 1] * num_colors + [2**alpha_bits - 1] * alpha.shape[-1], np.uint32)
-    scaled = ((values * np.uint32(255) + limits // 2) // limits).astype(np.uint8)
+    color, alpha = np.split(values, [num_colors], axis=-1)
+    bits = _num_bits(color)
+    alpha_bits = bits if _num_bits(alpha) <= bits else 16
+    scaled = np.concatenate([_levels(bits)[color], _levels(alpha_bits)[alpha]], axis=-1)
     height, width, _ = values.shape
     return Image.frombytes(mode, (width, height), scaled.tobytes()), bits
 
@@ -344,6 +356,12 @@ def _scaled(mode: str, values: NDArray[np.uint16]) -> tuple[Image.Image, int]:
 def _num_bits(values: NDArray[np.uint16]) -> int:
     largest = int(values.max(initial=0))
     return next(bits for bits in _DEPTHS if largest < 2**bits)
+
+
+def _levels(bits: int) -> NDArray[np.uint8]:
+    """The level of 0 to 255 of each value of so many bits."""
+    limit = 2**bits - 1
+    return ((np.arange(limit + 1, dtype=np.uint32) * 255 + limit // 2) // limit).astype(np.uint8)
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -389,16 +407,14 @@ def _transform(profile: bytes, mode: str) -> tuple[ImageCms.ImageCmsTransform | 
         header: Any = source.profile
         fits = header.xcolor_space == _PROFILE_SPACES[mode]
         if not fits or header.device_class not in _PROFILE_CLASSES:
-            return None, f"color profile ignored, which is not for {mode} pixels"
+            return None, f"color profile for {header.xcolor_space.strip()} ignored"
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
         transform = ImageCms.ImageCmsTransform(source, srgb, mode, "RGB")
     except Exception:  # whatever damaged bytes may lead to
         return None, "damaged color profile ignored"
-    return (
-        (None, "")
-        if _changes_nothing(transform, mode)
-        else (transform, "color profile converted to sRGB")
-    )
+    if _changes_nothing(transform, mode):
+        return None, ""
+    return transform, "color profile converted to sRGB"
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
@@ -419,4 +435,7 @@ def _reason(error: Exception) -> str:
         return f"image too large (limit {_MAX_PIXELS // 1_000_000} megapixels)"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
+    if "truncated" in text.lower():
+        return text if text.startswith("image file") else f"image file is truncated ({text})"
+    return f"cannot be decoded ({text})"

@@ -23,7 +23,6 @@ from hemascope.data.pictures import (
 
 HEIGHT, WIDTH = 5, 7
 WHITE = "transparent parts shown on white"
-GAMMA = {"linear": 1.0, "old": 1.8}
 Pixels = NDArray[np.uint8]
 
 
@@ -267,7 +266,7 @@ def test_damaged_exif_does_not_hide_the_picture(pixels: Pixels, exif: bytes) -> 
 # Color
 
 
-@pytest.mark.parametrize("gamma", GAMMA.values())
+@pytest.mark.parametrize("gamma", [1.0, 1.8])
 def test_colors_are_converted_to_srgb(pixels: Pixels, gamma: float) -> None:
     picture = read_picture(saved(pixels, icc_profile=profile(gamma)))
     assert near(shown(picture), from_gamma(pixels, gamma), 2)
@@ -340,6 +339,36 @@ def test_cmyk_is_neither_inverted_nor_black(kind: str) -> None:
     assert picture.notes == ("CMYK converted to RGB",)
 
 
+def cmyk_profile() -> bytes:
+    """Inks that make neutral grays of lightness L* = (255 - 40 C - 30 M - 20 Y - 165 K) / 2.55."""
+    inks = np.stack(np.meshgrid(*[[0, 1]] * 4, indexing="ij"), axis=-1).reshape(16, 4)
+    lightness = 255 - inks @ (40, 30, 20, 165)
+    grid = np.stack([lightness, np.full(16, 128), np.full(16, 128)], axis=-1).astype(np.uint8)
+    identity = struct.pack(">9i", *(65536 * np.eye(3, dtype=int)).ravel())
+    ramp = bytes(range(256))
+    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + identity + 4 * ramp + grid.tobytes() + 3 * ramp
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    head = struct.pack(
+        ">I4sI4s4s4s", 156 + 20 + len(table), b"", 0x02100000, b"prtr", b"CMYK", b"Lab "
+    )
+    head += b"\0" * 12 + b"acsp" + b"\0" * 28 + struct.pack(">3i", 63190, 65536, 54061)
+    tags = struct.pack(">I4sII", 2, b"wtpt", 156, 20) + struct.pack(
+        ">4sII", b"A2B0", 176, len(table)
+    )
+    return head.ljust(128, b"\0") + tags + white + table
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_inks_are_shown_by_their_profile(kind: str) -> None:
+    for ink in [(0, 0, 0, 0), (255, 0, 0, 0), (0, 255, 0, 0), (0, 0, 255, 0), (255, 0, 255, 0)]:
+        image = Image.new("CMYK", (16, 16), ink)
+        picture = read_picture(saved(image, kind, icc_profile=cmyk_profile()))
+        lightness = (255 - np.array(ink) @ (40, 30, 20, 165) / 255) / 2.55
+        gray = from_gamma(np.array(255 * ((lightness + 16) / 116) ** 3), 1.0)
+        assert near(shown(picture), gray, 3)
+        assert picture.notes == ("CMYK converted to RGB", "color profile converted to sRGB")
+
+
 def test_lab_is_converted_by_its_definition() -> None:
     lab = np.array([[[255, 0, 0], [128, 0, 0], [128, 40, 216], [180, 236, 30]]], np.uint8)
     image = Image.frombytes("LAB", (4, 1), lab.tobytes())
@@ -405,7 +434,7 @@ def test_deep_values_are_scaled_by_the_bits_in_use(bits: int, kind: str, channel
     assert picture.notes[0] == note
 
 
-def test_lzw_with_a_predictor_is_deep_too(pixels: Pixels) -> None:
+def test_gray_in_lzw_is_deep_too(pixels: Pixels) -> None:
     gray = pixels[..., 0] * np.uint16(16)
     gray[0, 0] = 4080
     content = saved(
@@ -468,6 +497,12 @@ def test_deep_planes_are_refused(pixels: Pixels) -> None:
         content = tiff(values, photometric="rgb", planarconfig="separate", compression=compression)
         with pytest.raises(BadPictureError, match="save it as 8-bit RGB PNG"):
             read_picture(content)
+
+
+def test_the_first_of_very_many_pages_is_shown_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hemascope.data.pictures._MAX_PAGES", 3)
+    picture = read_picture(tiff(np.zeros((5, HEIGHT, WIDTH), np.uint8), photometric="minisblack"))
+    assert picture.notes[0] == "page 1 of at least 3"
 
 
 @pytest.mark.parametrize("kind", ["int16", "int32", "uint32", "float32", "float64", "int8"])
