@@ -67,15 +67,24 @@ class Augmentation:
             inputs = inputs.masked_fill(hidden.unsqueeze(1).to(inputs.device), _GRAY)
         return inputs
 
-    def mix(self, inputs: Tensor, targets: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    def mix(
+        self, inputs: Tensor, targets: Tensor, num_classes: int, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Mixes the batch with a shuffled copy of itself, as MixUp and CutMix do.
 
+        Args:
+            inputs: Network inputs, shape (N, 3, H, H).
+            targets: Their classes, shape (N,).
+            num_classes: C.
+            weights: How much each image counts in the loss, shape (N,), where they differ.
+
         Returns:
-            The inputs, and the targets: unchanged classes (N,), or probabilities (N, C) if mixed.
+            The inputs; the targets, classes (N,) as given, or probabilities (N, C) if mixed; and
+            the weights. The share of an image in a mixed target is in proportion to its weight.
         """
         settings = self._settings
         if not settings.mixup and not settings.cutmix:
-            return inputs, targets
+            return inputs, targets, weights
         cut = settings.cutmix and (not settings.mixup or self._uniform(1).item() < 0.5)
         alpha = settings.cutmix if cut else settings.mixup
         share = self._beta(alpha)
@@ -91,7 +100,12 @@ class Augmentation:
         else:
             mixed = share * inputs + (1 - share) * inputs[other]
         classes = one_hot(targets, num_classes).to(inputs.dtype)
-        return mixed, share * classes + (1 - share) * classes[other]
+        if weights is None:
+            return mixed, share * classes + (1 - share) * classes[other], None
+        classes = weights.unsqueeze(1) * classes
+        amounts = share * classes + (1 - share) * classes[other]
+        weights = amounts.sum(dim=1)
+        return mixed, amounts / weights.clamp(min=1e-12).unsqueeze(1), weights
 
     def _source_pixels(self, count: int, size: int, changed: Tensor) -> Tensor:
         """For every pixel of the new images, the index of the old one: shape (N, H, H)."""

@@ -103,16 +103,29 @@ def test_mixed_targets_say_how_much_of_each_image_is_there(settings: dict[str, f
     images = (labels * 255).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 28, 28, 3)
     augmentation = _augmentation(0, **settings)
     for _ in range(10):
-        inputs, targets = augmentation.mix(to_input(images), labels, 2)
+        inputs, targets, _ = augmentation.mix(to_input(images), labels, 2)
         torch.testing.assert_close(targets.sum(dim=1), torch.ones(32))
         torch.testing.assert_close(inputs.mean(dim=(1, 2, 3)), targets[:, 1], atol=1e-5, rtol=0)
 
 
 def test_without_mixing_targets_stay_classes() -> None:
     inputs = to_input(IMAGES)
-    same, targets = _augmentation(turns=True).mix(inputs, LABELS, 8)
+    weights = torch.rand(64)
+    same, targets, same_weights = _augmentation(turns=True).mix(inputs, LABELS, 8, weights)
     assert same is inputs
     assert targets is LABELS
+    assert same_weights is weights
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.5}, {"cutmix": 1.0}])
+def test_each_image_keeps_its_weight_in_what_is_mixed(settings: dict[str, float]) -> None:
+    labels, weights = torch.arange(8), torch.arange(8) / 4  # each image is of its own class
+    inputs = to_input(IMAGES[:8])
+    plain = _augmentation(0, **settings).mix(inputs, labels, 8)
+    mixed, targets, mixed_weights = _augmentation(0, **settings).mix(inputs, labels, 8, weights)
+    assert torch.equal(mixed, plain[0])
+    assert mixed_weights is not None
+    torch.testing.assert_close(mixed_weights.unsqueeze(1) * targets, plain[1] * weights)
 
 
 def test_the_same_seed_draws_the_same_variants() -> None:
