@@ -30,6 +30,13 @@ def test_a_turned_mirrored_and_shifted_copy_is_near(
     assert audit.aligned_distance(cells, moved).max() == 0
 
 
+def test_smaller_images_are_shifted_by_less() -> None:
+    """At 14 pixels, one pixel is what two are at 28."""
+    small = render(np.arange(40) % 8, seed=5, image_size=14)
+    assert audit.aligned_distance(small, np.roll(small, 1, axis=1)).max() == 0
+    assert audit.aligned_distance(small, np.roll(small, 2, axis=1)).min() > 0
+
+
 def test_different_cells_are_not_near(cells: NDArray[np.uint8]) -> None:
     others = render(np.arange(40) % 8, seed=6)
     pairs = np.stack([np.arange(40), np.arange(40) + 40], axis=1)

@@ -1,5 +1,9 @@
 """What may be wrong with a data set: copies, doubtful labels, images that show nothing.
 
+Images are compared at 28 pixels a side, or their own size if that is smaller: larger ones as
+thumbnails, so that no threshold depends on how large the photographs are. The shift that is looked
+for shrinks with smaller images, and detail is judged only among images of one size.
+
 Pure functions over pixels, labels and probabilities; nothing here knows files or trains.
 """
 
@@ -20,7 +24,7 @@ Pairs = NDArray[np.intp]
 NEAR_DISTANCE, NEAR_SHARE = 12.0, 0.35
 HASH_DISTANCE = 6  # bits of 64
 NUM_NEIGHBORS = 5
-_LARGEST_SHIFT = 2
+_LARGEST_SHIFT, _SIZE = 2, 28  # pixels that a copy may be moved by in an image of so many
 _NUM_SYMMETRIES = 8
 _ROWS = 512  # images at a time
 _BLANK_SPREAD = 4.0  # gray levels
@@ -102,24 +106,23 @@ def aligned_distance(ours: Images, theirs: Images) -> NDArray[np.float64]:
     """How far apart two images of each pair are at best, in gray levels, shape (N,).
 
     The root of the mean squared difference, when one of them (N, H, H, 3) is mirrored, turned by
-    quarters and shifted by up to two pixels so that they are most alike. Which mirror image or turn
-    is decided on copies of half the size.
+    quarters and shifted by up to two pixels in 28 so that they are most alike. Which mirror image
+    or turn is decided on copies of 14 pixels.
     """
-    half = ours.shape[1] // 2
-    coarse = thumbnails(ours, half), thumbnails(theirs, half)
+    coarse = thumbnails(ours, _SIZE // 2), thumbnails(theirs, _SIZE // 2)
     by_symmetry = [
-        _shifted_squares(coarse[0], symmetry(coarse[1], s), _LARGEST_SHIFT // 2)
-        for s in range(_NUM_SYMMETRIES)
+        _shifted_squares(coarse[0], symmetry(coarse[1], s)) for s in range(_NUM_SYMMETRIES)
     ]
     chosen = np.argmin(by_symmetry, axis=0)
     turned = np.empty_like(theirs)
     for s in np.unique(chosen):
         turned[chosen == s] = symmetry(theirs[chosen == s], int(s))
-    return np.sqrt(_shifted_squares(ours, turned, _LARGEST_SHIFT))
+    return np.sqrt(_shifted_squares(ours, turned))
 
 
-def _shifted_squares(ours: Images, theirs: Images, largest_shift: int) -> NDArray[np.float64]:
+def _shifted_squares(ours: Images, theirs: Images) -> NDArray[np.float64]:
     """The least mean squared difference over all shifts, shape (N,)."""
+    largest_shift = round(_LARGEST_SHIFT * ours.shape[1] / _SIZE)
     inside = ours.shape[1] - 2 * largest_shift
     crop = slice(largest_shift, largest_shift + inside)
     inner = ours[:, crop, crop].astype(np.float32)
