@@ -91,6 +91,33 @@ def test_folds_spread_every_class_evenly(labels: list[int], num_folds: int) -> N
         assert counts.max() - counts.min() <= 1
 
 
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 20))
+def test_folds_keep_together_what_belongs_together(labels: list[int], num_groups: int) -> None:
+    together = np.arange(len(labels)) % (num_groups + 1)
+    fold = audit.folds_of(np.array(labels), 3, together=together)
+    assert all(len(set(fold[together == group])) == 1 for group in set(together.tolist()))
+
+
+def test_folds_spread_classes_that_come_in_groups() -> None:
+    """Nine patients with cells of one class each: every fold has a patient of every class."""
+    together = np.repeat(np.arange(9), 10)
+    fold = audit.folds_of(together % 3, 3, together=together)
+    assert {(f, c) for f, c in zip(fold.tolist(), (together % 3).tolist(), strict=True)} == {
+        (f, c) for f in range(3) for c in range(3)
+    }
+
+
+def test_neighbors_are_the_nearest_by_cosine() -> None:
+    embeddings = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    centered = embeddings - embeddings.mean(axis=0)
+    centered /= np.linalg.norm(centered, axis=1, keepdims=True)
+    cosine = centered @ centered.T - 2 * np.eye(40)
+    nearest = {(min(i, j), max(i, j)) for i in range(40) for j in np.argsort(-cosine[i])[:3]}
+    found = audit.neighbor_pairs(embeddings, k=3)
+    assert {(int(i), int(j)) for i, j in found} == nearest
+    assert audit.neighbor_pairs(embeddings[:1]).shape == (0, 2)
+
+
 def test_across_keeps_what_is_torn() -> None:
     kinds = ["train", "train", "test", "val"]
     assert audit.across([[0, 1], [1, 2], [2, 3]], kinds) == [[1, 2], [2, 3]]

@@ -33,6 +33,7 @@ from hemascope.report.figures import draw_run
 from hemascope.report.text import epoch_line, results_text
 from hemascope.settings.run import Precision, RunSettings, load_config
 from hemascope.store.files import (
+    LOCK,
     MARK,
     append_line,
     claimed,
@@ -69,7 +70,7 @@ _HISTORY = (
     *("test_loss", "test_accuracy", "test_f1_weighted", "train_seconds"),
 )
 # What a run holds before its first epoch is done.
-_WRITTEN_FIRST = {MARK, "config.toml", _LOG, "model", "figures", "checkpoint"}
+_WRITTEN_FIRST = {MARK, LOCK, "config.toml", _LOG, "model", "figures", "checkpoint"}
 
 
 @dataclass(frozen=True, eq=False)
