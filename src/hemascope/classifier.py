@@ -206,11 +206,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
                 settings, image_size=train.images.shape[1], num_classes=len(classes)
             )
             state = TrainingState(
-                model,
-                settings.training,
-                seed=settings.seed,
-                device=device,
-                precision=precision,
+                model, settings.training, seed=settings.seed, device=device, precision=precision
             )
             task = ClassificationTask(train, state, classes=classes, weights=weights)
             for record in loop.fit(state, task, watched):

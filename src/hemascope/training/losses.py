@@ -1,6 +1,5 @@
 """What training minimizes: cross-entropy and its variants for rare and hard classes."""
 
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -31,12 +30,21 @@ def make_loss(settings: TrainingSettings, counts: Tensor) -> LossFunction:
         settings: Which loss, and its options.
         counts: Images of each class in the train split, shape (C,).
     """
-    smoothing = settings.label_smoothing
-    if settings.loss == "focal":
-        return partial(focal, gamma=settings.focal_gamma, smoothing=smoothing)
-    if (per_class := class_weights(settings, counts)) is not None:
-        return partial(weighted, per_class=per_class, smoothing=smoothing)
-    return partial(plain, smoothing=smoothing)
+    smoothing, gamma = settings.label_smoothing, settings.focal_gamma
+    per_class = class_weights(settings, counts)
+
+    def loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        if settings.loss == "focal":
+            losses = focal(logits, targets, gamma=gamma, smoothing=smoothing)
+        elif per_class is not None:
+            losses = weighted(logits, targets, weight=per_class, smoothing=smoothing)
+        elif weights is None:  # torch's own mean, on whose rounding every published run depends
+            return cross_entropy(logits, targets, label_smoothing=smoothing)
+        else:
+            losses = cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+        return (losses if weights is None else weights * losses).mean()
+
+    return loss
 
 
 def class_weights(settings: TrainingSettings, counts: Tensor) -> Tensor | None:
@@ -55,47 +63,21 @@ def class_weights(settings: TrainingSettings, counts: Tensor) -> Tensor | None:
     return weight * counts.sum() / (weight * counts).sum()
 
 
-def plain(
-    logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, smoothing: float
-) -> Tensor:
-    """Cross-entropy, averaged over images."""
-    if weights is None:  # torch's own mean, on whose rounding every published run depends
-        return cross_entropy(logits, targets, label_smoothing=smoothing)
-    losses = cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
-    return (weights * losses).mean()
-
-
-def weighted(
-    logits: Tensor,
-    targets: Tensor,
-    weights: Tensor | None = None,
-    *,
-    per_class: Tensor,
-    smoothing: float,
-) -> Tensor:
-    """Cross-entropy in which each target class counts by its weight, averaged over images."""
+def weighted(logits: Tensor, targets: Tensor, *, weight: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy of each image, shape (N,), in which each target class counts by its weight."""
     target_probs = _smooth(targets, logits.shape[1], smoothing)
-    losses = -(per_class * target_probs * log_softmax(logits.float(), dim=1)).sum(dim=1)
-    return (losses if weights is None else weights * losses).mean()
+    return -(weight * target_probs * log_softmax(logits.float(), dim=1)).sum(dim=1)
 
 
-def focal(
-    logits: Tensor,
-    targets: Tensor,
-    weights: Tensor | None = None,
-    *,
-    gamma: float,
-    smoothing: float,
-) -> Tensor:
-    """Cross-entropy in which an image counts less the more confident the network is of it.
+def focal(logits: Tensor, targets: Tensor, *, gamma: float, smoothing: float) -> Tensor:
+    """Cross-entropy, shape (N,), that counts an image less the more confident the network is.
 
     Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 4.
     """
     log_probs = log_softmax(logits.float(), dim=1)
     target_probs = _smooth(targets, logits.shape[1], smoothing)
     doubt = (1 - log_probs.exp()).clamp(min=1e-7)  # at 0 a small gamma has no gradient
-    losses = -(target_probs * doubt**gamma * log_probs).sum(dim=1)
-    return (losses if weights is None else weights * losses).mean()
+    return -(target_probs * doubt**gamma * log_probs).sum(dim=1)
 
 
 def distillation(

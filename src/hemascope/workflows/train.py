@@ -179,9 +179,14 @@ def fit(
         earlier = run.look_back() if resume else "nothing"
         if earlier == "finished":
             return FittedRun(out, settings, device, precision, run.read_history(), None)
-        state, teacher = _begin(run, earlier, overwrite=overwrite)
-        with _logged(out):
-            _go_through(run, state, teacher, reporter, watched)
+        state, task = _begin(run, earlier, overwrite=overwrite)
+        reset_peak_memory()
+        label, val = f"{settings.name} seed {settings.seed}", known[Split.VAL]
+        num_batches = -(-len(task) // settings.training.batch_size)
+        num_steps = (settings.training.epochs - len(state.history)) * num_batches
+        with _logged(out), reporter.steps(label, num_steps) as on_step:
+            for _ in loop.fit(state, task, val, watched=watched, on_step=on_step):
+                reporter.say(f"{label}: {run.finish_epoch(state)}")
         return FittedRun(out, settings, device, precision, state.history, peak_memory_bytes())
 
 
@@ -244,47 +249,23 @@ def _logged(folder: Path) -> Generator[None]:
 
 def _begin(
     run: "_Run", earlier: _Stage, *, overwrite: bool
-) -> tuple[TrainingState, nn.Module | None]:
-    """The state to train on from, and the teacher, if any; the run folder is ready for them."""
-    settings, stopped = run.settings, earlier == "stopped"
+) -> tuple[TrainingState, ClassificationTask]:
+    """The state to train on from, and what it is to learn; the run folder is ready for them."""
+    settings, dataset, stopped = run.settings, run.dataset, earlier == "stopped"
     torch.manual_seed(settings.seed)
-    model = starting_model(settings, run.dataset, weights_follow=stopped)
-    teacher = _fitting_model(settings.teacher, run.dataset)[1] if settings.teacher else None
+    model = starting_model(settings, dataset, weights_follow=stopped)
+    teacher = _fitting_model(settings.teacher, dataset)[1] if settings.teacher else None
     state = TrainingState(
-        model,
-        settings.training,
-        seed=settings.seed,
-        device=run.device,
-        precision=run.precision,
+        model, settings.training, seed=settings.seed, device=run.device, precision=run.precision
     )
     if stopped:
         state.restore(*load_checkpoint(run.folder / "checkpoint"))
-        run.go_on(state)
+        run.continue_from(state)
     else:
         make_out(run.folder, overwrite=overwrite or earlier == "begun")
         run.start()
-    return state, teacher
-
-
-def _go_through(
-    run: "_Run",
-    state: TrainingState,
-    teacher: nn.Module | None,
-    reporter: Reporter,
-    watched: Mapping[str, LabeledImages] | None,
-) -> None:
-    """From where the run stands to its last epoch; each epoch is saved when it is done."""
-    settings, splits = run.settings, run.dataset.splits
-    reset_peak_memory()
-    task = ClassificationTask(
-        splits[Split.TRAIN], state, classes=run.dataset.classes, teacher=teacher
-    )
-    num_batches = -(-len(task) // settings.training.batch_size)
-    label = f"{settings.name} seed {settings.seed}"
-    num_steps = (settings.training.epochs - len(state.history)) * num_batches
-    with reporter.steps(label, num_steps) as on_step:
-        for _ in loop.fit(state, task, splits[Split.VAL], watched=watched, on_step=on_step):
-            reporter.say(f"{label}: {run.finish_epoch(state)}")
+    train = dataset.splits[Split.TRAIN]
+    return state, ClassificationTask(train, state, classes=dataset.classes, teacher=teacher)
 
 
 def starting_model(
@@ -360,7 +341,7 @@ class _Run:
         """How far the run in the folder came; "begun" is not yet the end of an epoch.
 
         Raises:
-            DataError: If it is another run than the one to go on with, or cannot be gone on with.
+            DataError: If it is another run than the one to resume, or cannot be resumed.
         """
         if not (self.folder / MARK).is_file():
             return "nothing"
@@ -376,7 +357,7 @@ class _Run:
         begun = {path.name for path in self.folder.iterdir()} <= _WRITTEN_FIRST
         if not config.is_file() and not begun:
             raise DataError(
-                f"--resume: {config} is missing, so that nobody knows how the run was trained; "
+                f"--resume: {config} is missing, so the run's settings are unknown; "
                 "give --overwrite instead, or another --out."
             )
         differences = {
@@ -432,7 +413,7 @@ class _Run:
         """Saves what the epoch left, and gives its line of the log."""
         line = epoch_line(_row(state.history[-1]), self.settings.training.epochs)
         with uninterrupted():
-            # The checkpoint is first, since `go_on` can make the others from it.
+            # The checkpoint is first, since `continue_from` can make the others from it.
             save_checkpoint(self.folder / "checkpoint", state.tensors(), state.history)
             self._save_model(state)
             self._write_history(state.history)
@@ -482,8 +463,8 @@ class _Run:
             epoch=record.epoch,
         )
 
-    def go_on(self, state: TrainingState) -> None:
-        """Takes the run up: its checkpoint may be one epoch ahead of its other files."""
+    def continue_from(self, state: TrainingState) -> None:
+        """Resumes the run: its checkpoint may be one epoch ahead of its other files."""
         self._make_folders()
         self._save_model(state)
         self._write_history(state.history)
