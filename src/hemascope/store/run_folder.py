@@ -17,7 +17,7 @@ from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.metrics import Figures
 from hemascope.settings.base import explain
 from hemascope.settings.run import NAME_PATTERN, RunSettings, load_config
-from hemascope.store.files import FIGURES, MARK, read_json, write_json, write_text
+from hemascope.store.files import FIGURES, LOCK, MARK, read_json, write_json, write_text
 from hemascope.store.provenance import FORMAT_VERSION, Fingerprint, Record
 
 Floats = NDArray[np.float64]
@@ -29,7 +29,7 @@ _HISTORY_COLUMNS = {
     f"{split}_{what}" for split in ("train", "val") for what in ("loss", "accuracy")
 }
 # What a run holds before its first epoch is done.
-WRITTEN_FIRST = {MARK, _CONFIG, _LOG, _MODEL, FIGURES, _CHECKPOINT}
+WRITTEN_FIRST = {MARK, LOCK, _CONFIG, _LOG, _MODEL, FIGURES, _CHECKPOINT}
 
 
 class NetworkFacts(Record):

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hemascope.core.classes import ClassSet
@@ -66,11 +68,13 @@ class ImageBatch:
         inputs: Network inputs, shape (N, 3, H, H).
         targets: Classes, shape (N,), or probabilities, shape (N, C), where images are mixed.
         labels: The class of each image before any mixing, shape (N,).
+        weights: How much each image counts in the loss, shape (N,), or None for all the same.
     """
 
     inputs: Tensor
     targets: Tensor
     labels: Tensor
+    weights: Tensor | None
 
 
 class ClassificationTask:
@@ -81,6 +85,9 @@ class ClassificationTask:
         state: The network and how it is trained.
         classes: What the labels mean.
         teacher: A trained network to learn from as well, shown the same variants of the images.
+        weights: How much the loss of each image counts, shape (N,), at least 0 and not all 0. Their
+            scale does not matter: their mean counts as 1, so that learning rates keep their
+            meaning.
     """
 
     def __init__(
@@ -90,12 +97,18 @@ class ClassificationTask:
         *,
         classes: ClassSet,
         teacher: nn.Module | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         settings, device = state.settings, state.device
         self._state = state
         self._classes = classes
         self._images = torch.from_numpy(train.images).to(device)
         self._labels = torch.from_numpy(train.labels).to(device)
+        self._weights = (
+            None
+            if weights is None
+            else torch.from_numpy(weights / weights.mean()).to(device, torch.float32)
+        )
         counts = torch.bincount(self._labels, minlength=len(classes))
         self._augmentation = Augmentation(settings.augmentation, classes.names, state.variants)
         self._criterion = make_loss(settings, counts)
@@ -111,8 +124,11 @@ class ClassificationTask:
         """Images at the indices `chosen`, augmented and mixed as the settings say."""
         labels = self._labels[chosen]
         inputs = self._augmentation(self._images[chosen], labels)
-        inputs, targets = self._augmentation.mix(inputs, labels, len(self._classes))
-        return ImageBatch(inputs, targets, labels)
+        weights = None if self._weights is None else self._weights[chosen]
+        inputs, targets, weights = self._augmentation.mix(
+            inputs, labels, len(self._classes), weights
+        )
+        return ImageBatch(inputs, targets, labels, weights)
 
     def loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch in nats, with the teacher's share in it; counts correct predictions.
@@ -128,9 +144,9 @@ class ClassificationTask:
                 "training.batch_size: this network cannot be trained on a batch of "
                 f"{len(batch.inputs)} ({error}); choose one that leaves no single image over."
             ) from error
-        loss = self._criterion(logits, batch.targets)
+        loss = self._criterion(logits, batch.targets, batch.weights)
         if self._teacher is not None:
-            loss = self._blend(loss, logits, self._teacher, batch.inputs)
+            loss = self._blend(loss, logits, self._teacher, batch)
         return loss, {"accuracy": (logits.argmax(dim=1) == batch.labels).sum()}
 
     def evaluate(self, model: nn.Module, examples: LabeledImages) -> dict[str, float]:
@@ -139,11 +155,11 @@ class ClassificationTask:
         predictions = predict(engine, examples, self._classes)
         return {name: METRICS[name](predictions) for name in _FIGURES}
 
-    def _blend(self, loss: Tensor, logits: Tensor, teacher: nn.Module, inputs: Tensor) -> Tensor:
+    def _blend(self, loss: Tensor, logits: Tensor, teacher: nn.Module, batch: ImageBatch) -> Tensor:
         """The loss with the teacher's share in it."""
         settings = self._state.settings
         with torch.no_grad():
-            teacher_logits = teacher(inputs)
+            teacher_logits = teacher(batch.inputs)
         if not torch.isfinite(teacher_logits).all():
             raise DivergedError(
                 "training diverged. The teacher answers with numbers that are not finite: choose "
@@ -151,5 +167,5 @@ class ClassificationTask:
             )
         share, temperature = settings.teacher_weight, settings.teacher_temperature
         return (1 - share) * loss + share * distillation(
-            logits, teacher_logits, temperature=temperature
+            logits, teacher_logits, batch.weights, temperature=temperature
         )

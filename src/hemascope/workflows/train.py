@@ -170,9 +170,14 @@ def fit(
         earlier = run.look_back() if output.resume else "nothing"
         if earlier == "finished":
             return FittedRun(folder, settings, device, precision, run.read_history(), None)
-        state, teacher = _begin(run, earlier, overwrite=output.overwrite)
-        with _logged(folder):
-            _go_through(run, state, teacher, reporter, watched)
+        state, task = _begin(run, earlier, overwrite=output.overwrite)
+        reset_peak_memory()
+        label, val = f"{settings.name} seed {settings.seed}", known[Split.VAL]
+        num_batches = -(-len(task) // settings.training.batch_size)
+        num_steps = (settings.training.epochs - len(state.history)) * num_batches
+        with _logged(folder), reporter.steps(label, num_steps) as on_step:
+            for _ in loop.fit(state, task, val, watched=watched, on_step=on_step):
+                reporter.say(f"{label}: {run.finish_epoch(state)}")
         peak = peak_memory_bytes()
         return FittedRun(folder, settings, device, precision, state.history, peak)
 
@@ -236,47 +241,26 @@ def _logged(folder: RunFolder) -> Generator[None]:
 
 def _begin(
     run: "_Run", earlier: _Stage, *, overwrite: bool
-) -> tuple[TrainingState, nn.Module | None]:
-    """The state to train on from, and the teacher, if any; the run folder is ready for them."""
-    settings, stopped = run.settings, earlier == "stopped"
+) -> tuple[TrainingState, ClassificationTask]:
+    """The state to train on from, and what it is to learn; the run folder is ready for them."""
+    settings, dataset, stopped = run.settings, run.dataset, earlier == "stopped"
     torch.manual_seed(settings.seed)
-    model = starting_model(settings, run.dataset, weights_follow=stopped)
-    teacher = _teacher_for(settings.teacher, run.dataset) if settings.teacher else None
+    model = starting_model(settings, dataset, weights_follow=stopped)
+    teacher = _teacher_for(settings.teacher, dataset) if settings.teacher else None
     state = TrainingState(
-        model,
-        settings.training,
-        seed=settings.seed,
-        device=run.device,
-        precision=run.precision,
+        model, settings.training, seed=settings.seed, device=run.device, precision=run.precision
     )
     if stopped:
         state.restore(*load_checkpoint(run.folder.checkpoint))
-        run.go_on(state)
+        run.continue_from(state)
     else:
         make_out(run.folder.path, overwrite=overwrite or earlier == "begun")
         run.start()
-    return state, teacher
-
-
-def _go_through(
-    run: "_Run",
-    state: TrainingState,
-    teacher: nn.Module | None,
-    reporter: Reporter,
-    watched: Mapping[str, LabeledImages] | None,
-) -> None:
-    """From where the run stands to its last epoch; each epoch is saved when it is done."""
-    settings, splits = run.settings, run.dataset.splits
-    reset_peak_memory()
+    train = dataset.splits[Split.TRAIN]
     task = ClassificationTask(
-        splits[Split.TRAIN], state, classes=run.dataset.classes, teacher=teacher
+        train, state, classes=dataset.classes, teacher=teacher, weights=train.weights
     )
-    num_batches = -(-len(task) // settings.training.batch_size)
-    label = f"{settings.name} seed {settings.seed}"
-    num_steps = (settings.training.epochs - len(state.history)) * num_batches
-    with reporter.steps(label, num_steps) as on_step:
-        for _ in loop.fit(state, task, splits[Split.VAL], watched=watched, on_step=on_step):
-            reporter.say(f"{label}: {run.finish_epoch(state)}")
+    return state, task
 
 
 def starting_model(
@@ -390,7 +374,7 @@ class _Run:
         """How far the run in the folder came; "begun" is not yet the end of an epoch.
 
         Raises:
-            DataError: If it is another run than the one to go on with, or cannot be gone on with.
+            DataError: If it is another run than the one to resume, or cannot be resumed.
         """
         if not self.folder.fingerprint.is_file():
             return "nothing"
@@ -405,7 +389,7 @@ class _Run:
         begun = {path.name for path in self.folder.path.iterdir()} <= WRITTEN_FIRST
         if not config.is_file() and not begun:
             raise DataError(
-                f"--resume: {config} is missing, so that nobody knows how the run was trained; "
+                f"--resume: {config} is missing, so the run's settings are unknown; "
                 "give --overwrite instead, or another --out."
             )
         differences = {
@@ -528,8 +512,8 @@ class _Run:
             epoch=record.epoch,
         )
 
-    def go_on(self, state: TrainingState) -> None:
-        """Takes the run up: its checkpoint may be one epoch ahead of its other files."""
+    def continue_from(self, state: TrainingState) -> None:
+        """Resumes the run: its checkpoint may be one epoch ahead of its other files."""
         self._make_folders()
         self._save_model(state)
         self._write_history(state.history)

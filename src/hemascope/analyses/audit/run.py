@@ -85,9 +85,9 @@ def examine(dataset: Dataset, images: LabeledImages, reporter: Reporter) -> dict
     small = LabeledImages(find.thumbnails(images.images, _SIZE), images.labels, images.ids)
     hashes = images.hashes
     exact = find.equal_groups(hashes)
-    reporter.say("Asking a small network about images it has not seen ...")
+    reporter.say("Cross-validating a small network ...")
     probs, embeddings = _cross_validate(small, _kept_together(images), dataset, reporter)
-    reporter.say("Looking for copies ...")
+    reporter.say("Looking for duplicates ...")
     _, once, which = np.unique(hashes, return_index=True, return_inverse=True)
     candidates = [
         find.hash_pairs(find.perceptual_hashes(small.images[once])),
@@ -199,7 +199,7 @@ def _sources(images: LabeledImages, splits: Sequence[str]) -> dict[str, Any]:
         return {
             "groups_in_several_splits": [],
             "group_statement": "The data does not say which images come from the same patient or "
-            "smear, so that none of its splits can be shown to be free of images of the same "
+            "smear, so none of its splits can be shown to be free of images of the same "
             "patient (an .npz says it by arrays such as train_groups).",
         }
     if len(set(splits)) == 1:

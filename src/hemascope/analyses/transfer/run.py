@@ -13,7 +13,7 @@ from hemascope.core.errors import DataError, UsageError, did_you_mean
 from hemascope.core.images import LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.data.colors import fit_colors
-from hemascope.data.corruptions import jpeg_round_trip
+from hemascope.data.jpeg import jpeg_round_trip
 from hemascope.inference import Engine
 from hemascope.metrics import METRICS
 from hemascope.metrics import calibration as cal
