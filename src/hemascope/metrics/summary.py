@@ -58,7 +58,7 @@ def estimate(share: float, n: int) -> Estimate:
     return Estimate(share, low, high, n)
 
 
-def macro_f1(confusion: cls.Confusion, *, num_resamples: int = 2000) -> Estimate:
+def macro_f1(confusion: cls.Confusion, *, num_resamples: int = 1000) -> Estimate:
     """Macro F1 of a confusion matrix (C, C), with its bootstrap interval.
 
     The rows are drawn anew from their own shares: the same as drawing images within each class.
