@@ -16,7 +16,9 @@ import torch
 
 from hemascope.core.classes import Split
 from hemascope.data import load
+from hemascope.data.source import Request
 from hemascope.inference.torch_engine import pick_precision
+from hemascope.settings.data import DataSettings
 from hemascope.settings.run import RunSettings, load_preset
 from hemascope.study import published as study
 from hemascope.training.loop import fit
@@ -31,7 +33,7 @@ def seconds_to(settings: RunSettings, source: str) -> tuple[list[float | None], 
     """Trains once; gives the seconds to each mark, those to the end, and the best accuracy."""
     start = time.perf_counter()
     reached: list[float | None] = [None] * len(MARKS)
-    dataset = load(source)
+    dataset = load(Request(DataSettings(sources=(source,))))
     torch.manual_seed(settings.seed)
     model = starting_model(settings, dataset)
     device = torch.device("cpu")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hemascope.data.jpeg import jpeg_round_trip
+from hemascope.core.jpeg import jpeg_round_trip
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]

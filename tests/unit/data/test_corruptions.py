@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from hemascope.data.jpeg import jpeg_round_trip
 
 from hemascope.core.images import channel_statistics
+from hemascope.core.jpeg import jpeg_round_trip
 from hemascope.data.colors import fit_colors
 from hemascope.data.corruptions import CORRUPTIONS, corrupted
 from hemascope.data.rendered import render

@@ -8,6 +8,7 @@ import pytest
 
 from conftest import results_of
 from hemascope.core.classes import ClassSet
+from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import DataDescription
 from hemascope.core.predictions import Predictions
 from hemascope.metrics import evaluate_all
@@ -29,7 +30,11 @@ def data() -> DataDescription:
         source="cells",
         md5="0" * 32,
         md5_of="pixels",
+        image=ImageSpec(size=64),
         image_size=64,
+        collection="",
+        bad=(),
+        has_groups=False,
         class_names=("blast", "smudge"),
         counts={"train": 30, "val": 10, "test": 20},
         class_counts={

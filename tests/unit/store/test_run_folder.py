@@ -9,8 +9,10 @@ import pytest
 
 from conftest import results_of
 from hemascope.core.errors import DataError, OutputError
+from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import DataDescription
 from hemascope.core.predictions import Predictions
+from hemascope.settings.output import Output
 from hemascope.store.files import write_json
 from hemascope.store.provenance import Fingerprint, Machine, provenance, publish
 from hemascope.store.run_folder import RunFolder, find_results
@@ -118,7 +120,11 @@ def test_a_fingerprint_whose_counts_are_not_of_its_classes_is_refused(folder: Ru
         source="s",
         md5="0" * 32,
         md5_of="pixels",
+        image=ImageSpec(size=28),
         image_size=28,
+        collection="",
+        bad=(),
+        has_groups=False,
         class_names=("a", "b"),
         counts={"test": 3},
         class_counts={"test": {"a": 1, "b": 2}},
@@ -165,12 +171,12 @@ def test_publish_marks_the_folder_first_and_writes_text_json_and_figures(tmp_pat
         (figures / "one.png").touch()
 
     contents = {"found.json": {"n": 1}, "found.md": "# Found\n"}
-    publish(out, provenance(), overwrite=False, contents=contents, draw=draw)
+    publish(Output(out), provenance(), contents=contents, draw=draw)
     assert json.loads((out / "found.json").read_text()) == {"n": 1}
     assert (out / "found.md").read_text() == "# Found\n"
     assert (out / "figures" / "one.png").exists()
     assert json.loads((out / "fingerprint.json").read_text())["command"].startswith("hemascope")
     with pytest.raises(OutputError, match="add --overwrite"):
-        publish(out, provenance(), overwrite=False, contents={})
-    publish(out, provenance(), overwrite=True, contents={})
+        publish(Output(out), provenance(), contents={})
+    publish(Output(out, overwrite=True), provenance(), contents={})
     assert [path.name for path in out.iterdir()] == ["fingerprint.json"]

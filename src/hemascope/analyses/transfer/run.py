@@ -1,4 +1,4 @@
-"""`hemascope evaluate --map`: a network on another laboratory's cells."""
+"""`hemascope transfer`: a network on another laboratory's cells."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,19 +8,28 @@ import numpy as np
 
 from hemascope.analyses.compare.run import NUM_RESAMPLES
 from hemascope.analyses.saved import FEWEST_IMAGES
-from hemascope.core.classes import ClassSet
-from hemascope.core.errors import DataError, UsageError, did_you_mean
+from hemascope.analyses.transfer.words import transfer_text
+from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.images import LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.data.colors import fit_colors
-from hemascope.data.jpeg import jpeg_round_trip
 from hemascope.inference import Engine
 from hemascope.metrics import METRICS
 from hemascope.metrics import calibration as cal
 from hemascope.metrics.comparison import compare_networks
-from hemascope.settings.run import Colors, TransferMap
+from hemascope.report.statistics import draw_comparison
+from hemascope.report.text import seen_sentence
+from hemascope.settings.compute import Compute
+from hemascope.settings.data import Colors, DataSettings
+from hemascope.settings.output import Output
+from hemascope.store.files import make_folder, write_json, write_text
 from hemascope.store.model_folder import ArtifactInfo
-from hemascope.workflows.results import answers
+from hemascope.store.predictions import write_predictions
+from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.run_folder import RunFolder
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.results import answers, count_seen, load_engine
+from hemascope.workflows.sources import SplitChoice, load_split
 
 _FEWEST_CLASSES = 2
 _IMPOSSIBLE = -1e6  # a logit
@@ -31,116 +40,110 @@ _COLORS: dict[Colors, str] = {
 }
 
 
-def mapped(
-    images: LabeledImages, names: ClassSet, wanted: ClassSet, settings: TransferMap, origin: Path
-) -> LabeledImages:
-    """Images with the labels of a network's classes; those of classes left out are gone.
+def transfer(
+    path: Path,
+    data: DataSettings,
+    split: SplitChoice | None,
+    *,
+    colors: Colors,
+    compute: Compute,
+    output: Output | None,
+    reporter: Reporter,
+) -> str:
+    """Evaluates a model on another laboratory's cells, with every way to fit their colors.
 
     Args:
-        images: With labels of their own.
-        names: What those labels are called.
-        wanted: The network's classes.
-        settings: Which is which.
-        origin: The file with the map, for errors.
+        path: A run folder or an exported model.
+        data: The cells; its map says which class is which where names differ.
+        split: Which images of it; by default test, or all of data that has no splits.
+        colors: The way whose predictions are saved.
+        compute: How the model is asked.
+        output: Gets transfer.json, transfer.md, the predictions and figures/, if given.
+        reporter: Whom to tell.
+
+    Returns:
+        What was found, as text.
 
     Raises:
-        UsageError: If the map leaves a class out, or names one that does not exist.
+        DataError: If model and data do not fit together.
+        OutputError: If results cannot be written.
     """
-    occurring = [names.names[label] for label in np.unique(images.labels)]
-    for name in occurring:
-        if name not in settings.classes:
-            raise UsageError(
-                f"{origin}: classes leaves '{name}' out, which the data has; say which class it "
-                'is, or "" to leave its images out.'
-            )
-    for name, target in settings.classes.items():
-        if name not in names.names:
-            hint = did_you_mean(name, names.names)
-            raise UsageError(f"{origin}: classes: the data has no class '{name}'; {hint}")
-        if target and target not in wanted.names:
-            hint = did_you_mean(target, wanted.names)
-            raise UsageError(f"{origin}: classes.{name}: the model knows no '{target}'; {hint}")
-    targets = {
-        names.names.index(name): wanted.names.index(target)
-        for name, target in settings.classes.items()
-        if target
+    loaded = load_engine(path, compute)
+    info, engine = loaded.info, loaded.engine
+    dataset, images, split = load_split(data, split, reporter, model=info)
+    found: dict[str, Any] = {
+        "notice": RESEARCH_USE_ONLY,
+        "name": info.settings.name,
+        "data": dataset.title,
+        "split": split,
+        "image": info.image.model_dump(),
+        **try_colors(engine, images, info, views=compute.views),
     }
-    kept = images.take(np.flatnonzero(np.isin(images.labels, list(targets))))
-    if not len(kept):
-        raise UsageError(f"{origin}: classes leaves all images out.")
-    return replace(kept, labels=np.array([targets[label] for label in kept.labels.tolist()]))
+    parts = [f"{info.settings.name} on {dataset.title}, split {split}", transfer_text(found)]
+    if sentence := seen_sentence(info.settings.name, count_seen(path, images)):
+        parts.append(sentence)
+    text = "\n\n".join([*parts, RESEARCH_USE_ONLY])
+    if output is not None:
+        predictions = answers(engine, fitted(images, colors, info), info.classes)
+        with begun_out(output, fingerprint(dataset, device=loaded.device.type)) as out:
+            write_json(out / "transfer.json", found)
+            write_text(out / "transfer.md", text + "\n")
+            write_predictions(RunFolder(out).predictions(split), predictions)
+            if "comparison" in found:
+                caption = f"{info.settings.name} | {dataset.title}\n{RESEARCH_USE_ONLY}"
+                draw_comparison(found["comparison"], make_folder(RunFolder(out).figures), caption)
+    return text
 
 
-def shown(
-    images: LabeledImages, settings: TransferMap, colors: Colors, info: ArtifactInfo
-) -> LabeledImages:
-    """Images as the network is to see them.
+def fitted(images: LabeledImages, colors: Colors, info: ArtifactInfo) -> LabeledImages:
+    """Images with colors fitted to those that a network was trained on.
 
     Raises:
-        DataError: If colors are to be fitted and the model does not say to which.
+        DataError: If the model does not say what those are.
     """
-    pixels = images.images
-    if colors != "none":
-        trained_on = info.trained_on
-        if trained_on.channel_mean is None or trained_on.channel_std is None:
-            raise DataError(
-                f"the model '{info.settings.name}' does not say what colors it was trained on; "
-                'train it again, or set colors = "none".'
-            )
-        pixels = fit_colors(
-            pixels, colors, mean=trained_on.channel_mean, std=trained_on.channel_std
+    if colors == "none":
+        return images
+    mean, std = info.trained_on.channel_mean, info.trained_on.channel_std
+    if mean is None or std is None:
+        raise DataError(
+            f"the model '{info.settings.name}' does not say what colors it was trained on; train "
+            'it again, or set colors = "none".'
         )
-    if settings.jpeg:
-        pixels = jpeg_round_trip(pixels, settings.jpeg)
-    return replace(images, images=pixels)
+    return replace(images, images=fit_colors(images.images, colors, mean=mean, std=std))
 
 
 def try_colors(
-    engine: Engine,
-    images: LabeledImages,
-    names: ClassSet,
-    settings: TransferMap,
-    info: ArtifactInfo,
-    *,
-    origin: Path,
-    views: int,
+    engine: Engine, images: LabeledImages, info: ArtifactInfo, *, views: int
 ) -> dict[str, Any]:
     """Every way to fit colors on the same cells, compared in pairs, ready for JSON.
 
-    Each is judged as it answers, and with its answers restricted to the classes that the map names:
-    what it would say if it knew which classes can occur. Classes of a single image are left out of
-    all this, since no interval can be given for them. Colors are fitted to all images, before any
-    are left out.
+    Each is judged as it answers, and with its answers restricted to the classes that occur: what
+    it would say if it knew which classes can. Classes of a single image are left out of all this,
+    since no interval can be given for them. Colors are fitted to all images, before any are left
+    out.
 
     Args:
         engine: The network.
-        images: All images, with labels of their own.
-        names: What those labels are called.
-        settings: The map.
+        images: All images, labeled with the network's classes.
         info: Of the network.
-        origin: The file with the map, for errors.
         views: How many views of each image the engine takes.
     """
-    labels = mapped(images, names, info.classes, settings, origin).labels
-    counts = np.bincount(labels, minlength=len(info.classes))
+    counts = np.bincount(images.labels, minlength=len(info.classes))
     single = np.flatnonzero((counts > 0) & (counts < FEWEST_IMAGES))
     if (counts >= FEWEST_IMAGES).sum() < _FEWEST_CLASSES:
         return {
             "reason": f"Intervals and tests are left out: they need {_FEWEST_CLASSES} classes with "
             f"at least {FEWEST_IMAGES} images each."
         }
-    possible = sorted({info.class_names.index(name) for name in settings.classes.values() if name})
+    judged = np.flatnonzero(~np.isin(images.labels, single))
     temperature = _temperature(info, views)
     ways: dict[str, Predictions] = {}
     for colors, name in _COLORS.items():
         if colors != "none" and info.trained_on.channel_mean is None:
             continue
-        fitted = shown(images, settings, colors, info)
-        as_seen = mapped(fitted, names, info.classes, settings, origin)
-        judged = as_seen.take(np.flatnonzero(~np.isin(as_seen.labels, single)))
-        found = answers(engine, judged, info.classes)
+        found = answers(engine, fitted(images, colors, info).take(judged), info.classes)
         ways[name] = found
-        ways[f"{name}, classes known"] = restricted(found, possible)
+        ways[f"{name}, classes known"] = restricted(found, np.flatnonzero(counts).tolist())
     scaled = {name: found.scaled(temperature or 1.0) for name, found in ways.items()}
     return {
         "left_out": [info.class_names[label] for label in single],

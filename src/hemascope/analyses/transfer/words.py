@@ -1,36 +1,19 @@
-"""What `hemascope evaluate --map` found on another laboratory's cells, in words."""
+"""What `hemascope transfer` found on another laboratory's cells, in words."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from hemascope.report.statistics import networks_table, pairs_table
 from hemascope.report.text import markdown_table
-from hemascope.settings.run import TransferMap
-
-_COLORS = {
-    "none": "the colors are left as they are",
-    "image": "each image's channels are fitted to the training images' mean and spread",
-    "group": "the channels of all images together are fitted to the training images' mean and "
-    "spread",
-}
-
-
-def preprocessing_sentence(image_size: int, settings: TransferMap) -> str:
-    """What happens to an image before the network, as the map asks for."""
-    crop = "" if settings.crop == 1 else f"{100 * settings.crop:g} % of "
-    jpeg = f"; saved as JPEG of quality {settings.jpeg} and read again" if settings.jpeg else ""
-    return (
-        f"{crop}the central square, bilinear to {image_size} pixels; {_COLORS[settings.colors]}"
-        f"{jpeg}; pixels / 255."
-    )
 
 
 def transfer_text(transfer: Mapping[str, Any]) -> str:
     """Preprocessing, every way to fit colors with its intervals and calibration, and the tests."""
+    image = transfer["image"]
     preprocessing = (
-        f"Preprocessing of the figures above: {transfer['preprocessing']} Their macro figures "
-        "count all of the model's classes, also those that do not occur here; balanced accuracy "
-        "counts those that do."
+        f"Preprocessing: the central {100 * image['crop']:.3g} % of pictures of other sizes, "
+        f"bilinear to {image['size']} pixels; colors as they are, or fitted to the training "
+        "images' mean and spread of each channel."
     )
     if "reason" in transfer:
         return f"{preprocessing}\n\n{transfer['reason']}"
@@ -49,7 +32,7 @@ def transfer_text(transfer: Mapping[str, Any]) -> str:
             preprocessing,
             (f"{classes}: {left_out}. " if left_out else "")
             + f"{comparison['num_images']:,} images, every way to fit their colors; 'classes "
-            "known' answers only with classes that the map names. Per cent, with 95 % bootstrap "
+            "known' answers only with classes that occur. Per cent, with 95 % bootstrap "
             "intervals.",
             markdown_table(networks_table(comparison)),
             f"Calibration under the shift ({scaling}):",
