@@ -113,8 +113,8 @@ def model_card(subject: Subject) -> Card:
         ),
         (
             "Robustness, external validation, explainability",
-            "Not part of this card: hemascope evaluate, also with --corruptions or --map (cells of "
-            "another laboratory), and hemascope explain report them.",
+            "Not part of this card: hemascope corruptions, transfer (cells of another laboratory) "
+            "and explain report them.",
         ),
         ("Limitations", limitations(data)),
         ("Human oversight", "Every answer needs an expert; flag the uncertain ones for review."),
