@@ -10,6 +10,7 @@ import pytest
 from conftest import results_of
 from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.errors import DataError
+from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import DataDescription
 from hemascope.core.predictions import Predictions
 from hemascope.metrics.summary import estimate, spread
@@ -41,7 +42,11 @@ def _data(predictions: Predictions, **changes: Any) -> DataDescription:
         "source": "s",
         "md5": "0" * 32,
         "md5_of": "file",
+        "image": ImageSpec(),
         "image_size": 28,
+        "collection": "",
+        "bad": (),
+        "has_groups": False,
         "class_names": BLOOD_CELLS.names,
         "counts": {"test": len(predictions.labels)},
         "class_counts": {"test": counts},
