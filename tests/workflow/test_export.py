@@ -19,6 +19,7 @@ from hemascope.core.classes import Split
 from hemascope.core.errors import UsageError
 from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.predictor import Predictor
+from hemascope.inference.to_onnx import to_int8
 from hemascope.inference.torch_engine import TorchEngine, load_model
 from hemascope.store.model_folder import load_info, load_seen
 
@@ -76,6 +77,16 @@ def test_int8_and_fp16_beside_fp32(
     assert "int8" in outcome.out
     assert "never score it" not in (out / "MODEL_CARD.md").read_text()  # these are rendered cells
     assert hemascope(*args).code == 2  # the folder is there
+
+
+@pytest.mark.parametrize("count", [3, 70])
+def test_int8_takes_any_number_of_samples(exported: Path, cells_npz: Path, count: int) -> None:
+    [file] = exported.glob("fp32-*.onnx")
+    images = read(cells_npz).splits[Split.TRAIN].images
+    graph = to_int8(file.read_bytes(), images[:count], properties={})
+    session = ort.InferenceSession(graph)
+    [logits] = session.run(["logits"], {"images": images[:2]})
+    assert np.isfinite(np.asarray(logits)).all()
 
 
 def test_the_folder_says_what_it_was_trained_on_and_nothing_of_the_machine(
