@@ -728,11 +728,12 @@ def predict(
 
 @app.command()
 def report(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A run folder, or the --out of reproduce.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of reproduce.")],
 ) -> None:
     """Write the report of saved runs again."""
+    from hemascope.store.run_folder import find_runs
+
+    find_runs(folder)
     from hemascope.study.report import write_report
 
     typer.echo(write_report(folder))
