@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.predictions import Predictions
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.metrics.comparison import compare_networks
 
 NUM_IMAGES, NUM_NETWORKS, NUM_RESAMPLES = 3421, 10, 2000

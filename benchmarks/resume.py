@@ -21,8 +21,9 @@ from pathlib import Path
 
 import torch
 
-from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.classes import Split
 from hemascope.core.images import Dataset, LabeledImages
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.rendered import render
 from hemascope.settings.output import Output
 from hemascope.settings.run import ModelSettings, RunSettings, load_preset

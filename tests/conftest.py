@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.images import Dataset
 from hemascope.core.predictions import Predictions
 from hemascope.data import load
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.rendered import render
 from hemascope.data.source import Request
 from hemascope.metrics import evaluate_all

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from conftest import Outcome, read, small_arrays
-from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.classes import Split
 from hemascope.core.images import LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.data import DATASETS, load
 from hemascope.data.bloodmnist import official_md5
-from hemascope.data.collections import collection, collections
+from hemascope.data.collections import BLOOD_CELLS, collection, collections
 from hemascope.data.source import Request
 from hemascope.data.synthetic import COUNTS
 from hemascope.inference.torch_engine import TorchEngine

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import Outcome, save_npz
-from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.classes import Split
 from hemascope.core.errors import DataError
 from hemascope.core.images import Dataset, concatenate
 from hemascope.data import load
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.source import Request
 from hemascope.inference.predictor import Predictor
 from hemascope.settings.data import DataSettings

@@ -9,9 +9,10 @@ import pytest
 
 from conftest import Outcome, read
 from hemascope.analyses.audit.find import across, equal_groups
-from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.classes import Split
 from hemascope.core.images import channel_statistics, concatenate
 from hemascope.data import load
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.pictures import read_picture
 from hemascope.data.source import Request
 from hemascope.inference.predictor import Predictor

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sklearn import metrics
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.errors import DataError
 from hemascope.core.predictions import Predictions
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.metrics.calibration import brier, classwise_ece, ece, ece_by_chance, reliability
 from hemascope.metrics.uncertainty import (
     SCORES,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from sklearn import metrics
 
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.predictions import Predictions
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.metrics import METRICS, evaluate_all
 from hemascope.metrics import classification as cls
 

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.predictions import Predictions
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.metrics import METRICS
 from hemascope.metrics.comparison import compare_networks
 from hemascope.metrics.statistics import (

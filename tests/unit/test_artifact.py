@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.errors import DataError
 from hemascope.core.image_spec import ImageSpec
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.inference.torch_engine import load_model
 from hemascope.models import build_model
 from hemascope.settings.run import load_preset

@@ -21,8 +21,8 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 from conftest import small_arrays
 from hemascope import classifier
 from hemascope.classifier import CellClassifier
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.images import symmetry
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.rendered import render
 from hemascope.store.predictions import read_predictions
 

@@ -177,7 +177,7 @@ def test_a_process_answers_until_it_is_asked_no_more(
     ready, times, one_call, peak = ask(trained, "eager", (1, 0.02), (3, 1e-9), None)
     assert ready.load_seconds > 0
     assert ready.compile_seconds is None
-    assert 0.018 <= times.sum() < 1  # the calls alone; what is between them counts as asked
+    assert 0.02 <= times.sum() < 1
     assert len(one_call) == 1
     assert peak is None or peak > 2e7
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome, save_npz, small_arrays
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.predictions import Predictions
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.settings.run import load_preset
 from hemascope.store.predictions import read_predictions, write_predictions
 

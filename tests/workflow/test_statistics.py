@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from conftest import Outcome, results_of, save_npz, small_arrays
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.predictions import Predictions
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.metrics.uncertainty import fit_temperature
 from hemascope.store.files import write_json
 from hemascope.store.model_folder import load_info

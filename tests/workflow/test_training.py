@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from conftest import Outcome, read, save_cells, save_npz, small_arrays
-from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.classes import Split
 from hemascope.core.errors import DataError
 from hemascope.core.images import Dataset, LabeledImages
 from hemascope.data import load
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.source import Request
 from hemascope.inference.torch_engine import TorchEngine, load_model
 from hemascope.settings.output import Output

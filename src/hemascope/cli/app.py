@@ -8,6 +8,7 @@ import typer
 
 from hemascope import __version__
 from hemascope.cli.options import (
+    AlsoOutOption,
     ComputeOptions,
     DataOptions,
     ModelArgument,
@@ -17,9 +18,11 @@ from hemascope.cli.options import (
     OverwriteOptions,
     ResumeOptions,
     RunsArgument,
+    SavedViewsOption,
     SeedsOption,
     SplitOption,
     TrainingComputeOptions,
+    ViewsOption,
     spread,
 )
 
@@ -230,9 +233,7 @@ def evaluate(
     compute: ComputeOptions,
     results: OverwriteOptions,
     split: SplitOption = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Also write the results here.")
-    ] = None,
+    out: AlsoOutOption = None,
     medmnist_csv: Annotated[
         Path | None,
         typer.Option(
@@ -255,7 +256,7 @@ def evaluate(
     if medmnist_csv is not None and medmnist_csv.exists() and not medmnist_csv.is_dir():
         raise UsageError(f"{medmnist_csv} is a file; name a folder.", field="medmnist_csv")
     chosen = _data(data, own)
-    split = split or (None if data.data else "test")
+    split = _split(split, data)
     output = _output(out, results, chosen, [*data.inputs, model]) if out else None
     from hemascope.analyses.evaluate.run import evaluate as run
     from hemascope.settings.output import Output
@@ -282,9 +283,7 @@ def corruptions(
     compute: ComputeOptions,
     results: OverwriteOptions,
     split: SplitOption = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Also write the results here.")
-    ] = None,
+    out: AlsoOutOption = None,
     against: Annotated[
         list[Path] | None,
         typer.Option("--against", metavar="MODEL", help="Compare with it; may be repeated."),
@@ -295,7 +294,7 @@ def corruptions(
     for path in against or ():
         _own_data(path)
     chosen = _data(data, own)
-    split = split or (None if data.data else "test")
+    split = _split(split, data)
     output = _output(out, results, chosen, [*data.inputs, model, *(against or ())]) if out else None
     from hemascope.analyses.corruptions.run import corruptions as run
     from hemascope.workflows.progress import Reporter
@@ -321,9 +320,7 @@ def transfer(
     compute: ComputeOptions,
     results: OverwriteOptions,
     split: SplitOption = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Also write the results here.")
-    ] = None,
+    out: AlsoOutOption = None,
 ) -> None:
     """Evaluate on another laboratory's cells."""
     from hemascope.settings.data import Colors, read_colors
@@ -413,9 +410,7 @@ def compare(
     folders: RunsArgument,
     out: OutOption,
     results: OverwriteOptions,
-    views: Annotated[
-        Literal["1", "8"] | None, typer.Option("--views", help="8: predictions with 8 views.")
-    ] = None,
+    views: SavedViewsOption = None,
     resamples: Annotated[
         int,
         typer.Option("--resamples", min=100, max=100_000, help="Number of bootstrap resamples."),
@@ -438,9 +433,7 @@ def trust(
     folders: RunsArgument,
     out: OutOption,
     results: OverwriteOptions,
-    views: Annotated[
-        Literal["1", "8"] | None, typer.Option("--views", help="8: predictions with 8 views.")
-    ] = None,
+    views: SavedViewsOption = None,
     coverage: Annotated[
         str,
         typer.Option("--coverage", metavar="LIST", help="Target coverage of the prediction sets."),
@@ -482,7 +475,7 @@ def explain(
 ) -> None:
     """Explain predictions with saliency maps."""
     chosen = _data(data, _own_data(model))
-    split = split or (None if data.data else "test")
+    split = _split(split, data)
     output = _output(out, results, chosen, [*data.inputs, model])
     from hemascope.analyses.explain.run import explain as run
     from hemascope.workflows.progress import Reporter
@@ -590,9 +583,7 @@ def benchmark(
     no_compile: Annotated[
         bool, typer.Option("--no-compile", help="Leave torch.compile out, which takes minutes.")
     ] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Also write the results here.")
-    ] = None,
+    out: AlsoOutOption = None,
 ) -> None:
     """Benchmark models on the CPU."""
     from hemascope.core.errors import UsageError
@@ -660,12 +651,7 @@ def predict(
         Literal["fp32", "fp16", "int8"] | None,
         typer.Option("--precision", help="Graph of the model; default: the one it recommends."),
     ] = None,
-    views: Annotated[
-        Literal["1", "8"] | None,
-        typer.Option(
-            "--views", help="Average over 8 flips and rotations (test-time augmentation)."
-        ),
-    ] = None,
+    views: ViewsOption = None,
     coverage: Annotated[
         float | None,
         typer.Option(
@@ -793,6 +779,11 @@ def _data(
     chosen = chosen_data(changes, own)
     check_sources(chosen.sources)
     return chosen
+
+
+def _split(split: SplitOption, data: DataOptions) -> SplitOption:
+    """The split asked for; of the data that a run knows, test."""
+    return split or (None if data.data else "test")
 
 
 def _own_data(model: Path) -> "DataSettings | None":

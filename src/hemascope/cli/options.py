@@ -11,11 +11,25 @@ import typer
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"] | None,
+    typer.Option("--device", help="Device; auto prefers MPS, then CUDA."),
+]
+ViewsOption = Annotated[
+    Literal["1", "8"] | None,
+    typer.Option("--views", help="Average over 8 flips and rotations (test-time augmentation)."),
+]
+SavedViewsOption = Annotated[
+    Literal["1", "8"] | None, typer.Option("--views", help="8: predictions with 8 views.")
+]
 NameOption = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="Name of the network in reports.")
 ]
 OutOption = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="New folder for the results.")
+]
+AlsoOutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Also write the results here.")
 ]
 SplitOption = Annotated[
     Literal["train", "val", "test", "all"] | None,
@@ -120,10 +134,7 @@ class DataOptions:
 class ComputeOptions:
     """Where and in what a network computes."""
 
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"] | None,
-        typer.Option("--device", help="Device; auto prefers MPS, then CUDA."),
-    ] = None
+    device: DeviceOption = None
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16", "int8"] | None,
         typer.Option(
@@ -131,12 +142,7 @@ class ComputeOptions:
             help="fp32 is exact; auto takes bf16 where available; fp16, int8: exported models.",
         ),
     ] = None
-    views: Annotated[
-        Literal["1", "8"] | None,
-        typer.Option(
-            "--views", help="Average over 8 flips and rotations (test-time augmentation)."
-        ),
-    ] = None
+    views: ViewsOption = None
 
     def compute(self) -> Any:
         """The same as `Compute`."""
@@ -150,10 +156,7 @@ class ComputeOptions:
 class TrainingComputeOptions:
     """Where and in what a network is trained."""
 
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"] | None,
-        typer.Option("--device", help="Device; auto prefers MPS, then CUDA."),
-    ] = None
+    device: DeviceOption = None
     precision: Annotated[
         Literal["auto", "fp32", "bf16"] | None,
         typer.Option("--precision", help="fp32 is exact; auto takes bf16 where available."),

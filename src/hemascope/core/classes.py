@@ -71,19 +71,3 @@ class ClassSet:
 def _spelling(name: str) -> str:
     text = re.sub(r"[\s_-]+", " ", name.strip().casefold())
     return text[:-1] if len(text) > 3 and text.endswith("s") and not text.endswith("ss") else text
-
-
-# MedMNIST's order (medmnist.INFO["bloodmnist"]["label"]), held to it by a contract test.
-BLOOD_CELLS = ClassSet(
-    (
-        "basophil",
-        "eosinophil",
-        "erythroblast",
-        "immature granulocyte",
-        "lymphocyte",
-        "monocyte",
-        "neutrophil",
-        "platelet",
-    ),
-    {"ig": "immature granulocyte", "nrbc": "erythroblast", "thrombocyte": "platelet"},
-)

@@ -53,8 +53,8 @@ class ImageSpec(BaseModel):
         changed: list[bool] = []
         for picture in pictures:
             changed.append(picture.size != (self.size, self.size))
-            crop, note = self._crop_of(picture) if changed[-1] else (1.0, "")
-            images.append(self._middle(picture, crop)[None])
+            image, note = self._framed(picture) if changed[-1] else (np.asarray(picture), "")
+            images.append(image[None])
             notes.append(note)
         together = np.concatenate(images)
         if self.jpeg_quality and any(changed):
@@ -78,10 +78,10 @@ class ImageSpec(BaseModel):
             return self.crop, "not square: only the center was used"
         return self.crop, ""
 
-    def _middle(self, picture: Image.Image, crop: float) -> NDArray[np.uint8]:
-        if picture.size == (self.size, self.size):
-            return np.asarray(picture)
+    def _framed(self, picture: Image.Image) -> tuple[NDArray[np.uint8], str]:
+        crop, note = self._crop_of(picture)
         side = max(round(min(picture.size) * crop), 1)
         left, top = round((picture.width - side) / 2), round((picture.height - side) / 2)
         square = picture.crop((left, top, left + side, top + side))
-        return np.asarray(square.resize((self.size, self.size), Image.Resampling.BILINEAR))
+        resized = square.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return np.asarray(resized), note

@@ -189,7 +189,6 @@ class Dataset:
             image_size=self.image_size,
             collection=self.collection,
             bad=self.bad,
-            has_groups=all(part.groups is not None for part in self.splits.values()),
             class_names=self.classes.names,
             counts={split.value: len(images) for split, images in self.splits.items()},
             class_counts={split.value: self.class_counts(split) for split in self.splits},
@@ -204,7 +203,6 @@ class DataDescription:
     """What every report says of the data; the attributes are those of `Dataset`.
 
     Attributes:
-        has_groups: Whether the data says what each image comes from, such as a patient.
         counts: Number of images by split.
         class_counts: Number of images of each class by split.
         channel_mean: Mean of R, G and B over the train split, in [0, 1].
@@ -220,7 +218,6 @@ class DataDescription:
     image_size: int
     collection: str
     bad: tuple[BadFile, ...]
-    has_groups: bool
     class_names: tuple[str, ...]
     counts: Mapping[str, int]
     class_counts: Mapping[str, Mapping[str, int]]

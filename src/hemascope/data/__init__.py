@@ -69,9 +69,14 @@ def check_sources(sources: Sequence[str]) -> None:
             raise DataError(f"there is no file or folder {source}.", field="data")
         hint = did_you_mean(source, DATASETS)
         raise DataError(f"{source} is not a data set, a file or a folder; {hint}", field="data")
-    places = [source if source in DATASETS else str(Path(source).resolve()) for source in sources]
+    places = list(map(located, sources))
     if again := [source for i, source in enumerate(sources) if places[i] in places[:i]]:
         raise DataError(f"{again[0]} is named twice; name each source once.", field="data")
+
+
+def located(source: str) -> str:
+    """A source by its whole path, so that it is found from anywhere; a data set by its name."""
+    return source if source in DATASETS else str(Path(source).resolve())
 
 
 def files_of(sources: Sequence[str]) -> list[Path]:

@@ -115,3 +115,6 @@ def recognized(md5: str) -> tuple[str, Kind] | None:
         if md5 in known.rebuilt_md5s.values():
             return key, "rebuilt"
     return None
+
+
+BLOOD_CELLS = collection("bloodmnist").class_set

@@ -29,7 +29,7 @@ from hemascope.data.pictures import (
     read_picture,
     to_picture,
 )
-from hemascope.data.walk import PassedOver, has_picture_suffix, is_hidden, walk
+from hemascope.data.walk import PassedOver, count_files, has_picture_suffix, is_hidden, walk
 
 STDIN = "-"
 _MAX_FILE_BYTES = 50_000_000  # of one picture in an archive, unpacked
@@ -69,7 +69,7 @@ def count_items(paths: Sequence[str]) -> int | None:
     """How many files there are at most, if that can be told without reading them."""
     if any(path == STDIN or _kind(path) in ("zip", "tar", "npz") for path in paths):
         return None
-    return sum(_count_files(path) if Path(path).is_dir() else 1 for path in _expanded(paths))
+    return sum(count_files(path) if Path(path).is_dir() else 1 for path in _expanded(paths))
 
 
 def items(
@@ -127,14 +127,6 @@ def _kind(path: str) -> str:
     if name.endswith(".npz"):
         return "npz"
     return "zip" if name.endswith(ZIP) else "tar" if name.endswith(TAR) else "image"
-
-
-def _count_files(folder: str) -> int:
-    return sum(
-        sum(not is_hidden(name) for name in names)
-        for root, _, names in os.walk(folder)
-        if not is_hidden(os.path.relpath(root, folder).lstrip("."))
-    )
 
 
 def _of_stdin(stdin: BinaryIO) -> Iterator[Item]:

@@ -8,7 +8,7 @@ import numpy as np
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import DataError, UsageError, did_you_mean
 from hemascope.core.images import LabeledImages
-from hemascope.data.collections import collection
+from hemascope.data.collections import BLOOD_CELLS, collection
 from hemascope.data.source import Request, Source
 from hemascope.data.splits import FEWEST
 
@@ -62,10 +62,9 @@ def _wanted(
         return collection(sources[0].collection).class_set
     if len(sources) == 1 and sources[0].ordered:
         return _with_aliases(tuple(dict.fromkeys(names[0])))
-    blood = collection("bloodmnist").class_set
-    labels = {blood.index(name) for own in names for name in own}
+    labels = {BLOOD_CELLS.index(name) for own in names for name in own}
     if None not in labels:
-        return blood.only({label for label in labels if label is not None})
+        return BLOOD_CELLS.only({label for label in labels if label is not None})
     largest = ClassSet(tuple(sorted(set(max(names, key=lambda own: len(set(own)))))))
     for own in names:
         if unknown := sorted({name for name in own if largest.index(name) is None}):
@@ -81,8 +80,8 @@ def _wanted(
 
 def _with_aliases(names: tuple[str, ...]) -> ClassSet:
     """Classes with the usual other names of those that are BloodMNIST's."""
-    known = collection("bloodmnist").aliases
-    return ClassSet(names, {alias: name for alias, name in known.items() if name in names})
+    aliases = BLOOD_CELLS.aliases.items()
+    return ClassSet(names, {alias: name for alias, name in aliases if name in names})
 
 
 def _relabeled(

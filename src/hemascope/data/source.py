@@ -98,15 +98,15 @@ class Record:
     weight: float | None = None
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class _Decoded:
     """What became of pictures: pixels in place, and what was noticed."""
 
     images: NDArray[np.uint8]
     sizes: NDArray[np.int64]
     is_good: NDArray[np.bool_]
-    notes: Counter[str] = field(default_factory=Counter)
-    bad: list[BadFile] = field(default_factory=list)
+    notes: Counter[str]
+    bad: list[BadFile]
 
 
 def read_records(
@@ -173,33 +173,30 @@ def prepared(images: NDArray[np.uint8], spec: ImageSpec) -> tuple[NDArray[np.uin
 
 def _decode(records: Sequence[Record], spec: ImageSpec) -> _Decoded:
     count = len(records)
-    done = _Decoded(
-        np.zeros((count, spec.size, spec.size, 3), dtype=np.uint8),
-        np.zeros((count, 2), dtype=np.int64),
-        np.zeros(count, dtype=np.bool_),
-    )
+    images = np.zeros((count, spec.size, spec.size, 3), dtype=np.uint8)
+    sizes = np.zeros((count, 2), dtype=np.int64)
+    is_good = np.zeros(count, dtype=np.bool_)
 
-    def decode(first: int) -> None:
+    def decode(first: int) -> tuple[Counter[str], list[BadFile]]:
+        noted, bad = Counter[str](), list[BadFile]()  # the thread's own: to add is not atomic
         for i in range(first, min(first + _CHUNK, count)):
             try:
                 picture = read_picture(records[i].path)
             except (BadPictureError, OSError) as error:
-                done.bad.append(BadFile(str(records[i].path), _reason(error)))
+                bad.append(BadFile(str(records[i].path), _reason(error)))
                 continue
             made = spec.prepare([picture.image])
-            done.images[i], done.sizes[i], done.is_good[i] = (
-                made.images[0],
-                picture.image.size,
-                True,
-            )
-            changed = picture.image.size != (spec.size, spec.size)
-            notes = [*picture.notes, *filter(None, made.notes)]
-            done.notes.update([*notes, _resized(spec)] if changed else notes)
+            images[i], sizes[i], is_good[i] = made.images[0], picture.image.size, True
+            noted.update([*picture.notes, *filter(None, made.notes)])
+            if picture.image.size != (spec.size, spec.size):
+                noted[_resized(spec)] += 1
+        return noted, bad
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(decode, range(0, count, _CHUNK)))
-    done.bad.sort(key=lambda bad: bad.path)
-    return done
+        chunks = list(pool.map(decode, range(0, count, _CHUNK)))
+    notes = sum((noted for noted, _ in chunks), Counter[str]())
+    bad = sorted((one for _, part in chunks for one in part), key=lambda one: one.path)
+    return _Decoded(images, sizes, is_good, notes, bad)
 
 
 def _resized(spec: ImageSpec) -> str:

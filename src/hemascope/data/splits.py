@@ -1,7 +1,7 @@
 """Splits data that has none, or not all: stratified by class, no group on two sides."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ _DRAWS = 20  # of which the fairest split of groups is taken
 _FAIR = (0, 0, 0.02)  # no class is missing anywhere, and the sizes are off by 2 % at most
 FEWEST = 3  # images, or groups, of a class that can be split
 _NAMED = 3  # groups in a sentence
-_ALL = "each split needs images of every class"
 
 
 def split_all(
@@ -60,7 +59,7 @@ def split_all(
         made = split_by_shares(source, classes, shares)
         for split, part in made.items():
             given[split] = concatenate([given[split], part]) if split in given else part
-        notes += [*dropped, f"{how}{_apart(source)}."]
+        notes += [*dropped, f"{how}; {kept_apart(source)}."]
     splits = {split: given[split] for split in Split}
     check_groups(splits)
     _check_train_has_all(splits, classes)
@@ -231,12 +230,8 @@ def _check_train_has_all(splits: Parts, classes: ClassSet) -> None:
             )
 
 
-def _apart(images: LabeledImages) -> str:
+def kept_apart(images: LabeledImages) -> str:
+    """What to say of patients or slides on two sides of a split of images."""
     if images.groups:
-        return f"; the {len(set(images.groups)):,} groups were kept apart"
-    return "; whether images of one patient or slide are in two splits cannot be known"
-
-
-def kept_apart(splits: Sequence[LabeledImages]) -> bool:
-    """Whether the data says what each image comes from, so that groups could be kept apart."""
-    return all(part.groups is not None for part in splits)
+        return f"the {len(set(images.groups)):,} groups were kept apart"
+    return "whether images of one patient or slide are in two splits cannot be known"

@@ -4,7 +4,7 @@ import numpy as np
 
 from hemascope.core.classes import Split
 from hemascope.core.images import LabeledImages
-from hemascope.data.collections import collection
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.rendered import render
 from hemascope.data.source import Request, Source
 
@@ -25,9 +25,8 @@ def rendered_source(request: Request) -> Source:
     parts: dict[Split | None, LabeledImages] = {
         split: _render_split(split, spec.size) for split in Split
     }
-    classes = collection("bloodmnist").class_set
     path = "hemascope's generator of rendered cells"
-    return Source(TITLE, path, parts, classes, spec, kind="rendered", ordered=True)
+    return Source(TITLE, path, parts, BLOOD_CELLS, spec, kind="rendered", ordered=True)
 
 
 def _render_split(split: Split, image_size: int) -> LabeledImages:

@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.images import DataDescription
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.metrics.classification import attraction
 from hemascope.metrics.summary import Spread, difference_margin
 from hemascope.report.network import Network, summarize

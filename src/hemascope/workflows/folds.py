@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hemascope.core.classes import Split
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.images import Dataset, LabeledImages, concatenate
-from hemascope.data.splits import folds, split_by_shares
+from hemascope.data.splits import folds, kept_apart, split_by_shares
 from hemascope.inference.torch_engine import pick_device
 from hemascope.metrics.summary import Spread, spread
 from hemascope.report.text import markdown_table
@@ -94,7 +94,7 @@ def cross_validate(
             "folds": [asdict(fold) for fold in found],
             "mean": {key: asdict(value) for key, value in means.items()},
         }
-        text = _text(dataset, scheme, found, means)
+        text = _text(dataset, kept_apart(images), scheme, found, means)
         write_json(out / "folds.json", content)
         write_text(out / "folds.md", text + "\n")
     return text
@@ -149,7 +149,9 @@ def fold_of(
     return replace(dataset, splits=ordered, title=title, is_split=True), left_out
 
 
-def _text(dataset: Dataset, scheme: Scheme, found: list[Fold], means: Mapping[str, Spread]) -> str:
+def _text(
+    dataset: Dataset, apart: str, scheme: Scheme, found: list[Fold], means: Mapping[str, Spread]
+) -> str:
     what = f"{scheme} folds" if isinstance(scheme, int) else f"each {scheme} left out in turn"
     rows = [["held out", "images", *(f"{label} (%)" for label in _FIGURES.values())]]
     for fold in found:
@@ -157,7 +159,8 @@ def _text(dataset: Dataset, scheme: Scheme, found: list[Fold], means: Mapping[st
         rows.append([fold.name, f"{fold.num_test:,}", *cells])
     cells = [f"{100 * m.mean:.1f} ± {100 * (m.sd or 0):.1f}" for m in means.values()]
     rows.append([f"mean ± sd, n = {len(found)}", "", *cells])
-    lines = [f"{dataset.title}: {what}", "", markdown_table(rows)]
+    given = " The splits that the data has were not used." if dataset.is_split else ""
+    lines = [f"{dataset.title}: {what}; {apart}.{given}", "", markdown_table(rows)]
     for fold in found:
         if fold.left_out:
             named = ", ".join(f"{name} ({count:,})" for name, count in fold.left_out.items())

@@ -1,12 +1,12 @@
 """Reads data for a command, telling the user what was read and what was noticed."""
 
-from pathlib import Path
 from typing import Literal
 
 from hemascope.core.classes import Split
 from hemascope.core.errors import DataError
 from hemascope.core.images import Dataset, LabeledImages, concatenate
-from hemascope.data import DATASETS, load
+from hemascope.data import load
+from hemascope.data import located as whole_path
 from hemascope.data.source import Request
 from hemascope.settings.data import DataSettings
 from hemascope.store.model_folder import ArtifactInfo
@@ -83,5 +83,4 @@ def load_split(
 
 def located(settings: DataSettings) -> DataSettings:
     """The same with whole paths, so that a run finds its data from anywhere."""
-    sources = [s if s in DATASETS else str(Path(s).resolve()) for s in settings.sources]
-    return settings.model_copy(update={"sources": tuple(sources)})
+    return settings.model_copy(update={"sources": tuple(map(whole_path, settings.sources))})

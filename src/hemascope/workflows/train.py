@@ -288,29 +288,21 @@ def starting_model(
         info, started = _model_for(settings.start, dataset)
         weights = started.state_dict()
         head = getattr(model, "head_layer", None)
-        if info.classes != dataset.classes:  # a new last layer
-            weights = {k: v for k, v in weights.items() if not (head and k.startswith(f"{head}."))}
+        if head and info.classes != dataset.classes:  # a new last layer
+            own = model.state_dict().items()
+            weights |= {name: value for name, value in own if name.startswith(f"{head}.")}
         try:
-            missing = model.load_state_dict(weights, strict=False)
+            model.load_state_dict(weights)
         except RuntimeError as error:
-            raise DataError(_misfit(settings, info)) from error
-        if missing.unexpected_keys or any(
-            not k.startswith(f"{head}.") or info.classes == dataset.classes
-            for k in missing.missing_keys
-        ):
-            raise DataError(_misfit(settings, info))
+            raise DataError(
+                f"{settings.start} is a '{info.model.name}' with the options {info.model.options}, "
+                f"whose weights do not fit the '{settings.model.name}' to be trained; choose a "
+                "model of the same architecture."
+            ) from error
     if settings.training.freeze:
         model.requires_grad_(requires_grad=False)
         head_of(model).requires_grad_()
     return model
-
-
-def _misfit(settings: RunSettings, info: ArtifactInfo) -> str:
-    return (
-        f"{settings.start} is a '{info.model.name}' with the options {info.model.options}, whose "
-        f"weights do not fit the '{settings.model.name}' to be trained; choose a model of the same "
-        "architecture."
-    )
 
 
 def _model_for(path: str, dataset: Dataset) -> tuple[ArtifactInfo, nn.Module]:

@@ -1,6 +1,7 @@
 import pytest
 
-from hemascope.core.classes import BLOOD_CELLS, ClassSet, Split, split_named
+from hemascope.core.classes import ClassSet, Split, split_named
+from hemascope.data.collections import BLOOD_CELLS
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from conftest import read, save_npz, small_arrays
-from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.classes import Split
 from hemascope.core.errors import DataError
 from hemascope.core.images import Dataset
 from hemascope.data import collections, load, npz
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.source import Request
 from hemascope.settings.data import DataSettings
 

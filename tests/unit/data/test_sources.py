@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from conftest import save_cells, save_npz, small_arrays
-from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.classes import Split
 from hemascope.core.errors import DataError, UsageError
 from hemascope.core.images import Dataset, concatenate
 from hemascope.data import check_sources, load
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.source import Request
 from hemascope.settings.data import DataSettings
 

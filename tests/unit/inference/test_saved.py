@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.errors import DataError
 from hemascope.core.predictions import Predictions
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.store.predictions import read_predictions, write_predictions
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.predictions import Predictions
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.metrics.confidence import assess_confidence
 
 

@@ -34,7 +34,6 @@ def data() -> DataDescription:
         image_size=64,
         collection="",
         bad=(),
-        has_groups=False,
         class_names=("blast", "smudge"),
         counts={"train": 30, "val": 10, "test": 20},
         class_counts={

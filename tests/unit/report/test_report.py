@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from conftest import results_of
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.errors import DataError
 from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import DataDescription
 from hemascope.core.predictions import Predictions
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.metrics.summary import estimate, spread
 from hemascope.report import plots
 from hemascope.report.figures import caption_of
@@ -46,7 +46,6 @@ def _data(predictions: Predictions, **changes: Any) -> DataDescription:
         "image_size": 28,
         "collection": "",
         "bad": (),
-        "has_groups": False,
         "class_names": BLOOD_CELLS.names,
         "counts": {"test": len(predictions.labels)},
         "class_counts": {"test": counts},

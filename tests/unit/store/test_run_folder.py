@@ -124,7 +124,6 @@ def test_a_fingerprint_whose_counts_are_not_of_its_classes_is_refused(folder: Ru
         image_size=28,
         collection="",
         bad=(),
-        has_groups=False,
         class_names=("a", "b"),
         counts={"test": 3},
         class_counts={"test": {"a": 1, "b": 2}},

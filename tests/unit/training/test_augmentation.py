@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from conftest import small_arrays
-from hemascope.core.classes import BLOOD_CELLS
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.inference.torch_engine import to_input
 from hemascope.settings.run import AugmentationSettings
 from hemascope.training.augmentation import Augmentation

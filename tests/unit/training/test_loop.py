@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from conftest import small_arrays
-from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.errors import DivergedError, UsageError
 from hemascope.core.images import LabeledImages
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.models import build_model
 from hemascope.settings.run import ModelSettings, TrainingSettings, load_preset
 from hemascope.training.loop import fit, fresh_model, initialize

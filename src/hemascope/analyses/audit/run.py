@@ -17,8 +17,8 @@ from hemascope.inference.torch_engine import TorchEngine, features, pick_device,
 from hemascope.models import build_model
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
-from hemascope.store.files import MARK, made_out, write_json, write_text
-from hemascope.store.provenance import fingerprint
+from hemascope.store.files import write_json, write_text
+from hemascope.store.provenance import begun_out, fingerprint
 from hemascope.training.loop import fit
 from hemascope.training.state import TrainingState
 from hemascope.training.task import ClassificationTask
@@ -50,9 +50,8 @@ def audit(data: DataSettings, output: Output, reporter: Reporter) -> str:
     """
     data = data.model_copy(update={"skip_bad": True})
     dataset = load_data(data, reporter, as_found=True)
-    with made_out(output) as out:
-        mark = fingerprint(dataset, device="cpu")
-        write_json(out / MARK, mark)
+    mark = fingerprint(dataset, device="cpu")
+    with begun_out(output, mark) as out:
         images = concatenate(list(dataset.splits.values()))
         content = {
             "notice": RESEARCH_USE_ONLY,

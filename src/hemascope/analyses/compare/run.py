@@ -9,8 +9,7 @@ from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.metrics.comparison import compare_networks
 from hemascope.report.statistics import draw_comparison, statistics_text
 from hemascope.settings.output import Output
-from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
-from hemascope.store.provenance import provenance
+from hemascope.store.provenance import provenance, publish
 
 NUM_RESAMPLES = 2000
 
@@ -36,12 +35,16 @@ def compare(folders: Sequence[Path], output: Output, *, views: bool, num_resampl
     check_intervals(first)
     comparison = compare_saved(networks, num_resamples=num_resamples)
     text = "\n\n".join([statistics_text(comparison), RESEARCH_USE_ONLY])
-    with made_out(output) as out:
-        write_json(out / MARK, provenance())
-        write_json(out / "comparison.json", {"notice": RESEARCH_USE_ONLY, **comparison})
-        write_text(out / "comparison.md", text + "\n")
-        caption = f"{first.title}\n{RESEARCH_USE_ONLY}"
-        draw_comparison(comparison, make_folder(out / "figures"), caption)
+    caption = f"{first.title}\n{RESEARCH_USE_ONLY}"
+    publish(
+        output,
+        provenance(),
+        contents={
+            "comparison.json": {"notice": RESEARCH_USE_ONLY, **comparison},
+            "comparison.md": text + "\n",
+        },
+        draw=lambda figures: draw_comparison(comparison, figures, caption),
+    )
     return text
 
 

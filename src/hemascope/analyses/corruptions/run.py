@@ -15,8 +15,7 @@ from hemascope.report.text import seen_sentence
 from hemascope.settings.compute import Compute
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
-from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
-from hemascope.store.provenance import fingerprint
+from hemascope.store.provenance import fingerprint, publish
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import Loaded, answers, check_same_input, count_seen, load_engine
 from hemascope.workflows.sources import SplitChoice, load_split
@@ -82,11 +81,12 @@ def corruptions(
         content["relative_error"] = _relative(*(content["networks"][name] for name in names[:2]))
     text = "\n\n".join([corruptions_text(content), RESEARCH_USE_ONLY])
     if output is not None:
-        with made_out(output) as out:
-            write_json(out / MARK, fingerprint(dataset, device=loaded[0].device.type))
-            write_json(out / "corruptions.json", content)
-            write_text(out / "corruptions.md", text + "\n")
-            draw_corruptions(content, make_folder(out / "figures"))
+        publish(
+            output,
+            fingerprint(dataset, device=loaded[0].device.type),
+            contents={"corruptions.json": content, "corruptions.md": text + "\n"},
+            draw=lambda figures: draw_corruptions(content, figures),
+        )
     return text
 
 

@@ -21,8 +21,7 @@ from hemascope.report.text import seen_sentence
 from hemascope.settings.compute import Compute
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
-from hemascope.store.files import MARK, made_out, make_folder, write_json
-from hemascope.store.provenance import fingerprint
+from hemascope.store.provenance import fingerprint, publish
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers, count_seen, surest_errors
 from hemascope.workflows.sources import SplitChoice, load_split
@@ -105,11 +104,13 @@ def explain(
         "curves": curves,
         **{group: [_line(found, i) for i in chosen] for group, chosen in groups.items()},
     }
-    with made_out(output) as out:
-        write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
-        write_json(out / "explanations.json", content)
-        shown = {group: images.images[chosen] for group, chosen in groups.items()}
-        draw_explanations(content, shown, maps, make_folder(out / "figures"))
+    shown = {group: images.images[chosen] for group, chosen in groups.items()}
+    publish(
+        output,
+        fingerprint(dataset, device=chosen_device.type),
+        contents={"explanations.json": content},
+        draw=lambda figures: draw_explanations(content, shown, maps, figures),
+    )
     return f"{explain_text(content)}\nFigures: {output.folder / 'figures'}"
 
 

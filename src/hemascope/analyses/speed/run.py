@@ -20,9 +20,8 @@ from hemascope.analyses.speed.words import benchmark_text, draw_benchmark
 from hemascope.core.errors import RESEARCH_USE_ONLY, UsageError
 from hemascope.data.rendered import render
 from hemascope.settings.output import Output
-from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
 from hemascope.store.model_folder import find_artifact, load_info, size_of_weights
-from hemascope.store.provenance import provenance
+from hemascope.store.provenance import provenance, publish
 from hemascope.workflows.progress import Reporter
 
 ROUNDS = 5
@@ -111,11 +110,12 @@ def benchmark(
     }
     text = "\n\n".join([benchmark_text(content), RESEARCH_USE_ONLY])
     if output is not None:
-        with made_out(output) as out:
-            write_json(out / MARK, facts)
-            write_json(out / "benchmark.json", content)
-            write_text(out / "benchmark.md", text + "\n")
-            draw_benchmark(content, make_folder(out / "figures"))
+        publish(
+            output,
+            facts,
+            contents={"benchmark.json": content, "benchmark.md": text + "\n"},
+            draw=lambda figures: draw_benchmark(content, figures),
+        )
     return text
 
 

@@ -29,8 +29,7 @@ from hemascope.metrics.uncertainty import (
 )
 from hemascope.report import trust as pages
 from hemascope.settings.output import Output
-from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
-from hemascope.store.provenance import provenance
+from hemascope.store.provenance import provenance, publish
 
 
 def trust(
@@ -60,12 +59,16 @@ def trust(
     networks = read_pairs(folders, views=views)
     content = assess_all(networks, coverages=coverages, accuracy=accuracy)
     text = "\n\n".join([pages.trust_text(content), RESEARCH_USE_ONLY])
-    with made_out(output) as out:
-        write_json(out / MARK, provenance())
-        write_json(out / "trust.json", {"notice": RESEARCH_USE_ONLY, **content})
-        write_text(out / "trust.md", text + "\n")
-        caption = f"{content['data']}\n{RESEARCH_USE_ONLY}"
-        pages.draw_trust(curves(networks, content), make_folder(out / "figures"), caption)
+    caption = f"{content['data']}\n{RESEARCH_USE_ONLY}"
+    publish(
+        output,
+        provenance(),
+        contents={
+            "trust.json": {"notice": RESEARCH_USE_ONLY, **content},
+            "trust.md": text + "\n",
+        },
+        draw=lambda figures: pages.draw_trust(curves(networks, content), figures, caption),
+    )
     return text
 
 
