@@ -95,9 +95,18 @@ def test_a_map_joins_classes_and_leaves_out(
     assert support["basophil"] == 6
     assert support["erythroblast"] == 0
     transfer = json.loads((out / "transfer.json").read_text())
-    assert transfer["left_out"] == ["immature granulocyte"]
-    assert transfer["comparison"]["num_images"] == 24
-    assert len(transfer["comparison"]["networks"]) == 6
+    comparison = transfer["comparison"]
+    absent = {"erythroblast", "lymphocyte", "monocyte", "platelet"}
+    assert "a single image" in comparison["left_out"].pop("sensitivity:immature granulocyte")
+    assert comparison["left_out"] == {
+        f"sensitivity:{name}": "the class has no images" for name in absent
+    }
+    assert comparison["num_images"] == 25
+    assert len(comparison["networks"]) == len(transfer["calibration"]) == 6
+    assert comparison["networks"]["colors as they are"]["figures"]["accuracy"][
+        "value"
+    ] == pytest.approx(results["accuracy"])
+    assert "sensitivity of immature granulocyte (the class has a single image" in outcome.out
     assert "central square, bilinear to 28 pixels" in outcome.out
 
 
@@ -131,7 +140,7 @@ def test_a_map_that_does_not_fit_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_laboratory_with_one_class_gets_figures_without_intervals(
+def test_a_laboratory_with_one_class_gets_intervals_but_no_auroc(
     trained: Path, other_lab: Path, map_file: Path, tmp_path: Path, hemascope: Run
 ) -> None:
     lines = ['baso = "basophil"', *(f'{name} = ""' for name in _FOLDERS if name != "baso")]
@@ -140,7 +149,11 @@ def test_a_laboratory_with_one_class_gets_figures_without_intervals(
     args = ("evaluate", trained, "--data", other_lab, "--map", map_file, "--out", out)
     outcome = hemascope(*args)
     assert outcome.code == 0, outcome.err
-    assert "need 2 classes" in outcome.out
+    assert "AUROC, macro (it needs images of two classes)" in outcome.out
+    comparison = json.loads((out / "transfer.json").read_text())["comparison"]
+    for network in comparison["networks"].values():
+        assert network["figures"]["auroc_ovr_macro"] is None
+        assert network["figures"]["accuracy"]["low"] >= 0
     assert json.loads((out / "results.json").read_text())["per_class"]["basophil"]["support"] == 6
 
 

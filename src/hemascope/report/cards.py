@@ -218,15 +218,15 @@ def _performance(comparison: Mapping[str, Any], name: str) -> str:
         return (
             f"Accuracy {100 * accuracy:.2f} % (n = {net['n']}); no intervals: {certainty['reason']}"
         )
-    figures = certainty["statistics"]["networks"][name]["figures"]
+    figures = certainty["statistics"].networks[name].figures
     labels = {
         "accuracy": "accuracy",
         "balanced_accuracy": "balanced accuracy",
         "f1_macro": "macro F1",
     }
     cells = [
-        f"{label} {100 * figures[key]['value']:.2f} % "
-        f"[{100 * figures[key]['low']:.2f}, {100 * figures[key]['high']:.2f}]"
+        f"{label} {100 * figures[key].value:.2f} % "
+        f"[{100 * figures[key].low:.2f}, {100 * figures[key].high:.2f}]"
         for key, label in labels.items()
     ]
     return f"Test, mean of n = {net['n']} seeds with 95 % intervals: {', '.join(cells)}."

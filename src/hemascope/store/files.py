@@ -8,10 +8,13 @@ import signal
 import threading
 from collections.abc import Collection, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from tempfile import mkstemp
 from types import FrameType
 from typing import IO, Any
+
+from pydantic import BaseModel
 
 try:
     import fcntl
@@ -76,9 +79,22 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode(errors="backslashreplace"))  # of undecodable file names
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes readable JSON whole; a NaN in it is a programming error, write None."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, content: object) -> None:
+    """Writes readable JSON whole; a NaN in it is a programming error, write None.
+
+    Dataclasses and pydantic models in it become objects whose keys are the names of their fields.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    write_text(path, text + "\n")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    msg = f"{type(value).__name__} cannot be written as JSON"
+    raise TypeError(msg)
 
 
 def read_json(path: Path, *, needed: Collection[str] = ()) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from jinja2 import UndefinedError
 
 from hemascope.analyses.compare.run import NUM_RESAMPLES, compare_saved
-from hemascope.analyses.saved import check_intervals, read_pairs
+from hemascope.analyses.saved import read_pairs
 from hemascope.analyses.trust.run import assess_all, curves
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.metrics.uncertainty import COVERAGES, WANTED_ACCURACY
@@ -87,7 +87,6 @@ def _certainty(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     tests = {name: [pair.test for pair in pairs] for name, pairs in networks.items()}
     first = next(iter(tests.values()))[0]
     try:
-        check_intervals(first)
         trust = assess_all(networks, coverages=COVERAGES, accuracy=WANTED_ACCURACY)
     except DataError as error:
         return {"reason": str(error)}

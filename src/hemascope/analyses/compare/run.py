@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from hemascope.analyses.saved import Saved, check_intervals, leaks, read_all
+from hemascope.analyses.saved import Saved, leaks, passed_over, read_all
 from hemascope.core.errors import RESEARCH_USE_ONLY
-from hemascope.metrics.comparison import compare_networks
+from hemascope.metrics.comparison import Comparison, compare_networks
 from hemascope.report.statistics import draw_comparison, statistics_text
 from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
 from hemascope.store.provenance import provenance
@@ -34,26 +33,28 @@ def compare(
         OutputError: If `out` cannot be written.
     """
     networks = read_all(folders, views=views)
-    first = next(iter(networks.values()))[0]
-    check_intervals(first)
-    comparison = compare_saved(networks, num_resamples=num_resamples)
+    comparison = compare_saved(networks, num_resamples=num_resamples, skipped=passed_over(folders))
     text = "\n\n".join([statistics_text(comparison), RESEARCH_USE_ONLY])
     with made_out(out, overwrite=overwrite):
         write_json(out / MARK, provenance())
-        write_json(out / "comparison.json", {"notice": RESEARCH_USE_ONLY, **comparison})
+        write_json(out / "comparison.json", {"notice": RESEARCH_USE_ONLY, **vars(comparison)})
         write_text(out / "comparison.md", text + "\n")
-        caption = f"{first.title}\n{RESEARCH_USE_ONLY}"
+        caption = f"{comparison.data}\n{RESEARCH_USE_ONLY}"
         draw_comparison(comparison, make_folder(out / "figures"), caption)
     return text
 
 
-def compare_saved(networks: Mapping[str, Sequence[Saved]], *, num_resamples: int) -> dict[str, Any]:
+def compare_saved(
+    networks: Mapping[str, Sequence[Saved]],
+    *,
+    num_resamples: int,
+    skipped: Sequence[Path] = (),
+) -> Comparison:
     """`compare_networks` on saved predictions, with the data's name and what to beware of."""
-    return {
-        "data": next(iter(networks.values()))[0].title,
-        "warnings": leaks(networks),
-        **compare_networks(
-            {name: {s.seed: s.predictions for s in runs} for name, runs in networks.items()},
-            num_resamples=num_resamples,
-        ),
-    }
+    return compare_networks(
+        {name: {s.seed: s.predictions for s in runs} for name, runs in networks.items()},
+        num_resamples=num_resamples,
+        data=next(iter(networks.values()))[0].title,
+        warnings=leaks(networks),
+        passed_over=[str(path) for path in skipped],
+    )

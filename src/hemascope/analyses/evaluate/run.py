@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hemascope.analyses.transfer.run import mapped, shown, try_colors
-from hemascope.analyses.transfer.words import preprocessing_sentence, transfer_text
+from hemascope.analyses.transfer.words import Transfer, transfer_text
 from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.errors import DataError, OutputError, UsageError
 from hemascope.core.images import Dataset
@@ -79,12 +79,11 @@ def evaluate(
     )
     check_fit(info, dataset, path, mapped=settings is not None)
     num_seen = count_seen(path, images)
-    transfer: dict[str, Any] | None = None
+    transfer: Transfer | None = None
     if settings and map_file:
         transfer = try_colors(
             engine, images, dataset.classes, settings, info, origin=map_file, views=views
         )
-        transfer["preprocessing"] = preprocessing_sentence(dataset.image_size, settings)
         images = shown(images, settings, settings.colors, info)
         images = mapped(images, dataset.classes, info.classes, settings, map_file)
     warnings = _warnings(info, dataset)
@@ -120,8 +119,7 @@ def evaluate(
             draw_evaluation(results, figures, caption)
             if transfer is not None:
                 write_json(out / "transfer.json", transfer)
-                if "comparison" in transfer:
-                    draw_comparison(transfer["comparison"], figures, caption)
+                draw_comparison(transfer.comparison, figures, caption)
     if medmnist_csv is not None:
         name = medmnist_name(
             split,

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hemascope.analyses.compare.run import NUM_RESAMPLES
-from hemascope.analyses.saved import FEWEST_IMAGES
+from hemascope.analyses.transfer.words import (
+    ShiftedCalibration,
+    Transfer,
+    preprocessing_sentence,
+)
 from hemascope.core.classes import ClassSet
 from hemascope.core.errors import DataError, UsageError, did_you_mean
 from hemascope.core.images import LabeledImages
@@ -22,7 +25,6 @@ from hemascope.settings.run import Colors, TransferMap
 from hemascope.store.model_folder import ArtifactInfo
 from hemascope.workflows.results import answers
 
-_FEWEST_CLASSES = 2
 _IMPOSSIBLE = -1e6  # a logit
 _COLORS: dict[Colors, str] = {
     "none": "colors as they are",
@@ -104,13 +106,12 @@ def try_colors(
     *,
     origin: Path,
     views: int,
-) -> dict[str, Any]:
-    """Every way to fit colors on the same cells, compared in pairs, ready for JSON.
+) -> Transfer:
+    """Every way to fit colors on the same cells, compared in pairs.
 
     Each is judged as it answers, and with its answers restricted to the classes that the map names:
-    what it would say if it knew which classes can occur. Classes of a single image are left out of
-    all this, since no interval can be given for them. Colors are fitted to all images, before any
-    are left out.
+    what it would say if it knew which classes can occur. Colors are fitted to all images, before
+    any are left out.
 
     Args:
         engine: The network.
@@ -121,14 +122,7 @@ def try_colors(
         origin: The file with the map, for errors.
         views: How many views of each image the engine takes.
     """
-    labels = mapped(images, names, info.classes, settings, origin).labels
-    counts = np.bincount(labels, minlength=len(info.classes))
-    single = np.flatnonzero((counts > 0) & (counts < FEWEST_IMAGES))
-    if (counts >= FEWEST_IMAGES).sum() < _FEWEST_CLASSES:
-        return {
-            "reason": f"Intervals and tests are left out: they need {_FEWEST_CLASSES} classes with "
-            f"at least {FEWEST_IMAGES} images each."
-        }
+    mapped(images, names, info.classes, settings, origin)  # refuses a map that does not fit
     possible = sorted({info.class_names.index(name) for name in settings.classes.values() if name})
     temperature = _temperature(info, views)
     ways: dict[str, Predictions] = {}
@@ -136,32 +130,27 @@ def try_colors(
         if colors != "none" and info.trained_on.channel_mean is None:
             continue
         fitted = shown(images, settings, colors, info)
-        as_seen = mapped(fitted, names, info.classes, settings, origin)
-        judged = as_seen.take(np.flatnonzero(~np.isin(as_seen.labels, single)))
+        judged = mapped(fitted, names, info.classes, settings, origin)
         found = answers(engine, judged, info.classes)
         ways[name] = found
         ways[f"{name}, classes known"] = restricted(found, possible)
     scaled = {name: found.scaled(temperature or 1.0) for name, found in ways.items()}
-    return {
-        "left_out": [info.class_names[label] for label in single],
-        "temperature": temperature,
-        "calibration": {
-            name: {
-                "ece": cal.ece(found),
-                "nll": METRICS["loss"](found),
-                "confidence": float(found.probs.max(axis=1).mean()),
-            }
+    return Transfer(
+        preprocessing=preprocessing_sentence(images.images.shape[1], settings),
+        temperature=temperature,
+        calibration={
+            name: ShiftedCalibration(
+                ece=cal.ece(found),
+                nll=METRICS["loss"](found),
+                confidence=float(found.probs.max(axis=1).mean()),
+            )
             for name, found in scaled.items()
         },
-        "comparison": {
-            "data": "",
-            "warnings": [],
-            **compare_networks(
-                {name: {info.settings.seed: found} for name, found in ways.items()},
-                num_resamples=NUM_RESAMPLES,
-            ),
-        },
-    }
+        comparison=compare_networks(
+            {name: {info.settings.seed: found} for name, found in ways.items()},
+            num_resamples=NUM_RESAMPLES,
+        ),
+    )
 
 
 def _temperature(info: ArtifactInfo, views: int) -> float | None:
