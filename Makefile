@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check format unit clean
+.PHONY: install demo test check format unit lines clean
 
 install: .venv/installed
 
@@ -35,6 +35,10 @@ check: install
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Lines of code without docstrings, comments and blank lines, for each room of the package.
+lines: install
+	$(BIN)/python benchmarks/lines.py
 
 clean:
 	rm -rf .venv runs .coverage

@@ -385,10 +385,10 @@ def _with_checksums(png: bytes) -> bytes:
 
 
 def _read_picture(content: bytes, folder: Path) -> None:
-    from hemascope.data.pictures import read_rgb
+    from hemascope.data.pictures import read_picture
 
     del folder
-    image, _ = read_rgb(io.BytesIO(content))
+    image = read_picture(content).image
     if image.mode != "RGB" or np.asarray(image).shape != (image.height, image.width, 3):
         raise AssertionError(f"{image.mode} {image.size} is not what was promised")
 
@@ -466,13 +466,17 @@ def _zipped(members: dict[str, bytes], how: int) -> bytes:
 
 def _read_npz(content: bytes, folder: Path) -> None:
     from hemascope.data.npz import read_npz, rows_of
+    from hemascope.data.source import Request
+    from hemascope.settings.data import DataSettings
 
+    request = Request(DataSettings(collection="bloodmnist"))
     path = folder / "data.npz"
     path.write_bytes(content)
     refused: HemascopeError | None = None
-    for reader in (read_npz, lambda path: sum(1 for _ in rows_of(path))):
+    readers = (lambda: read_npz(path, request), lambda: sum(1 for _ in rows_of(path)))
+    for reader in readers:
         try:
-            reader(path)
+            reader()
         except HemascopeError as error:  # the other one is to be asked as well
             refused = error
     if refused:
@@ -529,13 +533,21 @@ def _with_sums(tar: bytes) -> bytes:
 
 
 def _read_archive(made: tuple[str, bytes], folder: Path) -> None:
+    from hemascope.data.archive import read_archive
     from hemascope.data.inputs import items
+    from hemascope.data.source import Request
+    from hemascope.data.walk import PassedOver
+    from hemascope.settings.data import DataSettings
 
     kind, content = made
     path = folder / f"cells.{kind}"
     path.write_bytes(content)
     refused: Exception | None = None
-    for item in items([str(path)]):
+    try:
+        read_archive(path, Request(DataSettings(skip_bad=True)))
+    except HemascopeError as error:  # as pictures to be answered it is to be asked as well
+        refused = error
+    for item in items([str(path)], PassedOver()):
         try:
             item.read()
         except _picture_refusals() as error:  # in its row; the others go on
@@ -711,7 +723,7 @@ def _read_config(content: bytes, folder: Path) -> None:
 READERS = {
     "pictures": Reader(_make_picture, _read_picture, _picture_refusals()),
     "npz": Reader(_make_npz, _read_npz, (HemascopeError,)),
-    "archives": Reader(_make_archive, _read_archive, _picture_refusals()),
+    "archives": Reader(_make_archive, _read_archive, (*_picture_refusals(), HemascopeError)),
     "artifact": Reader(_make_artifact, _read_artifact, (HemascopeError,)),
     "graphs": Reader(_make_graph, _read_graph, (HemascopeError,), slower=GRAPHS_SHARE),
     "config": Reader(_make_config, _read_config, (HemascopeError,)),

@@ -24,6 +24,7 @@ import torch
 from hemascope.core.classes import BLOOD_CELLS, Split
 from hemascope.core.images import Dataset, LabeledImages
 from hemascope.data.rendered import render
+from hemascope.settings.output import Output
 from hemascope.settings.run import ModelSettings, RunSettings, load_preset
 from hemascope.store.model_folder import load_artifact
 from hemascope.workflows.progress import Reporter
@@ -69,7 +70,7 @@ def start(dataset: Dataset, out: Path) -> int:
         return child
     status = 1
     try:
-        train(settings(), dataset, out, overwrite=False, resume=True, reporter=Silent())
+        train(settings(), dataset, Output(out, resume=True), Silent())
         status = 0
     finally:
         os._exit(status)  # without the parent's clean-up
@@ -107,7 +108,7 @@ def main() -> int:
         peaceful, killed = Path(folder) / "peaceful", Path(folder) / "killed"
         # Once in this process, so that those it forks find every library imported.
         warm_up = Path(folder) / "warm-up"
-        train(settings(1), dataset, warm_up, overwrite=False, reporter=Silent())
+        train(settings(1), dataset, Output(warm_up), Silent())
         begin = time.perf_counter()
         child = start(dataset, peaceful)
         while not finished_epochs(peaceful) and time.perf_counter() - begin < 120:

@@ -16,11 +16,14 @@ import torch
 
 from hemascope.core.classes import Split
 from hemascope.data import load
+from hemascope.data.source import Request
 from hemascope.inference.torch_engine import pick_precision
+from hemascope.settings.data import DataSettings
 from hemascope.settings.run import RunSettings, load_preset
 from hemascope.study import published as study
 from hemascope.training.loop import fit
 from hemascope.training.state import TrainingState
+from hemascope.training.task import ClassificationTask
 from hemascope.workflows.train import starting_model
 
 MARKS = (study.TABLE_2[0].value, 0.95)
@@ -30,23 +33,23 @@ def seconds_to(settings: RunSettings, source: str) -> tuple[list[float | None], 
     """Trains once; gives the seconds to each mark, those to the end, and the best accuracy."""
     start = time.perf_counter()
     reached: list[float | None] = [None] * len(MARKS)
-    dataset = load(source)
+    dataset = load(Request(DataSettings(sources=(source,))))
     torch.manual_seed(settings.seed)
     model = starting_model(settings, dataset)
     device = torch.device("cpu")
-    state = TrainingState(model, settings.training, seed=settings.seed, device=device)
+    state = TrainingState(
+        model,
+        settings.training,
+        seed=settings.seed,
+        device=device,
+        precision=pick_precision(settings.precision, device),
+    )
     train, val, test = (dataset.splits[split] for split in (Split.TRAIN, Split.VAL, Split.TEST))
     best = 0.0
-    for record in fit(
-        state,
-        train,
-        val,
-        classes=dataset.classes,
-        precision=pick_precision(settings.precision, device),
-        watched=test,
-    ):
+    task = ClassificationTask(train, state, classes=dataset.classes)
+    for record in fit(state, task, val, watched={"test": test}):
         now = time.perf_counter() - start
-        accuracy = record.test_accuracy or 0.0
+        accuracy = record.figures["test_accuracy"]
         best = max(best, accuracy)
         for i, mark in enumerate(MARKS):
             if reached[i] is None and accuracy >= mark:

@@ -15,7 +15,6 @@ trainings in both precisions follow, to compare their accuracies.
 """
 
 import argparse
-import json
 import random
 import statistics
 import tempfile
@@ -29,10 +28,14 @@ from torch import Tensor, nn
 from hemascope.core.classes import Split
 from hemascope.core.images import Dataset
 from hemascope.data import load
+from hemascope.data.source import Request
 from hemascope.inference.torch_engine import pick_precision, to_input
 from hemascope.metrics.summary import spread
 from hemascope.models import build_model
-from hemascope.settings.run import Precision, load_preset
+from hemascope.settings.compute import Precision
+from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
+from hemascope.settings.run import load_preset
 from hemascope.training.loop import initialize
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.train import train
@@ -107,8 +110,8 @@ def ours(
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         settings = SETTINGS.model_copy(update=changes)
-        out = train(settings, dataset, Path(folder) / "run", overwrite=False, reporter=clock)
-        accuracy = json.loads((out / "results.json").read_text())["accuracy"]
+        run = train(settings, dataset, Output(Path(folder) / "run"), clock)
+        accuracy = run.read_results().accuracy
     return clock.times[-1] - clock.times[-2], accuracy
 
 
@@ -119,7 +122,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=0)
     arguments = parser.parse_args()
-    dataset = load(arguments.data)
+    dataset = load(Request(DataSettings(sources=(arguments.data,))))
     loops: dict[str, Callable[[], float]] = {
         "plain": PlainLoop(dataset, our_tensors=False),
         "plain, our tensors": PlainLoop(dataset, our_tensors=True),

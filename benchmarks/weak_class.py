@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from hemascope.data import load
+from hemascope.data.source import Request
 from hemascope.report.table import read_results, table_text
+from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
 from hemascope.workflows.plan import choose_settings, parse_seeds
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.train import train
@@ -39,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--class", dest="class_name", default="monocyte")
     arguments = parser.parse_args()
-    dataset, reporter = load(arguments.data), Reporter()
+    dataset, reporter = load(Request(DataSettings(sources=(arguments.data,)))), Reporter()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for seed in parse_seeds(arguments.seeds):
         for remedy, changes in remedies(arguments.class_name).items():
@@ -48,7 +51,7 @@ def main() -> None:
                 arguments.preset, None, {**changes, "name": name, "seed": seed}
             )
             out = arguments.out / f"{name}-seed{seed}"
-            train(settings, dataset, out, overwrite=False, resume=True, reporter=reporter)
+            train(settings, dataset, Output(out, resume=True), reporter)
     print(table_text(read_results([arguments.out]), arguments.class_name))
 
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from hemascope.core.classes import BLOOD_CELLS
+from hemascope.core.images import Dataset
 from hemascope.core.predictions import Predictions
+from hemascope.data import load
 from hemascope.data.rendered import render
+from hemascope.data.source import Request
+from hemascope.metrics import evaluate_all
+from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
+from hemascope.store.run_folder import RunResults
 
 _SIZES = {"train": 64, "val": 16, "test": 24}
 
@@ -28,28 +36,58 @@ def small_arrays() -> dict[str, NDArray[np.uint8]]:
     return arrays
 
 
+def read(source: str | Path, **options: Any) -> Dataset:
+    """A data set, with the class names of BloodMNIST where the source says none."""
+    return load(Request(data_settings(source, **options)))
+
+
+def data_settings(source: str | Path, **options: Any) -> DataSettings:
+    if str(source).endswith(".npz") and "classes" not in options:
+        options.setdefault("collection", "bloodmnist")
+    return DataSettings(sources=(str(source),), **options)
+
+
 def save_npz(path: Path, arrays: dict[str, Any]) -> None:
     np.savez_compressed(path, **arrays)
+
+
+def save_cells(
+    root: Path,
+    counts: Mapping[str, int],
+    *,
+    size: int = 28,
+    name: Callable[[int], str] = "{0}.png".format,
+) -> Path:
+    """Rendered cells as files, so many in each folder below `root`, all different."""
+    total = sum(counts.values())
+    labels = np.arange(total) % len(BLOOD_CELLS)
+    images = iter(render(labels, seed=total, image_size=size))
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            Image.fromarray(next(images)).save(root / folder / name(i))
+    return root
 
 
 @pytest.fixture(scope="session")
 def small_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "small.npz"
-    save_npz(path, small_arrays())
+    save_npz(path, {**small_arrays(), "class_names": np.array(BLOOD_CELLS.names)})
     return path
 
 
 @pytest.fixture(scope="session")
 def trained(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the study's CNN over two epochs, trained once for all tests: not to be changed."""
-    from hemascope.data import load
     from hemascope.workflows.plan import choose_settings
     from hemascope.workflows.progress import Reporter
     from hemascope.workflows.train import train
 
     settings = choose_settings("paper-cnn", None, {"training.epochs": 2})
     out = tmp_path_factory.mktemp("trained") / "run"
-    return train(settings, load(str(small_npz)), out, overwrite=False, reporter=Reporter())
+    data = DataSettings(sources=(str(small_npz),))
+    settings = settings.model_copy(update={"data": data})
+    return train(settings, load(Request(data)), Output(out), Reporter()).path
 
 
 @pytest.fixture(scope="session")
@@ -61,14 +99,13 @@ def cells_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
         arrays[f"{split}_images"] = render(labels, seed=seed)
         arrays[f"{split}_labels"] = labels.astype(np.uint8).reshape(-1, 1)
     path = tmp_path_factory.mktemp("data") / "cells.npz"
-    save_npz(path, arrays)
+    save_npz(path, {**arrays, "class_names": np.array(BLOOD_CELLS.names)})
     return path
 
 
 @pytest.fixture(scope="session")
 def tiny(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of hemanet-tiny over four epochs, trained once for all tests: not to be changed."""
-    from hemascope.data import load
     from hemascope.workflows.plan import choose_settings
     from hemascope.workflows.progress import Reporter
     from hemascope.workflows.train import train
@@ -76,7 +113,9 @@ def tiny(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     changes = {"training.epochs": 4, "training.batch_size": 32, "precision": "fp32", "views": 1}
     settings = choose_settings("hemanet-tiny", None, changes)
     out = tmp_path_factory.mktemp("tiny") / "run"
-    return train(settings, load(str(cells_npz)), out, overwrite=False, reporter=Reporter())
+    data = DataSettings(sources=(str(cells_npz),))
+    settings = settings.model_copy(update={"data": data})
+    return train(settings, load(Request(data)), Output(out), Reporter()).path
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +125,8 @@ def exported(tiny: Path, cells_npz: Path, tmp_path_factory: pytest.TempPathFacto
     from hemascope.workflows.progress import Reporter
 
     out = tmp_path_factory.mktemp("exported") / "model"
-    export(tiny, str(cells_npz), out, int8=False, fp16=False, overwrite=False, reporter=Reporter())
+    data = DataSettings(sources=(str(cells_npz),))
+    export(tiny, data, Output(out), int8=False, fp16=False, reporter=Reporter())
     return out
 
 
@@ -146,3 +186,23 @@ def random_predictions() -> Predictions:
     logits = rng.normal(size=(200, 8)).astype(np.float32)
     logits[np.arange(200), labels] += 1.5
     return Predictions(tuple(f"test/{i}" for i in range(200)), logits, labels, BLOOD_CELLS)
+
+
+def results_of(predictions: Predictions, **changes: Any) -> RunResults:
+    """The results of a network that answered so, with figures of speed made up."""
+    facts: dict[str, Any] = {
+        "name": "paper-cnn",
+        "seed": 0,
+        "trained_on": "t",
+        "class_names": predictions.classes.names,
+        "num_parameters": 422_344,
+        "size_bytes": 1_690_400,
+        "data": "t",
+        "data_md5": "0" * 32,
+        "split": "test",
+        "precision": "fp32",
+        "num_seen": 0,
+        "latency_ms_batch1": 1.0,
+        "latency_ms_batch128": 0.1,
+    }
+    return RunResults(**dict(evaluate_all(predictions)), **(facts | changes))

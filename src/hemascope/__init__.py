@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from hemascope.classifier import CellClassifier
     from hemascope.inference.predictor import Predictor
+    from hemascope.settings.compute import NumViews, OnnxPrecision
 
 __all__ = ["CellClassifier", "Predictor", "load"]
 __version__ = "0.1.0"
@@ -30,20 +31,34 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _HOMES = {"CellClassifier": "hemascope.classifier", "Predictor": "hemascope.inference.predictor"}
 
 
-def load(model: str | Path = "hemanet", **options: Any) -> Predictor:
-    """A trained model, ready to answer: one that ships with hemascope, or an exported one.
+def load(
+    model: str | Path = "hemanet",
+    *,
+    precision: OnnxPrecision | None = None,
+    views: NumViews = 1,
+    coverage: float | None = None,
+    crop: float | None = None,
+    threads: int = 0,
+) -> Predictor:
+    """A trained model, ready to predict: one that ships with hemascope, or an exported one.
 
     Args:
         model: Its name or folder.
-        options: Those of `Predictor`: precision, views, coverage, crop, threads.
+        precision: Which of its graphs; by default the one it recommends.
+        views: 8 averages over eight flips and rotations (test-time augmentation).
+        coverage: Of the prediction sets; by default the highest fitted.
+        crop: Share of each photograph's central square to use; by default the model's own.
+        threads: Threads for each call; 0 for all cores.
 
     Raises:
-        hemascope.errors.DataError: If there is no such model, or it is damaged.
-        hemascope.errors.UsageError: If it cannot do what is asked.
+        hemascope.core.errors.DataError: If there is no such model, or it is damaged.
+        hemascope.core.errors.UsageError: If it cannot do what is asked.
     """
     from hemascope.inference.predictor import Predictor
 
-    return Predictor(model, **options)
+    return Predictor(
+        model, precision=precision, views=views, coverage=coverage, crop=crop, threads=threads
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """Runs the command line and turns every error into one sentence and an exit code."""
 
 import io
+import re
 import sys
 import warnings
 
@@ -30,7 +31,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)  # typer answers Ctrl-C and --help with an exit code
     except HemascopeError as error:
-        _fail(str(error), error.exit_code)
+        _fail(_spelled(error), error.exit_code)
     except TyperException as error:
         _fail(error.format_message(), error.exit_code)
     except ModuleNotFoundError as error:
@@ -41,6 +42,12 @@ def main() -> None:
     if code == _INTERRUPTED:
         _fail("interrupted; what was finished is kept.", _INTERRUPTED)
     sys.exit(code or 0)
+
+
+def _spelled(error: HemascopeError) -> str:
+    """What an error says, with the inputs that it names spelled as options."""
+    text = f"`{error.field}`: {error}" if error.field else str(error)
+    return re.sub(r"`([a-z][a-z0-9_]*)`", lambda m: "--" + m[1].replace("_", "-"), text)
 
 
 def _fail(message: str, code: int) -> None:

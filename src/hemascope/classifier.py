@@ -25,13 +25,15 @@ from hemascope.core.predictions import log_softmax
 from hemascope.inference import Engine
 from hemascope.inference.torch_engine import TorchEngine, pick_device, pick_precision
 from hemascope.inference.views import ViewsEngine
-from hemascope.settings.run import Device, PrecisionChoice
+from hemascope.settings.compute import Device, PrecisionChoice
 from hemascope.training import loop
 from hemascope.training.state import TrainingState
+from hemascope.training.task import ClassificationTask
 from hemascope.workflows.plan import choose_settings
 from hemascope.workflows.progress import Reporter
 
 _validated: Any = validation.validate_data  # whose defaults make its arguments look like strings
+_checked_weights: Any = validation._check_sample_weight  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the one for estimators
 _AS_TORCH_NEEDS = {"order": "C", "force_writeable": True}  # copied only where they are not
 _SMALLEST = 8  # pixels: the study's CNN halves an image three times
 _EXPECTED = (
@@ -115,12 +117,15 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.positive_only = True  # and no tag speaks of arrays with four axes
         return tags
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Trains a new network; what an earlier `fit` learned is forgotten.
 
         Args:
             X: RGB images (N, H, H, 3) or (N, 3 * H * H), whole numbers from 0 to 255.
             y: The label of each image, shape (N,).
+            sample_weight: How much the loss of each image counts, shape (N,), relative to the
+                others; None for all the same. An image of weight 2 counts as if it were there
+                twice, on average over the random order of the images; one of weight 0 is left out.
 
         Returns:
             The classifier itself.
@@ -136,8 +141,15 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         if len(classes) < 2:
             raise ValueError("CellClassifier needs images of at least two classes, y has 1 class.")
         train = LabeledImages(images, labels, tuple(map(str, range(len(images)))))
+        weights = None
+        if sample_weight is not None:
+            given: NDArray[np.float64] = _checked_weights(
+                sample_weight, table, dtype=np.float64, ensure_non_negative=True
+            )
+            counting = np.flatnonzero(given)
+            train, weights = train.take(counting), given[counting]
         with _as_value_errors():
-            network = self._train(train, ClassSet(tuple(map(str, classes))))
+            network = self._train(train, ClassSet(tuple(map(str, classes))), weights)
         self.classes_, self.network_ = classes, network
         return self
 
@@ -167,7 +179,9 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         probs = self.predict_proba(X)
         return self.classes_[probs.argmax(axis=1)]
 
-    def _train(self, train: LabeledImages, classes: ClassSet) -> nn.Module:
+    def _train(
+        self, train: LabeledImages, classes: ClassSet, weights: NDArray[np.float64] | None
+    ) -> nn.Module:
         seed = self.random_state
         if not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(2**31)
@@ -191,12 +205,16 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
             model = loop.fresh_model(
                 settings, image_size=train.images.shape[1], num_classes=len(classes)
             )
-            state = TrainingState(model, settings.training, seed=settings.seed, device=device)
-            for record in loop.fit(state, train, watched, classes=classes, precision=precision):
+            state = TrainingState(
+                model, settings.training, seed=settings.seed, device=device, precision=precision
+            )
+            task = ClassificationTask(train, state, classes=classes, weights=weights)
+            for record in loop.fit(state, task, watched):
                 if self.verbose:
+                    accuracy = record.figures["train_accuracy"]
                     Reporter().say(
                         f"epoch {record.epoch}/{settings.training.epochs}: train loss "
-                        f"{record.train_loss:.4f}, train accuracy {record.train_accuracy:.4f}"
+                        f"{record.train_loss:.4f}, train accuracy {accuracy:.4f}"
                     )
         return state.result.cpu()
 

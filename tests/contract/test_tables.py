@@ -1,6 +1,7 @@
 """What every row of every table promises."""
 
 import re
+import warnings
 from collections.abc import Callable
 from importlib import import_module, resources
 from pathlib import Path
@@ -11,21 +12,25 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import Outcome, small_arrays
+from conftest import Outcome, read, small_arrays
 from hemascope.core.classes import BLOOD_CELLS, Split
 from hemascope.core.images import LabeledImages
 from hemascope.core.predictions import Predictions
-from hemascope.data import DATASETS, Request, load
-from hemascope.data.npz import OFFICIAL_MD5
+from hemascope.data import DATASETS, load
+from hemascope.data.bloodmnist import official_md5
+from hemascope.data.collections import collection, collections
+from hemascope.data.source import Request
 from hemascope.data.synthetic import COUNTS
 from hemascope.inference.torch_engine import TorchEngine
 from hemascope.metrics import METRICS, evaluate_all
 from hemascope.models import MODELS, build_model, check_model, head_of
 from hemascope.report.text import LABELS
+from hemascope.settings.data import DataSettings
 from hemascope.settings.run import ModelSettings, load_config, load_preset, preset_names
 from hemascope.study import published as study
 from hemascope.training.loop import fit, initialize
 from hemascope.training.state import TrainingState
+from hemascope.training.task import ClassificationTask
 from hemascope.workflows.plan import STUDY_PRESETS
 
 # One architecture of each row; a library's row has many.
@@ -37,7 +42,7 @@ ARCHITECTURES = {
     ),
 }
 ROOT = Path(__file__).parents[2]
-PRESETS = ROOT / "src" / "hemascope" / "presets"
+PRESETS = ROOT / "src" / "hemascope" / "settings" / "presets"
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -73,8 +78,8 @@ def test_every_model_learns_a_handful_of_images(name: str) -> None:
     initialize(model)
     settings = load_preset("paper-cnn").training.model_copy(update={"epochs": 60})
     state = TrainingState(model, settings, seed=0, device=torch.device("cpu"))
-    *_, last = fit(state, few, few, classes=BLOOD_CELLS, precision="fp32")
-    assert last.val_accuracy == 1.0
+    *_, last = fit(state, ClassificationTask(few, state, classes=BLOOD_CELLS), few)
+    assert last.figures["val_accuracy"] == 1.0
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -113,7 +118,7 @@ def test_the_study_is_made_of_presets() -> None:
 
 def test_every_metric_is_in_the_results_and_in_the_report(random_predictions: Predictions) -> None:
     results = evaluate_all(random_predictions)
-    assert set(METRICS) <= results.keys()
+    assert set(METRICS) <= results.model_fields_set
     shown = {key for rows in LABELS.values() for key in rows}
     assert set(METRICS) <= shown
     assert {row.key for row in study.TABLE_2} <= shown | {"num_parameters"}
@@ -125,7 +130,7 @@ def test_every_data_set_has_three_splits_of_labeled_images(
 ) -> None:
     monkeypatch.setenv("HEMASCOPE_BLOODMNIST", str(small_npz))
     monkeypatch.setattr("hemascope.data.synthetic.COUNTS", dict.fromkeys(Split, (2,) * 8))
-    dataset = load(name, Request())
+    dataset = load(Request(DataSettings(sources=(name,))))
     assert set(dataset.splits) == set(Split)
     for images in dataset.splits.values():
         assert images.images.shape == (len(images), 28, 28, 3)
@@ -136,19 +141,50 @@ def test_every_data_set_has_three_splits_of_labeled_images(
     assert len(dataset.md5) == 32
 
 
-@pytest.mark.filterwarnings("ignore")  # medmnist's own imports warn
-def test_classes_counts_and_md5_are_medmnist_s_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))  # importing medmnist makes a folder there
-    from medmnist import INFO
+@pytest.fixture
+def medmnist_info(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What MedMNIST's library says of its data sets; importing it warns, and makes a folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from medmnist import INFO
+    return dict(INFO)
 
-    info: Any = INFO["bloodmnist"]
+
+def test_classes_counts_and_md5_are_medmnist_s_own(medmnist_info: dict[str, Any]) -> None:
+    info = medmnist_info["bloodmnist"]
     names = [info["label"][str(i)].split("(")[0].rstrip("s") for i in range(8)]
-    assert tuple(names) == BLOOD_CELLS.names
-    assert info["MD5"] == OFFICIAL_MD5
+    assert tuple(names) == BLOOD_CELLS.names == collection("bloodmnist").classes
+    assert info["MD5"] == official_md5()
     assert -(-sum(COUNTS[Split.TRAIN]) // 128) == 94  # the study's batches an epoch
     assert info["n_samples"] == {split.value: sum(COUNTS[split]) for split in Split}
+
+
+@pytest.mark.parametrize("key", collections())
+def test_every_collection_is_medmnist_s_own(key: str, medmnist_info: dict[str, Any]) -> None:
+    known, info = collection(key), medmnist_info[key]
+    assert len(known.classes) == len(set(known.classes)) == len(info["label"])
+    assert known.channels == info["n_channels"]
+    assert known.counts == info["n_samples"]
+    assert known.url == info["url"]
+    assert known.license == info["license"]
+    md5s = {28: "MD5", 64: "MD5_64", 128: "MD5_128", 224: "MD5_224"}
+    assert known.md5s == {size: info[field] for size, field in md5s.items()}
+    assert {known.class_set.index(name) for name in known.classes} == set(range(len(known.classes)))
+    assert set(known.aliases.values()) <= set(known.classes)
+    assert known.source
+    assert known.limits
+
+
+def test_every_two_dimensional_set_of_one_label_is_a_collection(
+    medmnist_info: dict[str, Any],
+) -> None:
+    wanted = {
+        key
+        for key, info in medmnist_info.items()
+        if not key.endswith("3d") and info["task"] != "multi-label, binary-class"
+    }
+    assert set(collections()) == wanted
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -158,7 +194,7 @@ def test_medmnist_reads_the_same_pixels(small_npz: Path, tmp_path: Path) -> None
     root = tmp_path / "cache"
     root.mkdir()
     (root / "bloodmnist.npz").write_bytes(small_npz.read_bytes())
-    ours = load(str(small_npz))
+    ours = read(small_npz)
     for split in Split:
         theirs = BloodMNIST(split=split.value, root=str(root), download=False)
         np.testing.assert_array_equal(ours.splits[split].images, theirs.imgs)

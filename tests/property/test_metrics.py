@@ -43,9 +43,10 @@ def test_order_of_images_does_not_matter(p: Predictions) -> None:
 def test_perfect_predictions_score_one(p: Predictions) -> None:
     perfect = (np.eye(len(p.classes), dtype=np.float32) * 50)[p.labels]
     scores = evaluate_all(Predictions(p.ids, perfect, p.labels, p.classes))
-    assert scores["accuracy"] == scores["balanced_accuracy"] == scores["f1_weighted"] == 1
-    assert scores["auroc_ovr_macro"] in (1, None)
-    assert scores["loss"] < 1e-6
+    assert scores.accuracy == scores.balanced_accuracy == scores.f1_weighted == 1
+    assert scores.f1_macro == scores.precision_macro == scores.recall_macro == 1
+    assert scores.auroc_ovr_macro in (1, None)
+    assert scores.loss < 1e-6
 
 
 @given(predictions())

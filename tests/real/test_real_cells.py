@@ -7,18 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import Outcome
+from conftest import Outcome, read
 from hemascope.analyses.audit.find import across, equal_groups
 from hemascope.core.classes import BLOOD_CELLS, Split
 from hemascope.core.images import channel_statistics, concatenate
 from hemascope.data import load
+from hemascope.data.pictures import read_picture
+from hemascope.data.source import Request
 from hemascope.inference.predictor import Predictor
+from hemascope.settings.data import DataSettings
 
 pytestmark = pytest.mark.real
 
 
 def test_the_rebuilt_file_is_named_for_what_it_is(real_npz: Path) -> None:
-    dataset = load(str(real_npz))
+    dataset = load(Request(DataSettings(sources=(str(real_npz),))))  # known by its md5
+    assert dataset.collection == "bloodmnist"
     assert "rebuilt" in dataset.title
     assert "not the official" in dataset.title
     assert [len(dataset.splits[split]) for split in Split] == [11_959, 1_712, 3_421]
@@ -36,8 +40,8 @@ def test_class_3_is_the_immature_granulocyte_by_its_own_file_names(real_npz: Pat
 
 
 def test_rendered_cells_have_real_channel_statistics(real_npz: Path) -> None:
-    real = load(str(real_npz)).channels
-    rendered = channel_statistics(load("synthetic").splits[Split.VAL].images)
+    real = read(real_npz).channels
+    rendered = channel_statistics(read("synthetic").splits[Split.VAL].images)
     np.testing.assert_allclose(rendered.mean, real.mean, atol=0.03)
     np.testing.assert_allclose(rendered.std, real.std, atol=0.04)
 
@@ -67,11 +71,11 @@ def test_photographs_in_class_folders_can_be_evaluated(
     hemascope("train", "--preset", "paper-cnn", "--data", real_npz, "--out", run, "--epochs", "1")
     outcome = hemascope("evaluate", run, "--data", real_data / "cells_360", "--split", "all")
     assert outcome.code == 0, outcome.err
-    assert "200 image(s) were cropped to a square and resized to 28x28" in outcome.err
+    assert "200 image(s): cropped to 55.6 % of the middle and resized to 28x28." in outcome.err
 
 
 def test_the_identical_pairs_are_found(real_npz: Path) -> None:
-    dataset = load(str(real_npz))
+    dataset = read(real_npz)
     images = concatenate(list(dataset.splits.values()))
     splits = [image_id.split("/")[0] for image_id in images.ids]
     exact = equal_groups(images.hashes)
@@ -86,7 +90,7 @@ def test_the_identical_pairs_are_found(real_npz: Path) -> None:
 def test_photographs_become_the_pixels_of_bloodmnist(real_data: Path, real_npz: Path) -> None:
     files = sorted((real_data / "cells_360").rglob("*.jpg"))
     predictor = Predictor("hemanet", precision="fp32")
-    ours = predictor.prepare(files)
+    ours = predictor.spec.prepare(read_picture(file).image for file in files).images
     with np.load(real_npz) as arrays:
         place = {Path(str(name)).stem: i for i, name in enumerate(arrays["test_names"])}
         chosen = [place[file.stem] for file in files]

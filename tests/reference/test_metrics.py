@@ -11,7 +11,7 @@ from sklearn import metrics
 
 from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.predictions import Predictions
-from hemascope.metrics import METRICS
+from hemascope.metrics import METRICS, evaluate_all
 from hemascope.metrics import classification as cls
 
 LABELS = list(range(8))
@@ -19,8 +19,9 @@ sk: Any = metrics  # its stubs leave out what its documentation allows
 
 
 def _sk_specificity(p: Predictions) -> float:
-    per_class = sk.multilabel_confusion_matrix(p.labels, p.predicted, labels=LABELS)
-    return float(np.mean(per_class[:, 0, 0] / per_class[:, 0].sum(axis=1)))
+    per_class = sk.multilabel_confusion_matrix(p.labels, p.predicted)
+    others = per_class[:, 0].sum(axis=1)
+    return float(np.mean(np.divide(per_class[:, 0, 0], others, out=0.0 * others, where=others > 0)))
 
 
 # To add a metric: its row here.
@@ -28,19 +29,17 @@ REFERENCES: dict[str, Callable[[Predictions], float]] = {
     "accuracy": lambda p: sk.accuracy_score(p.labels, p.predicted),
     "balanced_accuracy": lambda p: sk.balanced_accuracy_score(p.labels, p.predicted),
     "f1_weighted": lambda p: sk.f1_score(
-        p.labels, p.predicted, labels=LABELS, average="weighted", zero_division=0
+        p.labels, p.predicted, average="weighted", zero_division=0
     ),
-    "f1_macro": lambda p: sk.f1_score(
-        p.labels, p.predicted, labels=LABELS, average="macro", zero_division=0
-    ),
+    "f1_macro": lambda p: sk.f1_score(p.labels, p.predicted, average="macro", zero_division=0),
     "precision_macro": lambda p: sk.precision_score(
-        p.labels, p.predicted, labels=LABELS, average="macro", zero_division=0
+        p.labels, p.predicted, average="macro", zero_division=0
     ),
     "recall_macro": lambda p: sk.recall_score(
-        p.labels, p.predicted, labels=LABELS, average="macro", zero_division=0
+        p.labels, p.predicted, average="macro", zero_division=0
     ),
     "sensitivity_macro": lambda p: sk.recall_score(
-        p.labels, p.predicted, labels=LABELS, average="macro", zero_division=0
+        p.labels, p.predicted, average="macro", zero_division=0
     ),
     "specificity_macro": _sk_specificity,
     "auroc_ovr_macro": lambda p: sk.roc_auc_score(
@@ -67,6 +66,17 @@ def with_ties(random_predictions: Predictions) -> Predictions:
     return Predictions(random_predictions.ids, logits, random_predictions.labels, BLOOD_CELLS)
 
 
+@pytest.fixture
+def five_of_eight_classes(random_predictions: Predictions) -> Predictions:
+    """Classes 1, 4 and 6 have no images; 1 and 6 are never predicted, 4 is."""
+    keep = np.flatnonzero(~np.isin(random_predictions.labels, (1, 4, 6)))
+    logits = random_predictions.logits[keep]
+    logits[:, (1, 6)] -= 100
+    assert (logits.argmax(axis=1) == 4).any()
+    ids = tuple(random_predictions.ids[i] for i in keep)
+    return Predictions(ids, logits, random_predictions.labels[keep], BLOOD_CELLS)
+
+
 def test_every_metric_has_a_reference() -> None:
     assert set(REFERENCES) == set(METRICS)
 
@@ -76,6 +86,40 @@ def test_every_metric_has_a_reference() -> None:
 def test_agrees_with_its_reference(name: str, case: str, request: pytest.FixtureRequest) -> None:
     predictions: Predictions = request.getfixturevalue(case)
     assert METRICS[name](predictions) == pytest.approx(REFERENCES[name](predictions), abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")  # scikit-learn notes that a class is predicted but absent
+@pytest.mark.parametrize("name", sorted(set(METRICS) - {"auroc_ovr_macro"}))
+def test_agrees_with_its_reference_where_classes_are_absent(
+    name: str, five_of_eight_classes: Predictions
+) -> None:
+    p = five_of_eight_classes
+    assert METRICS[name](p) == pytest.approx(REFERENCES[name](p), abs=1e-12)
+
+
+def test_a_perfect_network_has_macro_f1_one_on_five_of_eight_classes(
+    five_of_eight_classes: Predictions,
+) -> None:
+    p = five_of_eight_classes
+    logits = (20 * np.eye(8, dtype=np.float32))[p.labels]
+    figures = evaluate_all(Predictions(p.ids, logits, p.labels, p.classes))
+    assert figures.f1_macro == figures.precision_macro == figures.recall_macro == 1
+    assert figures.specificity_macro == 1
+    assert figures.absent_classes == ("eosinophil", "lymphocyte", "neutrophil")
+    assert figures.per_class["eosinophil"].auroc is None
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
+def test_each_resampled_confusion_matrix_has_its_own_classes() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [rng.integers(8, size=(2, size)) for size in (3, 5, 8, 40)]
+    stack = np.stack([sk.confusion_matrix(*pair, labels=LABELS) for pair in pairs])
+    assert (stack.sum(axis=1) + stack.sum(axis=2) == 0).any(axis=1).sum() >= 2
+    for ours, theirs in (
+        (cls.f1, sk.f1_score), (cls.precision, sk.precision_score), (cls.recall, sk.recall_score),
+    ):  # fmt: skip
+        expected = [theirs(*pair, average="macro", zero_division=0) for pair in pairs]
+        np.testing.assert_allclose(cls.macro(ours(stack), stack), expected, atol=1e-12)
 
 
 def test_confusion_matrix_agrees_with_scikit_learn(random_predictions: Predictions) -> None:

@@ -47,6 +47,30 @@ def test_weighted_loss_of_mixed_targets_agrees_with_torch(logits: Tensor, labels
     torch.testing.assert_close(make_loss(settings, COUNTS)(logits, targets), theirs)
 
 
+@pytest.mark.parametrize("loss", ["cross-entropy", "focal", "weighted", "class-balanced"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_an_image_of_weight_two_is_the_image_twice(
+    logits: Tensor, labels: Tensor, loss: str, *, mixed: bool
+) -> None:
+    settings = _settings(loss=loss, label_smoothing=0.1)
+    targets = 0.3 * one_hot(labels, 8) + 0.7 * one_hot(labels.flip(0), 8) if mixed else labels
+    function = make_loss(settings, COUNTS)
+    repeats = torch.arange(32) % 3
+    repeated = function(logits.repeat_interleave(repeats, 0), targets.repeat_interleave(repeats, 0))
+    ours = function(logits, targets, repeats.float() / repeats.float().mean())
+    torch.testing.assert_close(ours, repeated)
+    torch.testing.assert_close(function(logits, targets, torch.ones(32)), function(logits, targets))
+
+
+def test_a_teacher_is_followed_by_weight(logits: Tensor) -> None:
+    repeats, teacher = torch.arange(32) % 3, logits.flip(0)
+    repeated = distillation(
+        logits.repeat_interleave(repeats, 0), teacher.repeat_interleave(repeats, 0), temperature=2
+    )
+    weights = repeats.float() / repeats.float().mean()
+    torch.testing.assert_close(distillation(logits, teacher, weights, temperature=2), repeated)
+
+
 def test_inverse_weights_are_scikit_learn_s_balanced_ones() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 

@@ -7,12 +7,12 @@ import pytest
 
 from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.errors import DataError
+from hemascope.core.image_spec import ImageSpec
 from hemascope.inference.torch_engine import load_model
 from hemascope.models import build_model
 from hemascope.settings.run import load_preset
 from hemascope.store.model_folder import (
     ArtifactInfo,
-    Preprocessing,
     TrainingData,
     load_artifact,
     save_artifact,
@@ -22,7 +22,7 @@ INFO = ArtifactInfo(
     hemascope_version="0",
     model=load_preset("paper-cnn").model,
     class_names=BLOOD_CELLS.names,
-    preprocessing=Preprocessing(image_size=28),
+    image=ImageSpec(),
     num_parameters=4,
     trained_on=TrainingData(title="t", md5="0" * 32, num_images=1),
     settings=load_preset("paper-cnn"),
@@ -72,7 +72,7 @@ def test_saving_again_replaces_the_model_and_leaves_one_weights_file(tmp_path: P
     [
         (_flip_a_bit, "SHA-256 differs"),
         (_remove_weights, "the model is incomplete"),
-        (lambda f: _edit(f, format_version=5), "format version 5"),
+        (lambda f: _edit(f, format_version=99), "format version 99"),
         (lambda f: _edit(f, weights_file="../other"), "'weights_file'"),
         (lambda f: _edit(f, class_names=None), "'class_names'"),
         (lambda f: (f / "artifact.json").write_text("{"), "not readable JSON"),

@@ -30,6 +30,13 @@ def test_a_turned_mirrored_and_shifted_copy_is_near(
     assert audit.aligned_distance(cells, moved).max() == 0
 
 
+def test_smaller_images_are_shifted_by_less() -> None:
+    """At 14 pixels, one pixel is what two are at 28."""
+    small = render(np.arange(40) % 8, seed=5, image_size=14)
+    assert audit.aligned_distance(small, np.roll(small, 1, axis=1)).max() == 0
+    assert audit.aligned_distance(small, np.roll(small, 2, axis=1)).min() > 0
+
+
 def test_different_cells_are_not_near(cells: NDArray[np.uint8]) -> None:
     others = render(np.arange(40) % 8, seed=6)
     pairs = np.stack([np.arange(40), np.arange(40) + 40], axis=1)
@@ -82,6 +89,33 @@ def test_folds_spread_every_class_evenly(labels: list[int], num_folds: int) -> N
     for label in set(labels):
         counts = np.bincount(fold[array == label], minlength=num_folds)
         assert counts.max() - counts.min() <= 1
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 20))
+def test_folds_keep_together_what_belongs_together(labels: list[int], num_groups: int) -> None:
+    together = np.arange(len(labels)) % (num_groups + 1)
+    fold = audit.folds_of(np.array(labels), 3, together=together)
+    assert all(len(set(fold[together == group])) == 1 for group in set(together.tolist()))
+
+
+def test_folds_spread_classes_that_come_in_groups() -> None:
+    """Nine patients with cells of one class each: every fold has a patient of every class."""
+    together = np.repeat(np.arange(9), 10)
+    fold = audit.folds_of(together % 3, 3, together=together)
+    assert {(f, c) for f, c in zip(fold.tolist(), (together % 3).tolist(), strict=True)} == {
+        (f, c) for f in range(3) for c in range(3)
+    }
+
+
+def test_neighbors_are_the_nearest_by_cosine() -> None:
+    embeddings = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    centered = embeddings - embeddings.mean(axis=0)
+    centered /= np.linalg.norm(centered, axis=1, keepdims=True)
+    cosine = centered @ centered.T - 2 * np.eye(40)
+    nearest = {(min(i, j), max(i, j)) for i in range(40) for j in np.argsort(-cosine[i])[:3]}
+    found = audit.neighbor_pairs(embeddings, k=3)
+    assert {(int(i), int(j)) for i, j in found} == nearest
+    assert audit.neighbor_pairs(embeddings[:1]).shape == (0, 2)
 
 
 def test_across_keeps_what_is_torn() -> None:

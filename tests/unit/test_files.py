@@ -1,6 +1,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,73 @@ def test_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("x")
     with pytest.raises(OutputError, match="is a file"):
         files.check_out(tmp_path / "x", overwrite=True)
+
+
+HOLD = """
+import sys, warnings
+from pathlib import Path
+if sys.argv[2] == "without":  # as where the system has neither
+    sys.modules["fcntl"] = sys.modules["resource"] = None
+    warnings.simplefilter("ignore")
+from hemascope.core.errors import OutputError
+from hemascope.store.files import claimed
+try:
+    with claimed(Path(sys.argv[1])):
+        print("held", flush=True)
+        sys.stdin.read()
+except OutputError as error:
+    print(error, flush=True)
+"""
+
+
+def _hold(folder: Path, fcntl: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder), fcntl],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("fcntl", ["with", "without"])
+def test_a_folder_has_one_writer_and_a_killed_one_holds_nothing(tmp_path: Path, fcntl: str) -> None:
+    folder = tmp_path / "new" / "run"
+    with _hold(folder, fcntl) as first:
+        assert _said(first) == "held"
+        files.check_out(folder, overwrite=False)  # the lock is not content
+        with _hold(folder, fcntl) as second:
+            assert "another process is writing into" in _said(second)
+        first.kill()
+        first.wait()
+    with _hold(folder, fcntl) as third:
+        assert _said(third) == "held"
+        third.communicate()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_failed_claim_leaves_no_empty_folder_and_a_filled_one_stays(tmp_path: Path) -> None:
+    def fail(folder: Path, *names: str) -> None:
+        with files.claimed(folder), files.claimed(folder):
+            for name in names:
+                (folder / name).write_text("x")
+            raise KeyError
+
+    for name in ("empty", "filled"):
+        with pytest.raises(KeyError):
+            fail(tmp_path / name, *(["x"] if name == "filled" else []))
+    assert not (tmp_path / "empty").exists()
+    assert [path.name for path in (tmp_path / "filled").iterdir()] == ["x"]
+
+
+def test_a_folder_that_cannot_be_claimed_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="cannot write"), files.claimed(tmp_path / "file"):
+        pass
 
 
 def test_ctrl_c_waits_for_files_that_belong_together() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import Outcome, save_npz, small_arrays
+from conftest import Outcome, data_settings, save_npz, small_arrays
 
 Run = Callable[..., Outcome]
 
@@ -35,11 +35,12 @@ def audited(
     faulty_arrays: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str]:
     from hemascope.analyses.audit.run import audit
+    from hemascope.settings.output import Output
     from hemascope.workflows.progress import Reporter
 
     folder = tmp_path_factory.mktemp("audit")
     save_npz(folder / "faulty.npz", faulty_arrays)
-    text = audit(str(folder / "faulty.npz"), folder / "out", overwrite=False, reporter=Reporter())
+    text = audit(data_settings(folder / "faulty.npz"), Output(folder / "out"), reporter=Reporter())
     return folder / "out", text
 
 

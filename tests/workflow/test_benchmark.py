@@ -102,17 +102,17 @@ def test_exported_models_need_no_torch(
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("--batch", "0"), "--batch '0': give whole numbers from 1 to 65,536"),
-        (("--batch", "x"), "--batch 'x': give whole numbers"),
-        (("--batch", "all"), "--batch 'all': give whole numbers"),
+        (("--batch", "0"), "--batch: it is '0'; give whole numbers from 1 to 65,536"),
+        (("--batch", "x"), "--batch: it is 'x'; give whole numbers"),
+        (("--batch", "all"), "--batch: it is 'all'; give whole numbers"),
         (("--batch", "1,"), "give whole numbers"),
         (("--batch", "9" * 5000), "give whole numbers"),
-        (("--batch", "8,8"), "a number stands there twice"),
-        (("--threads", "0"), "--threads '0': give 'all' or whole numbers from 1 to"),
-        (("--threads", "1,1"), "a number stands there twice"),
+        (("--batch", "8,8"), "--batch: it is '8,8': duplicate value"),
+        (("--threads", "0"), "--threads: it is '0'; give 'all' or whole numbers from 1 to"),
+        (("--threads", "1,1"), "--threads: it is '1,1': duplicate value"),
         (("--threads", "100000"), "give 'all' or whole numbers"),
-        (("--seconds", "0"), "--seconds 0.0: give a number above 0"),
-        (("--seconds", "nan"), "--seconds nan: give a number above 0"),
+        (("--seconds", "0"), "--seconds: it is 0.0; give a number above 0"),
+        (("--seconds", "nan"), "--seconds: it is nan; give a number above 0"),
         (("nothing",), "nothing holds no trained model"),
         (("hemanet",), "the same model is given twice"),
     ],
@@ -177,7 +177,7 @@ def test_a_process_answers_until_it_is_asked_no_more(
     ready, times, one_call, peak = ask(trained, "eager", (1, 0.02), (3, 1e-9), None)
     assert ready.load_seconds > 0
     assert ready.compile_seconds is None
-    assert 0.02 <= times.sum() < 1
+    assert 0.018 <= times.sum() < 1  # the calls alone; what is between them counts as asked
     assert len(one_call) == 1
     assert peak is None or peak > 2e7
 

@@ -8,18 +8,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from conftest import Outcome, save_npz, small_arrays
+from hemascope.core.classes import BLOOD_CELLS
+from hemascope.core.predictions import Predictions
 from hemascope.settings.run import load_preset
-from hemascope.store.predictions import read_predictions
+from hemascope.store.predictions import read_predictions, write_predictions
 
 Run = Callable[..., Outcome]
 
 RUN_FILES = {
     "config.toml", "fingerprint.json", "history.csv", "training.log", "results.json",
     "results.txt", "predictions-val.csv", "predictions-test.csv", "figures", "model",
+    "report.html",
 }  # fmt: skip
 RESULT_KEYS = {
     "accuracy", "balanced_accuracy", "f1_weighted", "f1_macro", "precision_macro", "recall_macro",
@@ -55,7 +59,7 @@ def test_saved_predictions_give_the_saved_results(run_folder: Path) -> None:
 
     results = json.loads((run_folder / "results.json").read_text())
     again = evaluate_all(read_predictions(run_folder / "predictions-test.csv"))
-    for key, value in again.items():
+    for key, value in again.model_dump(mode="json").items():
         assert results[key] == value, key
 
 
@@ -98,7 +102,7 @@ def test_evaluate_all_reads_every_image_and_warns_of_the_trained_ones(
     assert "Warning: paper-cnn was trained on 64 of these images" in outcome.err
 
 
-def test_evaluate_refuses_other_classes_and_sizes(
+def test_evaluate_refuses_other_classes_and_reads_other_sizes(
     run_folder: Path, hemascope: Run, tmp_path: Path
 ) -> None:
     folder = tmp_path / "cells"
@@ -113,11 +117,15 @@ def test_evaluate_refuses_other_classes_and_sizes(
     for split in ("train", "val", "test"):
         images = arrays[f"{split}_images"]
         arrays[f"{split}_images"] = images.repeat(2, axis=1).repeat(2, axis=2)
-    save_npz(tmp_path / "large.npz", arrays)
-    outcome = hemascope("evaluate", run_folder, "--data", tmp_path / "large.npz")
+    large = tmp_path / "large.npz"
+    save_npz(large, arrays)
+    outcome = hemascope("evaluate", run_folder, "--data", large)
     assert outcome.code == 2
-    assert "holds images of 56 pixels, the model" in outcome.err
-    assert "takes 28" in outcome.err
+    assert "nothing says what the labels" in outcome.err
+    save_npz(large, {**arrays, "class_names": np.array(BLOOD_CELLS.names)})
+    outcome = hemascope("evaluate", run_folder, "--data", large)
+    assert outcome.code == 0, outcome.err
+    assert "resized to 28x28" in outcome.err  # read as the model's images
 
 
 def test_evaluate_never_deletes_the_model_it_evaluates(
@@ -138,7 +146,7 @@ def test_a_folder_of_one_class_can_be_evaluated(
         Image.new("RGB", (40, 30)).save(tmp_path / "cells" / "platelet" / f"{i}.png")
     outcome = hemascope("evaluate", run_folder, "--data", tmp_path / "cells", "--split", "all")
     assert outcome.code == 0, outcome.err
-    assert "4 image(s) were cropped to a square and resized to 28x28" in outcome.err
+    assert "4 image(s): not square: only the center was used." in outcome.err
 
 
 @pytest.fixture
@@ -168,8 +176,14 @@ def test_reproduce_reports_and_says_rendered_everywhere(hemascope: Run, tmp_path
     page = (out / "report.html").read_text()
     assert 'src="http' not in page
     of_each = 6  # two curves, the confusion matrix twice, precision and recall, errors
-    assert page.count("data:image/svg+xml;base64,") == 4 + 3 * of_each
+    of_all = 4 + 2 + 4  # against the study's curve; intervals; reliability of three, risk-coverage
+    assert page.count("data:image/svg+xml;base64,") == of_all + 3 * of_each
     comparison = json.loads((out / "comparison.json").read_text())
+    assert comparison["certainty"]["statistics"]["networks"].keys() == comparison["networks"].keys()
+    trust = comparison["certainty"]["trust"]
+    assert trust["networks"].keys() == comparison["networks"].keys()
+    assert trust["left_out"][0].startswith("Class-conditional prediction sets of 95 % are left out")
+    assert trust["left_out"][0] in page
     assert comparison["networks"]["paper-cnn"]["n"] == 2
     accuracy = comparison["table_2"][0]
     assert accuracy["value"] == 0.8652
@@ -219,6 +233,34 @@ def test_report_leaves_unfinished_runs_out_and_names_them(run_folder: Path, hema
     assert "no run in" in outcome.err
 
 
+def test_a_class_of_one_image_costs_the_report_nothing_else(
+    run_folder: Path, hemascope: Run, random_predictions: Predictions
+) -> None:
+    basophils = np.flatnonzero(random_predictions.labels == 0)
+    kept = np.delete(np.arange(200), basophils[1:])
+    test = Predictions(
+        tuple(random_predictions.ids[i] for i in kept),
+        random_predictions.logits[kept],
+        random_predictions.labels[kept],
+        random_predictions.classes,
+    )
+    write_predictions(run_folder / "predictions-test.csv", test)
+    outcome = hemascope("report", run_folder.parent)
+    assert outcome.code == 0, outcome.err
+    comparison = json.loads((run_folder.parent / "comparison.json").read_text())
+    figures = comparison["certainty"]["statistics"]["networks"]["paper-cnn"]["figures"]
+    assert 0 < figures["accuracy"]["low"] < figures["accuracy"]["high"]
+    page = (run_folder.parent / "report.html").read_text()
+    assert "Every network with its intervals" in page
+    (named,) = comparison["certainty"]["statistics"]["left_out"].items()
+    assert named[0].startswith("sensitivity:")
+    assert named[1] in page
+    trust = comparison["certainty"]["trust"]["networks"]["paper-cnn"][0]
+    assert 0 < trust["after"]["ece"] < 1
+    assert trust["sets"] == []
+    assert "Prediction sets of 95 % are left out: val has 16 images, and 19 are needed." in page
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -242,17 +284,25 @@ def test_data_commands(hemascope: Run, small_npz: Path) -> None:
     assert outcome.code == 0
     assert "basophil" in outcome.out
     assert "channel mean  R 0." in outcome.out
-    assert "is not the official" in hemascope("data", "verify", small_npz).out
+    assert "is not a file of a published collection" in hemascope("data", "verify", small_npz).out
     assert hemascope("data", "download", "synthetic").code == 2
 
 
 def test_report_refuses_files_that_do_not_fit_together(run_folder: Path, hemascope: Run) -> None:
     path = run_folder / "results.json"
     results = json.loads(path.read_text())
-    path.write_text(json.dumps({**results, "per_class": {c: {} for c in results["per_class"]}}))
-    outcome = hemascope("report", run_folder.parent)
-    assert outcome.code == 2
-    assert "do not fit together" in outcome.err
+    names = [*results["class_names"][:-1], "thrombocyte"]
+    per_class = dict(zip(names, results["per_class"].values(), strict=True))
+    for change, part in (
+        ({"per_class": {c: {} for c in names}}, "field 'per_class.basophil.support' is missing"),
+        ({"per_class": per_class}, "its tables are not of its classes"),
+        ({"per_class": per_class, "class_names": names}, "do not fit together"),
+    ):
+        path.write_text(json.dumps({**results, **change}))
+        outcome = hemascope("report", run_folder.parent)
+        assert outcome.code == 2
+        assert part in outcome.err
+        assert str(run_folder) in outcome.err
 
 
 def test_output_inside_the_data_is_refused(hemascope: Run, tmp_path: Path) -> None:
@@ -261,7 +311,7 @@ def test_output_inside_the_data_is_refused(hemascope: Run, tmp_path: Path) -> No
         "train", "--preset", "paper-cnn", "--data", tmp_path, "--out", tmp_path / "run"
     )
     assert outcome.code == 2
-    assert "lies inside --data" in outcome.err
+    assert "lies inside the data" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -269,14 +319,18 @@ def test_output_inside_the_data_is_refused(hemascope: Run, tmp_path: Path) -> No
     [
         (("train", "--preset", "paper-cn", "--out", "x"), 2, "did you mean 'paper-cnn'"),
         (("train", "--preset", "paper-cnn"), 2, "Missing option '--out'"),
-        (("train", "--out", "x"), 2, "give one of --preset NAME and --config FILE"),
+        (
+            ("train", "--preset", "paper-cnn", "--config", "y", "--out", "x"),
+            2,
+            "give either --preset or --config, not both",
+        ),
         (("train", "--preset", "paper-cnn", "--out", "x", "--epoch", "2"), 2, "--epochs"),
         (("train", "--preset", "paper-cnn", "--out", "x", "--epochs", "0"), 2, "--epochs"),
         (("train", "--config", "none.toml", "--out", "x"), 2, "cannot read none.toml"),
         (("train", "--preset", "paper-cnn", "--out", "x", "--data", "no.npz"), 2, "no.npz"),
-        (("reproduce", "--out", "x", "--seeds", "a"), 2, "--seeds 'a'"),
-        (("reproduce", "--out", "x", "--epochs-scale", "1e308"), 2, "--epochs-scale 1e+308"),
-        (("data", "info", ""), 2, "--data is empty"),
+        (("reproduce", "--out", "x", "--seeds", "a"), 2, "--seeds: it is 'a'"),
+        (("reproduce", "--out", "x", "--epochs-scale", "1e308"), 2, "--epochs-scale: it is 1e+308"),
+        (("data", "info", ""), 2, "--data: it is empty"),
         (("reproduc",), 2, "Did you mean 'reproduce'?"),
         (("evaluate", "x"), 2, "x holds no trained model"),
         (("report", "x"), 2, "x holds no run folders"),

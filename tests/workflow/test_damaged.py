@@ -25,6 +25,7 @@ from hemascope.store.model_folder import (
 )
 
 Run = Callable[..., Outcome]
+STORED = Path(__file__).parents[1] / "stored" / "run-0.1"
 
 
 def _change(path: Path, **values: Any) -> None:
@@ -108,7 +109,13 @@ def test_resume_refuses_a_damaged_run(
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("val_loss", float("nan")), ("train_seconds", "x"), ("epoch", 7)]
+    ("field", "value"),
+    [
+        ("figures", {"val_loss": float("nan")}),
+        ("figures", {"val_accuracy": 0.5}),
+        ("seconds", "x"),
+        ("epoch", 7),
+    ],
 )
 def test_resume_refuses_a_history_that_is_none(
     hemascope: Run, stopped: Path, small_npz: Path, field: str, value: object
@@ -226,6 +233,16 @@ def test_table_refuses_other_images_and_damaged_results(
         _refused(hemascope("table", run_folder, other), part)
 
 
+def test_a_run_of_version_0_1_is_refused_by_every_reader(
+    hemascope: Run, small_npz: Path, tmp_path: Path
+) -> None:
+    old = Path(shutil.copytree(STORED, tmp_path / "old"))
+    again = "make it again: hemascope train --preset paper-cnn"
+    _refused(hemascope("table", old), "was written by hemascope 0.1", again)
+    _refused(hemascope("compare", old, "--out", tmp_path / "x"), again)
+    _refused(hemascope(*_train(small_npz, old), "--resume"), again)
+
+
 def test_a_model_that_answers_with_no_numbers_is_refused(
     hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
 ) -> None:
@@ -246,10 +263,8 @@ def test_a_teacher_of_another_size_is_named(
     hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
 ) -> None:
     info, weights = load_artifact(run_folder)
-    preprocessing = info.preprocessing.model_copy(update={"image_size": 32})
-    save_artifact(
-        run_folder / "model", info.model_copy(update={"preprocessing": preprocessing}), weights
-    )
+    image = info.image.model_copy(update={"size": 32})
+    save_artifact(run_folder / "model", info.model_copy(update={"image": image}), weights)
     out = tmp_path / "pupil"
     outcome = hemascope(*_train(small_npz, out), "--teacher", run_folder)
     assert outcome.code == 2

@@ -12,12 +12,14 @@ import onnxruntime as ort
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
-from conftest import Outcome
+from conftest import Outcome, read
 from hemascope.core.classes import Split
-from hemascope.data import load
+from hemascope.core.errors import UsageError
 from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.predictor import Predictor
+from hemascope.inference.to_onnx import to_int8
 from hemascope.inference.torch_engine import TorchEngine, load_model
 from hemascope.store.model_folder import load_info, load_seen
 
@@ -26,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 def test_a_graph_alone_answers_as_torch_does(tiny: Path, exported: Path, cells_npz: Path) -> None:
-    images = load(str(cells_npz)).splits[Split.TEST].images
+    images = read(cells_npz).splits[Split.TEST].images
     [file] = exported.glob("fp32-*.onnx")
     session = ort.InferenceSession(str(file))  # as another program would: pixels in, no more
     logits: Any = session.run(["logits"], {"images": images})[0]
@@ -38,7 +40,7 @@ def test_a_graph_alone_answers_as_torch_does(tiny: Path, exported: Path, cells_n
 
 
 def test_maps_and_bias_add_up_to_the_logits(tiny: Path, exported: Path, cells_npz: Path) -> None:
-    images = load(str(cells_npz)).splits[Split.TEST].images
+    images = read(cells_npz).splits[Split.TEST].images
     engine = load_onnx(exported, None)[2]
     bias = load_model(tiny)[1].head.bias.detach().numpy()  # type: ignore[union-attr]
     maps = engine.maps(images)
@@ -61,7 +63,7 @@ def test_int8_and_fp16_beside_fp32(
     assert sizes["int8"] < 0.75 * sizes["fp32"]
     assert sizes["fp16"] < 0.75 * sizes["fp32"]
     assert info.recommended in sizes
-    images = load(str(cells_npz)).splits[Split.TEST].images
+    images = read(cells_npz).splits[Split.TEST].images
     said: dict[str, NDArray[np.float64]] = {
         graph.precision: Predictor(out, precision=graph.precision).predict_proba(images)
         for graph in info.onnx
@@ -77,6 +79,16 @@ def test_int8_and_fp16_beside_fp32(
     assert hemascope(*args).code == 2  # the folder is there
 
 
+@pytest.mark.parametrize("count", [3, 70])
+def test_int8_takes_any_number_of_samples(exported: Path, cells_npz: Path, count: int) -> None:
+    [file] = exported.glob("fp32-*.onnx")
+    images = read(cells_npz).splits[Split.TRAIN].images
+    graph = to_int8(file.read_bytes(), images[:count], properties={})
+    session = ort.InferenceSession(graph)
+    [logits] = session.run(["logits"], {"images": images[:2]})
+    assert np.isfinite(np.asarray(logits)).all()
+
+
 def test_the_folder_says_what_it_was_trained_on_and_nothing_of_the_machine(
     tiny: Path, exported: Path
 ) -> None:
@@ -86,11 +98,17 @@ def test_the_folder_says_what_it_was_trained_on_and_nothing_of_the_machine(
     assert b"site-packages" not in graph.SerializeToString()
     card = (exported / "MODEL_CARD.md").read_text()
     assert "Research use only" in card
-    assert "in the 99 % set from" in card
+    assert "min. probability in the 99 % set" in card
+    val = load_info(exported).onnx[0].val_accuracy
+    low, high = binomtest(round(128 * val), 128).proportion_ci(method="wilson")
+    assert "n = 128 | views |" in card
+    assert f"| {100 * val:.1f} % [{100 * low:.1f}, {100 * high:.1f}] | 1 |" in card
+    assert "split test, with 95 % intervals: accuracy " in card
+    assert str(Path.home()) not in card
 
 
 def test_what_is_fitted_holds_on_val(exported: Path, cells_npz: Path) -> None:
-    val = load(str(cells_npz)).splits[Split.VAL]
+    val = read(cells_npz).splits[Split.VAL]
     for views in (1, 8):
         for coverage in (0.95, 0.99):
             predictor = Predictor(exported, views=views, coverage=coverage)
@@ -121,13 +139,20 @@ def test_evaluate_takes_an_exported_model(
     assert results[0]["loss"] == pytest.approx(results[1]["loss"], abs=1e-4)
 
 
-def test_an_architecture_without_maps_is_exported_without(
+def test_a_model_of_few_images_is_exported_without_sets_or_maps_that_it_cannot_have(
     trained: Path, small_npz: Path, tmp_path: Path, hemascope: Run
 ) -> None:
-    outcome = hemascope("export", trained, "--data", small_npz, "--out", tmp_path / "few")
-    assert outcome.code == 2
-    assert "val has 16 images in all, too few for prediction sets" in outcome.err
-    assert not (tmp_path / "few").exists()
+    few = tmp_path / "few"
+    outcome = hemascope("export", trained, "--data", small_npz, "--out", few)
+    assert outcome.code == 0, outcome.err
+    predictor = Predictor(few)
+    assert predictor.coverage is None
+    answers = predictor.predict(read(small_npz).splits[Split.TEST].images)
+    assert all(answer.prediction_set == () and not answer.error for answer in answers)
+    with pytest.raises(UsageError, match="not fitted: too few val images"):
+        Predictor(few, coverage=0.95)
+    with pytest.raises(UsageError, match="no class-activation maps"):
+        predictor.check_maps()
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,32 @@
 """`predict`: pictures from anywhere, answers in every format, interrupted and resumed."""
 
+import copy
 import csv
 import doctest
 import io
 import json
+import pickle
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 import hemascope as hemascope_package
 from conftest import Outcome
+from hemascope.core.errors import DataError
 from hemascope.data.rendered import render
 from hemascope.inference import predictor as predictor_module
 from hemascope.inference.predictor import Predictor
@@ -51,8 +59,9 @@ def test_the_same_answers_in_every_format(
     for name in ("out.csv", "out.jsonl", "out.parquet"):
         outcome = hemascope("predict", cells, "--model", exported, "--out", tmp_path / name)
         assert outcome.code == 0, outcome.err
-        assert "10 answered" in outcome.err
-        assert "1 are of another size" not in outcome.err  # this model crops nothing
+        assert "10 classified" in outcome.err
+        assert "1 image(s): size differs from the 28 pixels" in outcome.err
+        assert "1 file(s) that are not images were passed over (readme.txt)." in outcome.err
     as_csv = rows_of(tmp_path / "out.csv")
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
     as_json = [json.loads(line) for line in lines]
@@ -60,6 +69,7 @@ def test_the_same_answers_in_every_format(
     assert list(as_csv[0])[:6] == [
         *("path", "predicted_class", "confidence", "prediction_set", "abstain", "error")
     ]
+    assert list(as_csv[0])[-1] == "note"
     assert as_json == as_parquet
     assert [row["path"] for row in as_csv] == sorted(map(str, cells.rglob("*.png")))
     for one, other in zip(as_csv, as_json, strict=True):
@@ -86,7 +96,7 @@ def test_every_kind_of_source_gives_the_same_answers(
         Image.fromarray(image).save(folder / f"{i}.png")
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
         for i in range(6):
-            archive.write(folder / f"{i}.png", f"../up/{i}.png")  # nothing is unpacked
+            archive.write(folder / f"{i}.png", f"up/{i}.png")
         archive.writestr("notes.txt", "no picture")
     with tarfile.open(tmp_path / "t.tar.gz", "w:gz") as archive:
         for i in range(6):
@@ -96,13 +106,13 @@ def test_every_kind_of_source_gives_the_same_answers(
     sources = (folder, f"{folder}/*.png", tmp_path / "z.zip", tmp_path / "t.tar.gz")
     answers: list[list[list[str]]] = []
     for number, source in enumerate((*sources, tmp_path / "n.npz", "-")):
-        monkeypatch.setattr("sys.stdin", io.StringIO(listed))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed.encode())))
         out = tmp_path / f"{number}.csv"
         outcome = hemascope("predict", source, "--model", exported, "--out", out)
         assert outcome.code == 0, outcome.err
         answers.append([list(row.values())[1:] for row in rows_of(out)])
     assert all(answer == answers[0] for answer in answers)
-    assert rows_of(tmp_path / "2.csv")[0]["path"] == f"{tmp_path / 'z.zip'}!/../up/0.png"
+    assert rows_of(tmp_path / "2.csv")[0]["path"] == f"{tmp_path / 'z.zip'}!/up/0.png"
     assert rows_of(tmp_path / "4.csv")[0]["path"] == f"{tmp_path / 'n.npz'}!/test/0"
 
 
@@ -113,7 +123,7 @@ def test_a_bad_picture_has_its_row_and_the_rest_goes_on(
     out = tmp_path / "out.csv"
     outcome = hemascope("predict", cells, "--model", exported, "--out", out)
     assert outcome.code == 1
-    assert "10 answered" in outcome.err
+    assert "10 classified" in outcome.err
     assert "1 could not be read" in outcome.err
     [bad] = [row for row in rows_of(out) if row["error"]]
     assert bad["path"].endswith("broken.jpg")
@@ -130,7 +140,7 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(
     whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
     args = ("predict", cells, "--model", exported, "--out")
     assert hemascope(*args, whole).code == 0
-    monkeypatch.setattr("hemascope.workflows.predict._BATCH", 3)
+    monkeypatch.setattr("hemascope.inference.stream._BATCH", 3)
     add, calls = Journal.add, []
 
     def stop(journal: Journal, rows: list[dict[str, object]]) -> None:
@@ -154,8 +164,8 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(
     assert "other settings" in outcome.err
     outcome = hemascope(*args, out, "--resume")
     assert outcome.code == 0, outcome.err
-    assert "after 6 pictures" in outcome.err
-    assert "4 answered" in outcome.err
+    assert "after 6 images" in outcome.err
+    assert "4 classified" in outcome.err
     assert out.read_bytes() == whole.read_bytes()
     assert hemascope(*args, out).code == 2  # it is there
     assert hemascope(*args, out, "--overwrite").code == 0
@@ -193,7 +203,7 @@ def test_the_packaged_model_needs_no_torch(cells: Path, tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "1 are of another size" in done.stderr
+    assert "1 image(s): taken as already cropped to the cell" in done.stderr
     assert len(rows_of(tmp_path / "out.csv")) == 10
     assert len(list((tmp_path / "why").iterdir())) == 10
 
@@ -204,9 +214,12 @@ def test_the_packaged_model_needs_no_torch(cells: Path, tmp_path: Path) -> None:
         (("nothing-here.png",), "there is no file or folder nothing-here.png"),
         (("nothing/*.png",), "no file matches"),
         (("CELLS", "--out", "out.txt"), "must end in .csv, .jsonl"),
-        (("CELLS", "--resume"), "--resume goes on with an --out"),
-        (("CELLS", "--coverage", "0.5"), "fitted for 0.95 and 0.99"),
-        (("CELLS", "--crop", "0"), "give a share above 0"),
+        (("CELLS", "--resume"), "--resume: it continues an --out file"),
+        (
+            ("CELLS", "--coverage", "0.5"),
+            "--coverage: it is 0.5; the model's prediction sets were fitted for 0.95 and 0.99",
+        ),
+        (("CELLS", "--crop", "0"), "--crop: it is 0; give a number above 0"),
         (("CELLS", "--model", "hemanot"), "ships with hemascope (hemanet)"),
     ],
 )
@@ -216,17 +229,172 @@ def test_refused(args: tuple[str, ...], said: str, cells: Path, hemascope: Run) 
     assert said in outcome.err
 
 
-def test_predictor_takes_paths_pictures_and_arrays(cells: Path, exported: Path) -> None:
-    predictor = Predictor(exported)
-    path = next(cells.rglob("cell-3.png"))
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture)
-        of_picture = predictor.predict(picture)
+@pytest.fixture(scope="module")
+def predictor(exported: Path) -> Predictor:
+    return Predictor(exported)
+
+
+@pytest.fixture(scope="module")
+def pixels() -> NDArray[np.uint8]:
+    return render(np.array([5]), seed=9)[0]
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_predictor_takes_a_picture_in_any_form(
+    predictor: Predictor, pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    import torch
+
+    path = tmp_path / "größe 1.png"
+    path.write_bytes(_png(pixels))
     [expected] = predictor.predict(path)
-    assert of_picture == predictor.predict(pixels) == predictor.predict([str(path)]) == [expected]
+    assert not expected.error
+    opaque = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    with path.open("rb") as file, Image.open(path) as picture:
+        forms: list[Any] = [
+            *(str(path), _png(pixels), bytearray(_png(pixels)), io.BytesIO(_png(pixels))),
+            *(file, picture, pixels, np.asfortranarray(pixels), torch.from_numpy(pixels)),
+        ]
+        for form in forms:
+            [answer] = predictor.predict(form)
+            assert answer == expected, type(form)
+        forms[3].seek(0)
+        file.seek(0)
+        assert predictor.predict(forms) == [expected] * len(forms)
+    [answer] = predictor.predict(opaque)
+    assert answer.probs == expected.probs
     assert predictor.predict(np.stack([pixels, pixels])) == [expected] * 2
-    np.testing.assert_allclose(predictor.predict_proba([path])[0], expected.probs)
+    tensor: Any = torch.from_numpy(np.stack([pixels] * 3))
+    assert predictor.predict(tensor) == [expected] * 3
     assert predictor.predict([]) == []
+    np.testing.assert_allclose(predictor.predict_proba([path])[0], expected.probs)
+
+
+def test_a_gray_picture_is_flagged_however_it_is_given(
+    predictor: Predictor, pixels: NDArray[np.uint8]
+) -> None:
+    gray = pixels.mean(axis=2).astype(np.uint8)
+    for form in (gray, gray[..., None], np.dstack([gray] * 3), Image.fromarray(gray)):
+        with pytest.warns(UserWarning, match="1 of 1: no color"):
+            [answer] = predictor.predict(form)
+        assert answer.abstain
+        assert "no color" in answer.note
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [
+        (np.zeros((3, 28, 28), np.uint8), "channels first: transpose it"),
+        (np.zeros((1, 28, 28), np.uint8), "channels first: transpose it"),
+        (np.zeros((28, 28, 2), np.uint8), r"shape \(28, 28, 2\)"),
+        (np.zeros((28, 28, 3)), "array of type float64"),
+        (np.zeros((0, 28, 3), np.uint8), "without pixels"),
+        (b"not a picture", "unknown image format"),
+        (b"", "file is empty"),
+        ("nowhere.png", "No such file"),
+        (Path(), "Is a directory"),
+        (None, "expected"),
+        (5, "expected"),
+        ("a\0b.png", "zero byte"),
+    ],
+)
+def test_one_bad_picture_has_its_own_error(
+    predictor: Predictor, pixels: NDArray[np.uint8], form: Any, reason: str
+) -> None:
+    first, bad, last = predictor.predict([pixels, form, pixels])
+    assert re.search(reason, bad.error)
+    assert bad.abstain
+    assert first == last
+    assert not first.error
+    with pytest.raises(DataError, match="picture 1 cannot be read"):
+        predictor.predict_proba([pixels, form])
+
+
+def test_a_batch_with_channels_first_is_refused_picture_by_picture(predictor: Predictor) -> None:
+    answers = predictor.predict(np.zeros((4, 3, 28, 28), np.uint8))
+    assert len(answers) == 4
+    assert all("channels first" in answer.error for answer in answers)
+
+
+@pytest.mark.parametrize("what", [5, None, np.uint8(3), np.zeros(7, np.uint8)])
+def test_what_is_no_picture_at_all_is_one_sentence(predictor: Predictor, what: Any) -> None:
+    answers = predictor.predict(what)
+    assert all(answer.error for answer in answers)
+    assert answers
+
+
+def test_what_was_changed_is_warned_of_once(
+    predictor: Predictor, pixels: NDArray[np.uint8]
+) -> None:
+    large = pixels.repeat(3, axis=0).repeat(3, axis=1)
+    with pytest.warns(UserWarning, match=r"2 of 3: size differs from the 28 pixels") as warned:
+        answers = predictor.predict([pixels, large, large])
+    assert len(warned) == 1
+    assert Path(warned[0].filename) == Path(__file__)  # where it was called
+    assert [bool(answer.note) for answer in answers] == [False, True, True]
+
+
+def test_a_predictor_can_be_copied_and_sent_to_other_processes(
+    exported: Path, pixels: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(exported.parent)
+    one = Predictor(exported.name, coverage=0.95)
+    monkeypatch.chdir(tmp_path)  # where a relative path would be another
+    expected = one.predict(pixels)
+    for other in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):  # noqa: S301 - our own
+        assert other.predict(pixels) == expected
+        assert other.coverage == 0.95
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert pool.submit(one.predict, pixels).result(timeout=60) == expected
+
+
+def test_an_image_on_standard_input_gives_one_answer(
+    pixels: NDArray[np.uint8], exported: Path, hemascope: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(_png(pixels))))
+    outcome = hemascope("predict", "-", "--model", exported)
+    assert outcome.code == 0, outcome.err
+    assert "1 classified" in outcome.err
+
+
+def test_a_list_with_a_byte_order_mark_is_read(
+    cells: Path, exported: Path, hemascope: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = "\r\n".join(map(str, sorted(cells.rglob("*.png")))).encode("utf-8-sig")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    outcome = hemascope("predict", "-", "--model", exported)
+    assert outcome.code == 0, outcome.err
+    assert "10 classified" in outcome.err
+
+
+def test_no_image_at_all_is_exit_2(
+    tmp_path: Path, exported: Path, hemascope: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "labels.csv").write_text("path,label")
+    for source in (tmp_path / "x", "-"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+        outcome = hemascope("predict", source, "--model", exported, "--out", tmp_path / "o.csv")
+        assert outcome.code == 2
+        assert f"there is no image in {source}" in outcome.err
+        assert not (tmp_path / "o.csv").exists()
+        assert not list(tmp_path.glob(".*.part"))
+
+
+def test_answers_on_standard_output_are_the_same_csv(
+    cells: Path, exported: Path, tmp_path: Path
+) -> None:
+    program = "from hemascope.__main__ import main; main()"
+    command = [sys.executable, "-c", program, "predict", cells, "--model", exported, "--out"]
+    printed = subprocess.run([*command, "-"], capture_output=True, check=True)
+    subprocess.run([*command, tmp_path / "o.csv"], capture_output=True, check=True)
+    assert printed.stdout == (tmp_path / "o.csv").read_bytes()
+    assert b"10 classified" in printed.stderr
 
 
 @pytest.mark.parametrize("module", [hemascope_package, predictor_module])

@@ -22,8 +22,9 @@ from PIL import Image
 from conftest import Outcome
 from hemascope.core.errors import DataError
 from hemascope.data.inputs import items
-from hemascope.data.pictures import BadPictureError, read_rgb
+from hemascope.data.pictures import BadPictureError, Picture, read_picture
 from hemascope.data.rendered import render
+from hemascope.data.walk import PassedOver
 from hemascope.inference.onnx_engine import OnnxEngine
 from hemascope.inference.predictor import Predictor
 from hemascope.report.answers import Outcome as Answers
@@ -76,26 +77,26 @@ def test_what_is_no_picture_has_its_row_and_the_rest_goes_on(
     assert outcome.code == 1, outcome.err
     rows = _rows(tmp_path / "out.csv")
     failed = {Path(row["path"]).stem for row in rows if row["error"]}
-    assert failed == {"fifo", "null", "loop", "none", "empty", "text", "sixteen"}
-    assert len(rows) == 3 + 7 + 4
+    assert failed == {"fifo", "null", "loop", "none", "empty", "text"}
+    assert len(rows) == 3 + 6 + 5
 
 
 def test_a_damaged_member_of_a_zip_hides_no_other(tmp_path: Path) -> None:
     path = tmp_path / "cells.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for i in range(3):
-            archive.writestr(f"../{i}.png", _png(i))
+            archive.writestr(f"{i}.png", _png(i))
     content = bytearray(path.read_bytes())
     content[content.find(b"1.png") + 100] ^= 1
     path.write_bytes(content)
-    first, second, third = items([str(path)])
+    first, second, third = items([str(path)], PassedOver())
     with pytest.raises(BadPictureError, match="CRC"):
         second.read()
-    assert first.read().size == third.read().size == (32, 32)
+    assert first.read().image.size == third.read().image.size == (32, 32)
 
 
 def test_a_list_may_name_anything() -> None:
-    [item] = items(["-"], ["a\0b.png\n"])
+    [item] = items(["-"], PassedOver(), io.BytesIO(b"a\0b.png\n"))
     with pytest.raises(BadPictureError, match="zero byte"):
         item.read()
 
@@ -111,8 +112,8 @@ def test_folders_may_be_deeper_than_calls(tmp_path: Path) -> None:
             os.chdir("d")
         Path("x.png").write_bytes(_png())
         os.fchdir(here)
-        [found] = items(["."])
-        assert found.read().size == (32, 32)
+        [found] = items(["."], PassedOver())
+        assert found.read().image.size == (32, 32)
     finally:
         os.fchdir(here)
         subprocess.run(["rm", "-r", "d"], cwd=folder, check=True)  # deeper than Python's own goes
@@ -131,8 +132,8 @@ def test_a_folder_that_cannot_be_read_has_its_row(
             raise PermissionError(13, "Permission denied", path)
         return scandir(path)
 
-    monkeypatch.setattr("hemascope.data.inputs.os.scandir", refusing)
-    found = list(items([str(pictures)]))
+    monkeypatch.setattr("hemascope.data.walk.os.scandir", refusing)
+    found = list(items([str(pictures)], PassedOver()))
     assert [Path(item.path).name for item in found] == ["0.png", "1.png", "1sub", "2.png"]
     with pytest.raises(BadPictureError, match="Permission denied"):
         found[2].read()
@@ -142,10 +143,10 @@ def test_a_jpeg_of_endless_scans_is_refused_at_once() -> None:
     memory = io.BytesIO()
     Image.new("RGB", (64, 64)).save(memory, "JPEG", progressive=True)
     content = memory.getvalue()
-    assert read_rgb(io.BytesIO(content))[0].size == (64, 64)
+    assert read_picture(content).image.size == (64, 64)
     last = content[content.rfind(b"\xff\xda") : -2]
     with pytest.raises(BadPictureError, match="too many"):
-        read_rgb(io.BytesIO(content[:-2] + 500 * last + b"\xff\xd9"))
+        read_picture(content[:-2] + 500 * last + b"\xff\xd9")
 
 
 def test_many_large_pictures_are_not_held_together(
@@ -156,13 +157,13 @@ def test_many_large_pictures_are_not_held_together(
     held: list[weakref.ref[Image.Image]] = []
     alive: list[int] = []
 
-    def watched(path: Path) -> tuple[Image.Image, bool]:
+    def watched(path: Path) -> Picture:
         alive.append(sum(one() is not None for one in held))
-        image, converted = read_rgb(path)
-        held.append(weakref.ref(image))
-        return image, converted
+        picture = read_picture(path)
+        held.append(weakref.ref(picture.image))
+        return picture
 
-    monkeypatch.setattr("hemascope.data.inputs.read_rgb", watched)
+    monkeypatch.setattr("hemascope.data.inputs.read_picture", watched)
     assert hemascope("predict", tmp_path, "--out", tmp_path / "o.jsonl").code == 0
     assert len(alive) == 4
     assert max(alive) <= 1  # the one before, until this one is there
@@ -171,9 +172,9 @@ def test_many_large_pictures_are_not_held_together(
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        (("--coverage", "2"), "coverage is 2"),
-        (("--crop", "0"), "crop is 0"),
-        (("--crop", "nan"), "crop is nan"),
+        (("--coverage", "2"), "--coverage: it is 2"),
+        (("--crop", "0"), "--crop: it is 0"),
+        (("--crop", "nan"), "--crop: it is nan"),
         (("--views", "3"), "--views"),
         (("--model", "nonsense"), "holds no trained model"),
         (("--out", "/nowhere/o.csv"), "there is no folder"),
@@ -216,7 +217,7 @@ def test_a_full_disk_leaves_nothing_where_nothing_was_answered(
 def test_ctrl_c_says_how_to_go_on_and_going_on_gives_the_same_file(
     hemascope: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hemascope.workflows.predict._BATCH", 2)
+    monkeypatch.setattr("hemascope.inference.stream._BATCH", 2)
     given = (*[pictures / "0.png"] * 3, pictures, pictures / "2.png")  # some of them twice
     whole, out = tmp_path / "whole.csv", tmp_path / "o.csv"
     assert hemascope("predict", *given, "--out", whole).code == 0
@@ -288,8 +289,8 @@ def test_a_graph_that_fails_when_it_is_asked() -> None:
 
 
 def test_a_terminal_is_not_controlled_by_names(capsys: pytest.CaptureFixture[str]) -> None:
-    answers = Answers()
-    answers.add([{"path": "a\x1b[2J\n.png", "error": "no \x1b[31mpicture"}], 0)
+    answers = Answers(PassedOver())
+    answers.add([{"path": "a\x1b[2J\n.png", "error": "no \x1b[31mpicture", "note": ""}])
     answers.print_table()
     assert "\x1b" not in capsys.readouterr().out
 

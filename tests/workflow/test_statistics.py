@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import Outcome, save_npz, small_arrays
+from conftest import Outcome, results_of, save_npz, small_arrays
 from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.predictions import Predictions
-from hemascope.metrics import evaluate_all
 from hemascope.metrics.uncertainty import fit_temperature
+from hemascope.store.files import write_json
 from hemascope.store.model_folder import load_info
 from hemascope.store.predictions import read_predictions, write_predictions
 
@@ -34,18 +34,9 @@ def _save(folder: Path, name: str, seed: int, *, lean: float) -> Path:
     for split, size in (("val", 400), ("test", 800)):
         predictions = _predictions(split, size, seed=seed + size, lean=lean)
         write_predictions(folder / f"predictions-{split}.csv", predictions)
-    results = {
-        "name": name,
-        "seed": seed,
-        "data": "drawn numbers",
-        "split": "test",
-        "num_parameters": 1,
-        "num_seen": 0,
-        "num_seen_val": 0,
-        "class_names": list(BLOOD_CELLS.names),
-        **evaluate_all(_predictions("test", 800, seed=seed + 800, lean=lean)),
-    }
-    (folder / "results.json").write_text(json.dumps(results))
+    test = _predictions("test", 800, seed=seed + 800, lean=lean)
+    results = results_of(test, name=name, seed=seed, data="drawn numbers", num_seen_val=0)
+    write_json(folder / "results.json", results)
     return folder
 
 
@@ -251,8 +242,8 @@ def test_trust_refuses_what_it_cannot_keep(hemascope: Run, runs: Path, tmp_path:
             "Prediction sets of 99.9 % are left out: val has 400 images, and 999 are needed",
         ),
         (("--coverage", "0.999,0.9999"), "999 are needed"),
-        (("--coverage", "high"), "--coverage 'high'"),
-        (("--accuracy", "1.5"), "--accuracy 1.5"),
+        (("--coverage", "high"), "--coverage: it is 'high'"),
+        (("--accuracy", "1.5"), "--accuracy: it is 1.5"),
         (("--views", "8"), "was not evaluated with 8 views"),
     ):
         outcome = hemascope("trust", runs / "good-0", "--out", out, *arguments)
@@ -282,7 +273,7 @@ def test_images_that_were_trained_on_are_counted_and_said(
     arrays = small_arrays()
     arrays["test_images"][:3] = arrays["train_images"][10:13]
     arrays["test_images"][3, 0, 0, 0] ^= 1  # one that is only nearly the same
-    save_npz(tmp_path / "leaky.npz", arrays)
+    save_npz(tmp_path / "leaky.npz", {**arrays, "class_names": np.array(BLOOD_CELLS.names)})
     for model in (run_folder, _pruned(hemascope, run_folder, tmp_path / "pruned")):
         out = tmp_path / f"evaluation-{model.name}"
         data = tmp_path / "leaky.npz"

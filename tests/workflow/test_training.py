@@ -2,21 +2,31 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Never
 
 import numpy as np
 import pytest
 import torch
 
-from conftest import Outcome, save_npz, small_arrays
+from conftest import Outcome, read, save_cells, save_npz, small_arrays
+from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.errors import DataError
+from hemascope.core.images import Dataset, LabeledImages
 from hemascope.data import load
+from hemascope.data.source import Request
 from hemascope.inference.torch_engine import TorchEngine, load_model
+from hemascope.settings.output import Output
 from hemascope.settings.run import load_config
 from hemascope.store.model_folder import load_artifact, load_info, save_artifact
 from hemascope.store.predictions import read_predictions
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.train import FittedRun, finish, fit
 
 Run = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]
@@ -54,7 +64,7 @@ def tiny(tmp_path: Path) -> Path:
 
 def _logits(path: Path, data: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     _, model = load_model(path)
-    return TorchEngine(model, device=CPU).logits(load(str(data)).splits["test"].images)  # type: ignore[index]
+    return TorchEngine(model, device=CPU).logits(read(data).splits[Split.TEST].images)
 
 
 def test_a_killed_run_resumes_to_the_same_bits() -> None:
@@ -79,10 +89,12 @@ def test_resume_goes_on_only_with_the_same_run(
     assert "was started with other settings" in outcome.err
     arrays = small_arrays()
     arrays["train_images"][0] += 1
-    save_npz(tmp_path / "changed.npz", arrays)
+    save_npz(tmp_path / "changed.npz", {**arrays, "class_names": np.array(BLOOD_CELLS.names)})
     outcome = hemascope(*resume, 2, "--data", tmp_path / "changed.npz")
     assert outcome.code == 2
     assert "was started with other data" in outcome.err
+    shutil.copy(small_npz, tmp_path / "moved.npz")
+    assert hemascope(*resume, 2, "--data", tmp_path / "moved.npz").code == 0  # it may move
     (run_folder / "results.json").unlink()
     outcome = hemascope(*resume, 2, "--data", small_npz)
     assert outcome.code == 2
@@ -90,7 +102,7 @@ def test_resume_goes_on_only_with_the_same_run(
     assert load_info(run_folder).epoch == 2  # nothing was deleted
     outcome = hemascope(*resume, 2, "--data", small_npz, "--overwrite")
     assert outcome.code == 2
-    assert "one of --resume and --overwrite" in outcome.err
+    assert "use either --resume or --overwrite, not both" in outcome.err
     folder = tmp_path / "evaluation"
     evaluate = ("evaluate", run_folder, "--data", small_npz, "--out", folder)
     assert hemascope(*evaluate).code == 0
@@ -183,25 +195,77 @@ def test_a_model_of_ours_is_a_start_and_only_the_last_layer_moves_when_frozen(
     assert (settings.training.loss, settings.training.balanced) == ("focal", True)
 
 
-def test_a_start_of_another_architecture_or_other_classes_is_refused(
+def test_a_start_of_another_architecture_is_refused(
     hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
 ) -> None:
     train = ("train", "--out", tmp_path / "x", "--start", run_folder)
     outcome = hemascope(*train, "--preset", "paper-mlnn", "--data", small_npz)
     assert outcome.code == 2
     assert "is a 'cnn'" in outcome.err
-    cells = tmp_path / "cells"
-    for split in ("train", "val", "test"):
-        for name in ("blast", "smudge"):
-            (cells / split / name).mkdir(parents=True)
-            for i in range(3):
-                from PIL import Image
-
-                Image.new("RGB", (28, 28), (i, 0, 0)).save(cells / split / name / f"{i}.png")
-    outcome = hemascope(*train, "--preset", "paper-cnn", "--data", cells)
-    assert outcome.code == 2
-    assert "blast, smudge" in outcome.err
     assert not (tmp_path / "x").exists()
+
+
+def test_other_classes_get_a_new_last_layer_and_keep_the_rest(
+    hemascope: Run, run_folder: Path, tmp_path: Path
+) -> None:
+    cells, out = save_cells(tmp_path / "cells", {"blast": 6, "smudge": 6}), tmp_path / "x"
+    outcome = hemascope(
+        *("train", "--start", run_folder, "--freeze", "--preset", "paper-cnn"),
+        *("--epochs", "1", "--data", cells, "--out", out),
+    )
+    assert outcome.code == 0, outcome.err
+    info, after = load_artifact(out)
+    before = load_artifact(run_folder)[1]
+    assert info.class_names == ("blast", "smudge")
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {"classifier.5.weight", "classifier.5.bias"}
+    assert len(after["classifier.5.bias"]) == 2
+
+
+class _NoTest(dict[Split, LabeledImages]):
+    """Splits of which nobody may look at test."""
+
+    def __getitem__(self, split: Split) -> LabeledImages:
+        assert split != Split.TEST
+        return super().__getitem__(split)
+
+    def values(self) -> Never:
+        raise AssertionError
+
+    items = values
+
+
+def test_fit_never_reaches_the_test_split_and_finish_gives_the_results_of_train(
+    trained: Path, small_npz: Path, tmp_path: Path
+) -> None:
+    settings = load_config(trained / "config.toml")
+    dataset = load(Request(settings.data))
+    guarded = replace(dataset, splits=_NoTest(dataset.splits))
+    out = tmp_path / "run"
+
+    def fit_it(data: Dataset, *, resume: bool) -> FittedRun:
+        return fit(settings, data, Output(out, resume=resume), Reporter())
+
+    fitted = fit_it(guarded, resume=False)
+    assert not (out / "results.json").exists()
+    assert not list(out.glob("*test*"))
+    assert "test" not in json.loads((out / "fingerprint.json").read_text())["data"]["counts"]
+    two = {split: dataset.splits[split] for split in (Split.TRAIN, Split.VAL)}
+    resumed = fit_it(replace(dataset, splits=two), resume=True)
+    assert resumed.history == fitted.history
+    with pytest.raises(DataError, match="was trained on other data"):
+        finish(fitted, replace(dataset, md5="0"))
+    finish(fitted, dataset)
+    assert not (out / "checkpoint").exists()
+    fingerprint = json.loads((out / "fingerprint.json").read_text())
+    assert fingerprint["data"] == json.loads((trained / "fingerprint.json").read_text())["data"]
+    ours, whole = (json.loads((path / "results.json").read_text()) for path in (out, trained))
+    for key in ("loss", "accuracy", "confusion_matrix", "epochs", "num_seen"):
+        assert ours[key] == whole[key]
+    again = fit_it(guarded, resume=True)
+    assert [r.val_loss for r in again.history] == pytest.approx(
+        [r.val_loss for r in fitted.history], abs=1e-6
+    )
 
 
 def test_a_teacher_is_followed(

@@ -7,10 +7,10 @@ from pathlib import Path
 from hemascope.core.classes import Split
 from hemascope.core.errors import DataError
 from hemascope.core.predictions import Predictions
-from hemascope.report.table import find_results
 from hemascope.report.text import seen_sentence
+from hemascope.store.files import FIGURES
 from hemascope.store.predictions import read_predictions
-from hemascope.store.run_folder import read_results_file
+from hemascope.store.run_folder import RunFolder, find_results
 
 
 @dataclass(frozen=True)
@@ -70,27 +70,26 @@ def read_pairs(folders: Sequence[Path], *, views: bool) -> dict[str, list[SavedP
     return pairs
 
 
-def _read(results_path: Path, split: Split | None, *, views: bool) -> Saved:
-    results = read_results_file(results_path)
-    chosen = split or Path(results["split"]).name
-    path = results_path.with_name(f"predictions-{chosen}{'-views' if views else ''}.csv")
+def _read(folder: RunFolder, split: Split | None, *, views: bool) -> Saved:
+    results = folder.read_results()
+    chosen = split or Path(results.split).name
+    path = folder.predictions(chosen, views=views)
     if views and not path.is_file():
         raise DataError(
             f"there is no {path}: this run was not evaluated with 8 views; train it with --views 8 "
             "or leave --views out."
         )
-    name = results["name"]
-    label = f"{name}, 8 views" if results.get("num_views", 1) > 1 else name
-    title = f"{results['data']}, split {chosen}" + (", 8 views" if views else "")
+    label = f"{results.name}, 8 views" if results.num_views > 1 else results.name
+    title = f"{results.data}, split {chosen}" + (", 8 views" if views else "")
     return Saved(
         path=path,
         name=label,
-        seed=results["seed"],
+        seed=results.seed,
         title=title,
         predictions=read_predictions(path),
-        num_parameters=results["num_parameters"],
-        data_md5=results.get("data_md5", ""),
-        num_seen=results.get("num_seen" if chosen == results["split"] else "num_seen_val"),
+        num_parameters=results.num_parameters,
+        data_md5=results.data_md5,
+        num_seen=results.num_seen if chosen == results.split else results.num_seen_val,
     )
 
 
@@ -161,10 +160,10 @@ def passed_over(folders: Sequence[Path]) -> list[Path]:
     return [
         path
         for folder in folders
-        if not (folder / "results.json").is_file()
+        if not RunFolder(folder).is_finished
         for path in sorted(folder.iterdir())
         if path.is_dir()
-        and path.name != "figures"
+        and path.name != FIGURES
         and not path.name.startswith(".")
-        and not (path / "results.json").is_file()
+        and not RunFolder(path).is_finished
     ]

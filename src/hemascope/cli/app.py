@@ -2,11 +2,30 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from hemascope import __version__
+from hemascope.cli.options import (
+    ComputeOptions,
+    DataOptions,
+    ModelArgument,
+    ModelsArgument,
+    NameOption,
+    OutOption,
+    OverwriteOptions,
+    ResumeOptions,
+    RunsArgument,
+    SeedsOption,
+    SplitOption,
+    TrainingComputeOptions,
+    spread,
+)
+
+if TYPE_CHECKING:
+    from hemascope.settings.data import DataSettings
+    from hemascope.settings.output import Output
 
 app = typer.Typer(
     name="hemascope",
@@ -16,51 +35,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Look at data, verify it, or download it.")
+data_app = typer.Typer(help="Describe, check or download data.")
 app.add_typer(data_app, name="data")
-
-DataOption = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        metavar="X",
-        help="bloodmnist, synthetic (rendered cells), auto (bloodmnist, else synthetic), "
-        "a MedMNIST-layout .npz, or a folder of class folders of images.",
-    ),
-]
-DataArgument = Annotated[str, typer.Argument(metavar="X", help="What --data takes.")]
-OutOption = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="New folder for the results.")
-]
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Delete what an earlier run left in --out.")
-]
-DeviceOption = Annotated[
-    Literal["auto", "cpu", "cuda", "mps"] | None,
-    typer.Option("--device", help="Where to compute; auto takes MPS, then CUDA, then the CPU."),
-]
-PrecisionOption = Annotated[
-    Literal["auto", "fp32", "bf16"] | None,
-    typer.Option("--precision", help="fp32 is exact; auto takes bf16 where the machine has it."),
-]
-AnyPrecisionOption = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16", "int8"] | None,
-    typer.Option("--precision", help="As in train; fp16 and int8 are for exported models."),
-]
-ViewsOption = Annotated[
-    Literal["1", "8"] | None,
-    typer.Option("--views", help="8 also shows every image mirrored and turned; test-time views."),
-]
-ResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Go on where a run in --out was stopped, if there is one.")
-]
-NameOption = Annotated[
-    str | None, typer.Option("--name", metavar="NAME", help="What reports call the network.")
-]
-RunsArgument = Annotated[
-    list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their parents.")
-]
-SeedsOption = Annotated[str, typer.Option("--seeds", metavar="LIST", help="Such as 0,1,2.")]
 
 
 def _version(value: bool) -> None:
@@ -79,40 +55,36 @@ def _main(
 
 
 @app.command()
+@spread
 def reproduce(
     out: OutOption,
-    data: DataOption = "bloodmnist",
+    data: DataOptions,
+    compute: TrainingComputeOptions,
+    results: ResumeOptions,
     seeds: SeedsOption = "0,1,2",
     epochs_scale: Annotated[
-        float, typer.Option("--epochs-scale", metavar="F", help="Multiply all epochs, for a try.")
+        float,
+        typer.Option(
+            "--epochs-scale", metavar="F", help="Scale the number of epochs, for quick trials."
+        ),
     ] = 1.0,
-    device: DeviceOption = None,
-    precision: PrecisionOption = None,
-    overwrite: OverwriteOption = False,
-    resume: ResumeOption = False,
 ) -> None:
-    """Reproduce the study: train its networks, compare with the published figures, report."""
+    """Reproduce the study and compare with it."""
     from hemascope.workflows.plan import STUDY_PRESETS, parse_seeds, scaled_presets
 
     plan = scaled_presets(
-        STUDY_PRESETS, epochs_scale=epochs_scale, device=device, precision=precision
+        STUDY_PRESETS,
+        epochs_scale=epochs_scale,
+        device=compute.device,
+        precision=compute.precision,
     )
     numbers = parse_seeds(seeds)
-    _check(data, out, overwrite=overwrite, resume=resume)
+    chosen = _data(data)
+    output = _output(out, results, chosen, data.inputs)
     from hemascope.study.reproduce import reproduce as run
     from hemascope.workflows.progress import Reporter
 
-    typer.echo(
-        run(
-            plan,
-            data,
-            out,
-            seeds=numbers,
-            overwrite=overwrite,
-            resume=resume,
-            reporter=Reporter(),
-        )
-    )
+    typer.echo(run(plan, chosen, output, seeds=numbers, reporter=Reporter()))
 
 
 @app.command()
@@ -121,34 +93,38 @@ def demo(
         Path | None, typer.Option("--out", metavar="DIR", help="Default: the next free runs/demo.")
     ] = None,
 ) -> None:
-    """Reproduce the study with one seed on BloodMNIST if it can be had, else on rendered cells."""
+    """Reproduce the study with one seed, in minutes."""
     from hemascope.workflows.plan import STUDY_PRESETS, next_free, scaled_presets
 
     plan = scaled_presets(STUDY_PRESETS)
-    out = out or next_free(Path("runs/demo"))
-    _check("auto", out, overwrite=False)
+    chosen = _data(DataOptions(data=["auto"]))
+    output = _output(out or next_free(Path("runs/demo")), ResumeOptions(), chosen)
     from hemascope.study.reproduce import reproduce as run
     from hemascope.workflows.progress import Reporter
 
-    typer.echo(run(plan, "auto", out, seeds=(0,), overwrite=False, reporter=Reporter()))
+    typer.echo(run(plan, chosen, output, seeds=(0,), reporter=Reporter()))
 
 
 @app.command()
+@spread
 def train(
     out: OutOption,
+    data: DataOptions,
+    compute: TrainingComputeOptions,
+    results: ResumeOptions,
     preset: Annotated[
         str | None,
         typer.Option(
             "--preset",
             metavar="NAME",
-            help="hemanet, hemanet-robust, hemanet-tiny, paper-cnn, paper-cnn-curve or paper-mlnn.",
+            help="hemanet (default), hemanet-robust, hemanet-tiny, paper-cnn, paper-cnn-curve or "
+            "paper-mlnn.",
         ),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="TOML, such as a run's config.toml."),
     ] = None,
-    data: DataOption = "bloodmnist",
     name: NameOption = None,
     model: Annotated[
         str | None,
@@ -157,30 +133,32 @@ def train(
         ),
     ] = None,
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="With a timm model: begin with its weights.")
+        bool, typer.Option("--pretrained", help="With a timm model: start from its weights.")
     ] = False,
     start: Annotated[
         Path | None,
-        typer.Option("--start", metavar="MODEL", help="Begin with the weights of a trained model."),
+        typer.Option(
+            "--start",
+            metavar="MODEL",
+            help="Start from a trained model (hemanet, a run); other classes get a new last layer.",
+        ),
     ] = None,
     freeze: Annotated[bool, typer.Option("--freeze", help="Train the last layer only.")] = False,
     teacher: Annotated[
         Path | None,
-        typer.Option("--teacher", metavar="MODEL", help="Learn from a trained model as well."),
+        typer.Option("--teacher", metavar="MODEL", help="Distill from a trained model as well."),
     ] = None,
     loss: Annotated[
         Literal["cross-entropy", "focal", "weighted", "class-balanced"] | None,
         typer.Option("--loss", help="Instead of the preset's; the last three help rare classes."),
     ] = None,
-    balanced: Annotated[
-        bool, typer.Option("--balanced", help="Draw every class equally often.")
-    ] = False,
+    balanced: Annotated[bool, typer.Option("--balanced", help="Sample classes uniformly.")] = False,
     augment_only: Annotated[
         list[str] | None,
         typer.Option(
             "--augment-only",
             metavar="CLASS",
-            help="Vary the images of this class alone; may be repeated.",
+            help="Augment only images of this class; may be repeated.",
         ),
     ] = None,
     epochs: Annotated[
@@ -188,19 +166,28 @@ def train(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", min=0, max=2**32 - 1, help="Decides weights and order of images."),
+        typer.Option(
+            "--seed", min=0, max=2**32 - 1, help="Random seed for initialization and shuffling."
+        ),
     ] = None,
-    device: DeviceOption = None,
-    precision: PrecisionOption = None,
-    views: ViewsOption = None,
-    overwrite: OverwriteOption = False,
-    resume: ResumeOption = False,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            "--folds", metavar="K", min=2, max=100, help="Cross-validate over K folds of groups."
+        ),
+    ] = None,
+    leave_out: Annotated[
+        Literal["laboratory", "group"] | None,
+        typer.Option("--leave-out", help="Cross-validate: leave out each one in turn."),
+    ] = None,
 ) -> None:
-    """Train one network and evaluate it; the run folder holds everything about it."""
+    """Train one network and evaluate it."""
+    from hemascope.store.run_folder import RunFolder
     from hemascope.workflows.plan import choose_settings
 
-    if resume and preset is None and config is None and (out / "config.toml").is_file():
-        config = out / "config.toml"
+    folder = RunFolder(out)
+    if results.resume and preset is None and config is None and folder.config.is_file():
+        config = folder.config
     changes = {
         "name": name,
         "model": None if model is None else {"name": model, "options": {}},
@@ -213,54 +200,38 @@ def train(
         "training.augmentation.only_classes": augment_only,
         "training.epochs": epochs,
         "seed": seed,
-        "device": device,
-        "precision": precision,
-        "views": views and int(views),
+        "device": compute.device,
+        "precision": compute.precision,
+        "views": compute.views and int(compute.views),
     }
     settings = choose_settings(preset, config, changes)
+    chosen = _data(data, settings.data)
     inputs = [Path(path) for path in (config, settings.start, settings.teacher) if path]
-    _check(data, out, overwrite=overwrite, resume=resume, inputs=inputs)
+    output = _output(out, results, chosen, [*data.inputs, *inputs])
     from hemascope.workflows.progress import Reporter
-    from hemascope.workflows.sources import load_data
-    from hemascope.workflows.train import train as run
 
-    reporter = Reporter()
-    dataset = load_data(data, reporter)
-    folder = run(settings, dataset, out, overwrite=overwrite, resume=resume, reporter=reporter)
-    typer.echo((folder / "results.txt").read_text("utf-8"))
-    typer.echo(f"Run folder: {folder}\nNext: hemascope evaluate {folder} --data {data}")
+    settings = settings.model_copy(update={"data": chosen})
+    if folds or leave_out:
+        from hemascope.workflows.folds import cross_validate
+
+        scheme = leave_out or folds or 0
+        typer.echo(cross_validate(settings, output, scheme=scheme, reporter=Reporter()))
+        return
+    from hemascope.workflows.train import train_and_tell as run
+
+    typer.echo(run(settings, output, Reporter()))
 
 
 @app.command()
+@spread
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or its model/.")],
-    data: DataOption = "bloodmnist",
-    split: Annotated[
-        Literal["train", "val", "test", "all"] | None,
-        typer.Option("--split", help="Default: test; with --map all.", show_default=False),
-    ] = None,
+    model: ModelArgument,
+    data: DataOptions,
+    compute: ComputeOptions,
+    results: OverwriteOptions,
+    split: SplitOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Also write the results here.")
-    ] = None,
-    map_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--map",
-            metavar="FILE",
-            help="TOML: which class folder is which of the model's classes, for other labs' cells.",
-        ),
-    ] = None,
-    corruptions: Annotated[
-        bool,
-        typer.Option("--corruptions", help="Also on images made worse: noise, blur, stain, ..."),
-    ] = False,
-    against: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--against",
-            metavar="MODEL",
-            help="With --corruptions: beside which models; may be repeated.",
-        ),
     ] = None,
     medmnist_csv: Annotated[
         Path | None,
@@ -268,133 +239,156 @@ def evaluate(
             "--medmnist-csv", metavar="DIR", help="Also write what MedMNIST's evaluator reads."
         ),
     ] = None,
-    device: DeviceOption = None,
-    precision: AnyPrecisionOption = None,
-    views: ViewsOption = None,
-    overwrite: OverwriteOption = False,
 ) -> None:
-    """Evaluate a trained network on a split of any data with the same classes."""
+    """Evaluate a trained model on any data."""
     from hemascope.core.errors import UsageError
-    from hemascope.store.model_folder import find_artifact
 
-    find_artifact(model)
-    split = split or ("all" if map_file else "test")
-    if against:
-        for path in against:
-            find_artifact(path)
-        if not corruptions:
-            raise UsageError(
-                "--against is for --corruptions; to compare networks: hemascope compare."
-            )
-    if corruptions and (map_file or medmnist_csv):
-        raise UsageError("--corruptions goes with neither --map nor --medmnist-csv.")
+    own = _own_data(model)
     if medmnist_csv is not None and split == "all":
-        raise UsageError("--medmnist-csv: MedMNIST's evaluator knows train, val and test only.")
+        raise UsageError("MedMNIST's evaluator knows train, val and test.", field="medmnist_csv")
     if medmnist_csv is not None and out is not None:
         one, other = medmnist_csv.resolve(), out.resolve()
         if one.is_relative_to(other) or other.is_relative_to(one):
-            raise UsageError("--medmnist-csv and --out lie in one another; give two folders apart.")
-    if medmnist_csv is not None and medmnist_csv.exists() and not medmnist_csv.is_dir():
-        raise UsageError(f"--medmnist-csv {medmnist_csv} is a file; give the name of a folder.")
-    inputs = [path for path in (model, map_file, *(against or ())) if path]
-    _check(data, out, overwrite=overwrite, inputs=inputs)
-    if corruptions:
-        from hemascope.analyses.corruptions.run import corruptions as run_corruptions
-        from hemascope.workflows.progress import Reporter
-
-        typer.echo(
-            run_corruptions(
-                model,
-                data,
-                split,
-                against=against or (),
-                out=out,
-                device=device or "auto",
-                precision=precision,
-                views=int(views or 1),
-                overwrite=overwrite,
-                reporter=Reporter(),
+            raise UsageError(
+                "it and `out` lie in one another; give two folders apart.", field="medmnist_csv"
             )
-        )
-        return
+    if medmnist_csv is not None and medmnist_csv.exists() and not medmnist_csv.is_dir():
+        raise UsageError(f"{medmnist_csv} is a file; name a folder.", field="medmnist_csv")
+    chosen = _data(data, own)
+    split = split or (None if data.data else "test")
+    output = _output(out, results, chosen, [*data.inputs, model]) if out else None
     from hemascope.analyses.evaluate.run import evaluate as run
+    from hemascope.settings.output import Output
     from hemascope.workflows.progress import Reporter
 
     typer.echo(
         run(
             model,
-            data,
+            chosen,
             split,
-            out=out,
-            device=device or "auto",
-            precision=precision,
-            views=int(views or 1),
-            map_file=map_file,
-            medmnist_csv=medmnist_csv,
-            overwrite=overwrite,
+            compute=compute.compute(),
+            output=output,
+            medmnist_csv=Output(medmnist_csv, results.overwrite) if medmnist_csv else None,
             reporter=Reporter(),
         )
     )
 
 
 @app.command()
-def ensemble(
-    models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL...", help="Run folders or their model/.")
-    ],
-    out: OutOption,
-    data: DataOption = "bloodmnist",
-    name: NameOption = None,
-    device: DeviceOption = None,
-    precision: PrecisionOption = None,
-    views: ViewsOption = None,
-    overwrite: OverwriteOption = False,
+@spread
+def corruptions(
+    model: ModelArgument,
+    data: DataOptions,
+    compute: ComputeOptions,
+    results: OverwriteOptions,
+    split: SplitOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Also write the results here.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option("--against", metavar="MODEL", help="Compare with it; may be repeated."),
+    ] = None,
 ) -> None:
-    """Put several trained networks into one model that answers with their mean, and evaluate it."""
-    from hemascope.store.model_folder import find_artifact
-
-    for path in models:
-        find_artifact(path)
-    _check(data, out, overwrite=overwrite, inputs=models)
-    from hemascope.workflows.ensemble import ensemble as run
+    """Evaluate under nine corruptions."""
+    own = _own_data(model)
+    for path in against or ():
+        _own_data(path)
+    chosen = _data(data, own)
+    split = split or (None if data.data else "test")
+    output = _output(out, results, chosen, [*data.inputs, model, *(against or ())]) if out else None
+    from hemascope.analyses.corruptions.run import corruptions as run
     from hemascope.workflows.progress import Reporter
 
     typer.echo(
         run(
-            models,
-            data,
-            out,
-            name=name,
-            device=device or "auto",
-            precision=precision,
-            views=int(views or 1),
-            overwrite=overwrite,
+            model,
+            chosen,
+            split,
+            against=against or (),
+            compute=compute.compute(),
+            output=output,
             reporter=Reporter(),
         )
     )
+
+
+@app.command()
+@spread
+def transfer(
+    model: ModelArgument,
+    data: DataOptions,
+    compute: ComputeOptions,
+    results: OverwriteOptions,
+    split: SplitOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Also write the results here.")
+    ] = None,
+) -> None:
+    """Evaluate on another laboratory's cells."""
+    from hemascope.settings.data import Colors, read_colors
+
+    _own_data(model)
+    chosen = _data(data)
+    colors: Colors = read_colors(data.map_file) if data.map_file else "none"
+    output = _output(out, results, chosen, [*data.inputs, model]) if out else None
+    from hemascope.analyses.transfer.run import transfer as run
+    from hemascope.workflows.progress import Reporter
+
+    typer.echo(
+        run(
+            model,
+            chosen,
+            split,
+            colors=colors,
+            compute=compute.compute(),
+            output=output,
+            reporter=Reporter(),
+        )
+    )
+
+
+@app.command()
+@spread
+def ensemble(
+    models: ModelsArgument,
+    out: OutOption,
+    data: DataOptions,
+    compute: ComputeOptions,
+    results: OverwriteOptions,
+    name: NameOption = None,
+) -> None:
+    """Combine trained networks into one model."""
+    own = [_own_data(path) for path in models]
+    chosen = _data(data, own[0])
+    output = _output(out, results, chosen, [*data.inputs, *models])
+    from hemascope.workflows.ensemble import ensemble as run
+    from hemascope.workflows.progress import Reporter
+
+    asked = compute.compute()
+    typer.echo(run(models, chosen, output, name=name, compute=asked, reporter=Reporter()))
     typer.echo(f"Model: {out}")
 
 
 @app.command()
+@spread
 def prune(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or its model/.")],
+    model: ModelArgument,
     out: OutOption,
+    results: OverwriteOptions,
     keep: Annotated[
         float, typer.Option("--keep", metavar="F", help="Share of the channels to keep.")
     ] = 0.5,
-    overwrite: OverwriteOption = False,
 ) -> None:
-    """Cut whole channels out of a trained network, and say how to train on what is left."""
-    from hemascope.store.files import check_out
-    from hemascope.store.model_folder import find_artifact
+    """Prune channels of a trained network."""
     from hemascope.workflows.plan import check_share
 
-    find_artifact(model)
-    check_share("--keep", keep)
-    check_out(out, overwrite=overwrite, inputs=[model])
+    _own_data(model)
+    check_share("keep", keep)
+    output = _output(out, results, inputs=[model])
     from hemascope.workflows.prune import prune as run
 
-    typer.echo(run(model, out, keep=keep, overwrite=overwrite))
+    typer.echo(run(model, output, keep=keep))
 
 
 @app.command()
@@ -403,195 +397,179 @@ def table(
         list[Path], typer.Argument(metavar="DIR...", help="Folders of results, or their parents.")
     ],
     class_name: Annotated[
-        str | None, typer.Option("--class", metavar="NAME", help="Also show how one class fares.")
+        str | None,
+        typer.Option("--class", metavar="NAME", help="Also show the figures of one class."),
     ] = None,
 ) -> None:
-    """Print saved results side by side: mean and spread over seeds, size and speed."""
+    """Print saved results side by side."""
     from hemascope.report.table import read_results, table_text
 
     typer.echo(table_text(read_results(folders), class_name))
 
 
 @app.command()
+@spread
 def compare(
     folders: RunsArgument,
     out: OutOption,
-    views: ViewsOption = None,
+    results: OverwriteOptions,
+    views: Annotated[
+        Literal["1", "8"] | None, typer.Option("--views", help="8: predictions with 8 views.")
+    ] = None,
     resamples: Annotated[
         int,
-        typer.Option("--resamples", min=100, max=100_000, help="Test sets the bootstrap draws."),
+        typer.Option("--resamples", min=100, max=100_000, help="Number of bootstrap resamples."),
     ] = 2000,
-    overwrite: OverwriteOption = False,
 ) -> None:
-    """Compare networks by their saved predictions: intervals, paired tests, forest plots."""
-    from hemascope.report.table import find_results
-    from hemascope.store.files import check_out
+    """Compare networks: intervals and paired tests."""
+    from hemascope.store.run_folder import find_results
 
     find_results(folders)
-    check_out(out, overwrite=overwrite, inputs=folders)
+    output = _output(out, results, inputs=folders)
     from hemascope.analyses.compare.run import compare as run
 
-    typer.echo(run(folders, out, views=views == "8", num_resamples=resamples, overwrite=overwrite))
+    typer.echo(run(folders, output, views=views == "8", num_resamples=resamples))
     typer.echo(f"Comparison: {out}")
 
 
 @app.command()
+@spread
 def trust(
     folders: RunsArgument,
     out: OutOption,
-    views: ViewsOption = None,
+    results: OverwriteOptions,
+    views: Annotated[
+        Literal["1", "8"] | None, typer.Option("--views", help="8: predictions with 8 views.")
+    ] = None,
     coverage: Annotated[
         str,
-        typer.Option("--coverage", metavar="LIST", help="How often sets hold the true class."),
+        typer.Option("--coverage", metavar="LIST", help="Target coverage of the prediction sets."),
     ] = "0.95,0.99",
     accuracy: Annotated[
         float,
-        typer.Option("--accuracy", metavar="F", help="Wanted where it answers, not abstains."),
+        typer.Option(
+            "--accuracy", metavar="F", help="Target accuracy on the cells it does not abstain on."
+        ),
     ] = 0.995,
-    overwrite: OverwriteOption = False,
 ) -> None:
-    """Calibration, prediction sets and abstaining: fitted on val, tried on test, from files."""
-    from hemascope.report.table import find_results
-    from hemascope.store.files import check_out
+    """Assess calibration, sets and abstention."""
+    from hemascope.store.run_folder import find_results
     from hemascope.workflows.plan import check_share, parse_shares
 
-    coverages = parse_shares("--coverage", coverage)
-    check_share("--accuracy", accuracy)
+    coverages = parse_shares("coverage", coverage)
+    check_share("accuracy", accuracy)
     find_results(folders)
-    check_out(out, overwrite=overwrite, inputs=folders)
+    output = _output(out, results, inputs=folders)
     from hemascope.analyses.trust.run import trust as run
 
-    typer.echo(
-        run(
-            folders,
-            out,
-            views=views == "8",
-            coverages=coverages,
-            accuracy=accuracy,
-            overwrite=overwrite,
-        )
-    )
+    views8 = views == "8"
+    typer.echo(run(folders, output, views=views8, coverages=coverages, accuracy=accuracy))
     typer.echo(f"Trust: {out}")
 
 
 @app.command()
+@spread
 def explain(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or its model/.")],
+    model: ModelArgument,
     out: OutOption,
-    data: DataOption = "bloodmnist",
-    split: Annotated[Literal["train", "val", "test", "all"], typer.Option("--split")] = "test",
+    data: DataOptions,
+    compute: ComputeOptions,
+    results: OverwriteOptions,
+    split: SplitOption = None,
     number: Annotated[
-        int, typer.Option("--number", min=1, max=60, help="How many errors, and how many hits.")
+        int, typer.Option("--number", min=1, max=60, help="How many errors, and correct ones.")
     ] = 12,
-    device: DeviceOption = None,
-    overwrite: OverwriteOption = False,
 ) -> None:
-    """Show where a network looks: on its surest errors and its least sure hits."""
-    from hemascope.store.model_folder import find_artifact
-
-    find_artifact(model)
-    _check(data, out, overwrite=overwrite, inputs=[model])
+    """Explain predictions with saliency maps."""
+    chosen = _data(data, _own_data(model))
+    split = split or (None if data.data else "test")
+    output = _output(out, results, chosen, [*data.inputs, model])
     from hemascope.analyses.explain.run import explain as run
     from hemascope.workflows.progress import Reporter
 
+    asked = compute.compute()
     typer.echo(
-        run(
-            model,
-            data,
-            split,
-            out,
-            num_images=number,
-            device=device or "auto",
-            overwrite=overwrite,
-            reporter=Reporter(),
-        )
+        run(model, chosen, split, output, num_images=number, compute=asked, reporter=Reporter())
     )
 
 
 @app.command()
+@spread
 def audit(
-    source: DataArgument,
+    source: Annotated[list[str], typer.Argument(metavar="X...", help="What --data takes.")],
+    data: DataOptions,
+    results: OverwriteOptions,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Default: the next free runs/audit.")
     ] = None,
-    overwrite: OverwriteOption = False,
 ) -> None:
-    """Look for copies, leaks between splits, doubtful labels and flawed images in data."""
+    """Audit data: duplicates, leaks, label errors."""
     from hemascope.workflows.plan import next_free
 
-    out = out or next_free(Path("runs/audit"))
-    _check(source, out, overwrite=overwrite)
+    chosen = _data(data, sources=source)
+    output = _output(out or next_free(Path("runs/audit")), results, chosen, data.inputs)
     from hemascope.analyses.audit.run import audit as run
     from hemascope.workflows.progress import Reporter
 
-    typer.echo(run(source, out, overwrite=overwrite, reporter=Reporter()))
+    typer.echo(run(chosen, output, Reporter()))
 
 
 @app.command()
+@spread
 def uncertainty(
-    models: Annotated[
-        list[Path],
-        typer.Argument(metavar="MODEL...", help="Run folders; several make a deep ensemble."),
-    ],
+    models: ModelsArgument,
     out: OutOption,
-    data: DataOption = "bloodmnist",
+    data: DataOptions,
+    compute: ComputeOptions,
+    results: OverwriteOptions,
     samples: Annotated[
-        int, typer.Option("--samples", min=2, max=1000, help="Of MC dropout and Laplace.")
+        int,
+        typer.Option(
+            "--samples", min=2, max=1000, help="Number of MC dropout and Laplace samples."
+        ),
     ] = 30,
-    device: DeviceOption = None,
-    overwrite: OverwriteOption = False,
 ) -> None:
-    """Compare ways to doubt: its own, MC dropout, last-layer Laplace, a deep ensemble."""
-    from hemascope.store.model_folder import find_artifact
-
-    for path in models:
-        find_artifact(path)
-    _check(data, out, overwrite=overwrite, inputs=models)
+    """Compare uncertainty estimates."""
+    own = [_own_data(path) for path in models]
+    chosen = _data(data, own[0])
+    output = _output(out, results, chosen, [*data.inputs, *models])
     from hemascope.analyses.doubt.run import uncertainty as run
     from hemascope.workflows.progress import Reporter
 
-    typer.echo(
-        run(
-            models,
-            data,
-            out,
-            num_samples=samples,
-            device=device or "auto",
-            overwrite=overwrite,
-            reporter=Reporter(),
-        )
-    )
+    asked = compute.compute()
+    typer.echo(run(models, chosen, output, num_samples=samples, compute=asked, reporter=Reporter()))
 
 
 @app.command()
+@spread
 def export(
-    model: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or its model/.")],
+    model: ModelArgument,
     out: OutOption,
-    data: DataOption = "bloodmnist",
-    format_: Annotated[
-        Literal["onnx"], typer.Option("--format", help="What programs without torch read.")
-    ] = "onnx",
+    data: DataOptions,
+    results: OverwriteOptions,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Also in whole numbers of 8 bits: small, often faster.")
+        bool, typer.Option("--int8", help="Also export an int8 graph (smaller, often faster).")
     ] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Also in half precision.")] = False,
-    overwrite: OverwriteOption = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Also export a half-precision graph.")
+    ] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Keep the weights, so that training can start here.")
+    ] = False,
 ) -> None:
-    """Write a trained network so that predict, and programs without torch, can use it."""
-    from hemascope.store.model_folder import find_artifact
-
-    del format_
-    find_artifact(model)
-    _check(data, out, overwrite=overwrite, inputs=[model])
+    """Export a trained network to ONNX for predict."""
+    chosen = _data(data, _own_data(model))
+    output = _output(out, results, chosen, [*data.inputs, model])
     from hemascope.workflows.export import export as run
     from hemascope.workflows.progress import Reporter
 
     typer.echo(
-        run(model, data, out, int8=int8, fp16=fp16, overwrite=overwrite, reporter=Reporter())
+        run(model, chosen, output, int8=int8, fp16=fp16, weights=weights, reporter=Reporter())
     )
 
 
 @app.command()
+@spread
 def benchmark(
     models: Annotated[
         list[Path],
@@ -599,14 +577,15 @@ def benchmark(
             metavar="MODEL...", help="Run folders, exported models, or names such as hemanet."
         ),
     ],
+    results: OverwriteOptions,
     batch: Annotated[
-        str, typer.Option("--batch", metavar="LIST", help="Images in a call.")
+        str, typer.Option("--batch", metavar="LIST", help="Batch sizes to time.")
     ] = "1,32,128,1024",
     threads: Annotated[
         str, typer.Option("--threads", metavar="LIST", help="Numbers, or all for all cores.")
     ] = "1,all",
     seconds: Annotated[
-        float, typer.Option("--seconds", metavar="F", help="For each engine, threads and batch.")
+        float, typer.Option("--seconds", metavar="F", help="Seconds to time each configuration.")
     ] = 5.0,
     no_compile: Annotated[
         bool, typer.Option("--no-compile", help="Leave torch.compile out, which takes minutes.")
@@ -614,22 +593,21 @@ def benchmark(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Also write the results here.")
     ] = None,
-    overwrite: OverwriteOption = False,
 ) -> None:
-    """Say how fast and how large models are, side by side: PyTorch and ONNX, on the CPU."""
+    """Benchmark models on the CPU."""
     from hemascope.core.errors import UsageError
     from hemascope.inference.efficiency import cores
-    from hemascope.store.files import check_out
     from hemascope.store.model_folder import find_artifact
     from hemascope.workflows.plan import MOST_IMAGES, parse_counts
 
-    batch_sizes = parse_counts("--batch", batch, most=MOST_IMAGES)
-    counts = parse_counts("--threads", threads, most=cores(), total=cores())
+    batch_sizes = parse_counts("batch", batch, most=MOST_IMAGES)
+    counts = parse_counts("threads", threads, most=cores(), total=cores())
     if not 0 < seconds <= 3600:  # a NaN is neither
-        raise UsageError(f"--seconds {seconds}: give a number above 0 and up to 3600, such as 5.")
+        raise UsageError(
+            f"it is {seconds}; give a number above 0 and up to 3600, such as 5.", field="seconds"
+        )
     folders = [find_artifact(path) for path in models]
-    if out is not None:
-        check_out(out, overwrite=overwrite, inputs=folders)
+    output = _output(out, results, inputs=folders) if out else None
     from hemascope.analyses.speed.run import benchmark as run
     from hemascope.workflows.progress import Reporter
 
@@ -640,23 +618,24 @@ def benchmark(
             threads=counts,
             seconds=seconds,
             compiled=not no_compile,
-            out=out,
-            overwrite=overwrite,
+            output=output,
             reporter=Reporter(),
         )
     )
 
 
 @app.command()
+@spread
 def predict(
     paths: Annotated[
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Images, folders, patterns in quotes, .npz, .zip or .tar files, or - for a list "
-            "of paths on standard input.",
+            help="Images, folders, patterns in quotes, .npz, .zip or .tar files, or - for an image "
+            "or a list of paths on standard input.",
         ),
     ],
+    results: ResumeOptions,
     model: Annotated[
         str,
         typer.Option(
@@ -666,28 +645,33 @@ def predict(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", help="Write all answers here: .csv, .jsonl or .parquet."
+            "--out",
+            metavar="FILE",
+            help="Write all answers here: .csv, .jsonl, .parquet, or - for CSV on standard output.",
         ),
     ] = None,
     explain_dir: Annotated[
         Path | None,
         typer.Option(
-            "--explain", metavar="DIR", help="Draw what speaks for each answer into a new folder."
+            "--explain", metavar="DIR", help="Draw the evidence for each answer into a new folder."
         ),
     ] = None,
     precision: Annotated[
         Literal["fp32", "fp16", "int8"] | None,
+        typer.Option("--precision", help="Graph of the model; default: the one it recommends."),
+    ] = None,
+    views: Annotated[
+        Literal["1", "8"] | None,
         typer.Option(
-            "--precision", help="Which graph of the model; default: the one it recommends."
+            "--views", help="Average over 8 flips and rotations (test-time augmentation)."
         ),
     ] = None,
-    views: ViewsOption = None,
     coverage: Annotated[
         float | None,
         typer.Option(
             "--coverage",
             metavar="F",
-            help="How often prediction sets are to hold the true class: 0.95 or 0.99 (default).",
+            help="Coverage of the prediction sets: 0.95 or 0.99 (default).",
         ),
     ] = None,
     crop: Annotated[
@@ -695,49 +679,48 @@ def predict(
         typer.Option(
             "--crop",
             metavar="F",
-            help="Share of each photograph's central square to keep; default: the model's own.",
+            help="Share of each photograph's central square to use; default: the model's own.",
         ),
     ] = None,
     threads: Annotated[
         int, typer.Option("--threads", min=0, max=1024, help="0 takes all cores.")
     ] = 0,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted run into --out stopped.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older --out.")] = False,
 ) -> None:
-    """Say which cells are in pictures, how sure that is, and which are for an expert.
+    """Classify cell images; flag uncertain ones.
 
-    Exit code 1: some pictures could not be read, and their rows say why.
+    Exit code 1: some images could not be read, and their rows say why.
     """
     from hemascope.core.errors import UsageError
     from hemascope.data.inputs import check_inputs
 
     check_inputs(paths)
-    if resume and (overwrite or out is None):
-        raise UsageError("--resume goes on with an --out, and not together with --overwrite.")
+    if results.resume and (results.overwrite or out is None or str(out) == "-"):
+        raise UsageError(
+            "it continues an `out` file, and does not go with `overwrite`.", field="resume"
+        )
+    from hemascope.workflows.predict import Asked
     from hemascope.workflows.predict import predict as run
     from hemascope.workflows.progress import Reporter
 
     reporter = Reporter()
-    outcome = run(
+    asked = Asked(
         paths,
         model=model,
         out=out,
         explain=explain_dir,
         precision=precision,
-        views=int(views or 1),
+        views=8 if views == "8" else 1,
         coverage=coverage,
         crop=crop,
         threads=threads,
-        resume=resume,
-        overwrite=overwrite,
-        reporter=reporter,
+        resume=results.resume,
+        overwrite=results.overwrite,
     )
+    outcome = run(asked, reporter)
     if out is None:
         outcome.print_table()
     reporter.say(outcome.summary())
-    if out is not None:
+    if out is not None and str(out) != "-":
         reporter.say(f"Answers: {out}")
     if outcome.num_failed:
         raise typer.Exit(1)
@@ -747,7 +730,7 @@ def predict(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of reproduce.")],
 ) -> None:
-    """Write the report of saved runs again, from their files alone."""
+    """Write the report of saved runs again."""
     from hemascope.store.run_folder import find_runs
 
     find_runs(folder)
@@ -756,54 +739,95 @@ def report(
     typer.echo(write_report(folder))
 
 
+SourceArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="X...", help="As --data takes.")
+]
+
+
 @data_app.command("info")
-def data_info(source: DataArgument = "bloodmnist") -> None:
-    """Say what the data is: name, md5, counts, channel statistics."""
-    _check(source)
+@spread
+def data_info(data: DataOptions, source: SourceArgument = None) -> None:
+    """Describe data: names, counts, channel statistics."""
+    chosen = _data(data, sources=source)
     from hemascope.workflows.data import describe
     from hemascope.workflows.progress import Reporter
 
-    typer.echo(describe(source, Reporter()))
+    typer.echo(describe(chosen, Reporter()))
 
 
 @data_app.command("verify")
-def data_verify(source: DataArgument = "bloodmnist") -> None:
-    """Check the data: readable, right shape and labels, and whether it is the official file."""
-    _check(source)
+@spread
+def data_verify(data: DataOptions, source: SourceArgument = None) -> None:
+    """Check that data is readable and labeled."""
+    chosen = _data(data, sources=source)
     from hemascope.workflows.data import verify
     from hemascope.workflows.progress import Reporter
 
-    typer.echo(verify(source, Reporter()))
+    typer.echo(verify(chosen, Reporter()))
 
 
 @data_app.command("download")
-def data_download(source: DataArgument = "bloodmnist") -> None:
-    """Download BloodMNIST to where MedMNIST's own library keeps it."""
+def data_download(
+    source: Annotated[str, typer.Argument(metavar="X", help="bloodmnist.")] = "bloodmnist",
+) -> None:
+    """Download BloodMNIST into MedMNIST's cache."""
     from hemascope.workflows.data import fetch
     from hemascope.workflows.progress import Reporter
 
     typer.echo(fetch(source, Reporter()))
 
 
-def _check(
-    data: str,
-    out: Path | None = None,
+def _data(
+    options: DataOptions,
+    own: "DataSettings | None" = None,
     *,
-    overwrite: bool = False,
-    resume: bool = False,
+    sources: Sequence[str] | None = None,
+) -> "DataSettings":
+    """What a command reads, refused at once where it is not there."""
+    from hemascope.data import check_sources
+    from hemascope.settings.data import chosen_data
+
+    changes = options.changes()
+    if sources:
+        changes["sources"] = tuple(sources)
+    chosen = chosen_data(changes, own)
+    check_sources(chosen.sources)
+    return chosen
+
+
+def _own_data(model: Path) -> "DataSettings | None":
+    """The data that a trained model knows; None where it has none.
+
+    Raises:
+        DataError: If there is no model.
+    """
+    from hemascope.store.model_folder import load_info
+
+    own = load_info(model).settings.data
+    return own if own.sources else None
+
+
+def _output(
+    out: Path,
+    options: OverwriteOptions,
+    data: "DataSettings | None" = None,
     inputs: Sequence[Path] = (),
-) -> None:
-    """Refuses a wrong --data or --out at once, before anything heavy is imported."""
+) -> "Output":
+    """Where results go, refused at once where they may not."""
     from hemascope.core.errors import OutputError, UsageError
-    from hemascope.data import check_source, file_of
+    from hemascope.data import files_of
+    from hemascope.settings.output import Output
     from hemascope.store.files import MARK, check_out
 
-    check_source(data)
-    if resume and overwrite:
-        raise UsageError("give one of --resume and --overwrite: go on, or begin again.")
-    if out is not None:
-        if Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
-            raise OutputError(f"--out {out} lies inside --data {data}; choose another place.")
-        if resume and (out / MARK).is_file():
-            return  # the workflow looks whether it is the same run
-        check_out(out, overwrite=overwrite, inputs=[file_of(data), *inputs])
+    resume = isinstance(options, ResumeOptions) and options.resume
+    if resume and options.overwrite:
+        raise UsageError("use either `resume` or `overwrite`, not both.")
+    files = files_of(data.sources) if data else []
+    for file in files:
+        if file.is_dir() and out.resolve().is_relative_to(file.resolve()):
+            raise OutputError(
+                f"{out} lies inside the data {file}; choose another place.", field="out"
+            )
+    if not (resume and (out / MARK).is_file()):  # else the workflow looks at what is there
+        check_out(out, overwrite=options.overwrite, inputs=[*files, *inputs])
+    return Output(out, options.overwrite, resume)

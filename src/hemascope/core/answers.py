@@ -16,6 +16,7 @@ class Answer:
         abstain: Whether the picture should be left to an expert.
         probs: The probability of each class, in the order of the model's classes.
         error: Why the picture could not be read; "" if it could.
+        note: What was converted, guessed or is unfit about the picture; "" where nothing is.
     """
 
     predicted_class: str = ""
@@ -24,3 +25,4 @@ class Answer:
     abstain: bool = True
     probs: tuple[float, ...] = ()
     error: str = ""
+    note: str = ""

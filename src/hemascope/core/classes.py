@@ -1,7 +1,10 @@
 """What labels mean, and the names of the splits."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 
 class Split(StrEnum):
@@ -12,15 +15,62 @@ class Split(StrEnum):
     TEST = "test"
 
 
+_SPELLINGS = {
+    "train": Split.TRAIN,
+    "training": Split.TRAIN,
+    "val": Split.VAL,
+    "valid": Split.VAL,
+    "validation": Split.VAL,
+    "dev": Split.VAL,
+    "test": Split.TEST,
+    "testing": Split.TEST,
+}
+
+
+def split_named(name: str) -> Split | None:
+    """The split that a folder or a column calls so, in any usual spelling; None if it is none."""
+    return _SPELLINGS.get(name.strip().casefold())
+
+
 @dataclass(frozen=True)
 class ClassSet:
-    """The classes a label can mean: label `i` is `names[i]`."""
+    """The classes a label can mean: label `i` is `names[i]`.
+
+    Attributes:
+        names: One name per class.
+        aliases: Other names of some classes, such as an abbreviation, and the class each means.
+    """
 
     names: tuple[str, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         """The number of classes."""
         return len(self.names)
+
+    def index(self, name: str) -> int | None:
+        """The label that a name means, by itself or by an alias; None if it means none.
+
+        Case, plural and the separators `_`, `-` and space make no difference.
+        """
+        if name in self.names:
+            return self.names.index(name)
+        return self._by_spelling.get(_spelling(name))
+
+    @cached_property
+    def _by_spelling(self) -> dict[str, int]:
+        known = {_spelling(alias): self.names.index(name) for alias, name in self.aliases.items()}
+        return known | {_spelling(name): label for label, name in enumerate(self.names)}
+
+    def only(self, labels: set[int]) -> "ClassSet":
+        """The same with some of the classes, in their order."""
+        names = tuple(name for label, name in enumerate(self.names) if label in labels)
+        return ClassSet(names, {a: name for a, name in self.aliases.items() if name in names})
+
+
+def _spelling(name: str) -> str:
+    text = re.sub(r"[\s_-]+", " ", name.strip().casefold())
+    return text[:-1] if len(text) > 3 and text.endswith("s") and not text.endswith("ss") else text
 
 
 # MedMNIST's order (medmnist.INFO["bloodmnist"]["label"]), held to it by a contract test.
@@ -34,5 +84,6 @@ BLOOD_CELLS = ClassSet(
         "monocyte",
         "neutrophil",
         "platelet",
-    )
+    ),
+    {"ig": "immature granulocyte", "nrbc": "erythroblast", "thrombocyte": "platelet"},
 )

@@ -19,9 +19,18 @@ class HemascopeError(Exception):
     ├── OutputError       results cannot be written where they should go   (exit 2)
     ├── DivergedError     training that no longer yields numbers           (exit 2)
     └── UnreachableError  data that is elsewhere cannot be fetched         (exit 3)
+
+    Attributes:
+        field: Which input is wrong, by its name in Python, such as "image_size"; a front door
+            spells it its own way (`--image-size`). "" where the sentence names it or a file. The
+            sentence may name other inputs, as `image_size` in backquotes.
     """
 
     exit_code = 2
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class UsageError(HemascopeError):

@@ -2,15 +2,18 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.core.classes import ClassSet, Split
+from hemascope.core.image_spec import ImageSpec
+
+Kind = Literal["official", "rebuilt", "rendered", "other"]
 
 _CHUNK = 1024  # images at a time
 
@@ -26,6 +29,8 @@ class LabeledImages:
         names: What the source calls each image beside that, if it does.
         groups: What each image comes from, such as a patient, if the source says.
         sizes: Width and height of each image in its source, shape (N, 2), if they differ.
+        laboratories: Which laboratory each image comes from, if the source says.
+        weights: How much each image counts in training, shape (N,), if not all the same.
     """
 
     images: NDArray[np.uint8]
@@ -34,10 +39,17 @@ class LabeledImages:
     names: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
     sizes: NDArray[np.int64] | None = None
+    laboratories: tuple[str, ...] | None = None
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         """The number of images."""
         return len(self.labels)
+
+    @property
+    def filled_weights(self) -> NDArray[np.float64]:
+        """How much each image counts, shape (N,); 1 where the source does not say."""
+        return np.ones(len(self)) if self.weights is None else self.weights
 
     @cached_property
     def hashes(self) -> NDArray[np.uint64]:
@@ -59,13 +71,18 @@ class LabeledImages:
         def chosen(texts: tuple[str, ...] | None) -> tuple[str, ...] | None:
             return texts and tuple(texts[i] for i in indices)
 
+        def rows(array: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if array is None else array[indices]
+
         return LabeledImages(
             self.images[indices],
             self.labels[indices],
             tuple(self.ids[i] for i in indices),
             chosen(self.names),
             chosen(self.groups),
-            None if self.sizes is None else self.sizes[indices],
+            rows(self.sizes),
+            chosen(self.laboratories),
+            rows(self.weights),
         )
 
 
@@ -99,13 +116,21 @@ def channel_statistics(images: NDArray[np.uint8]) -> ChannelStatistics:
     return ChannelStatistics((means[0], means[1], means[2]), (stds[0], stds[1], stds[2]))
 
 
+@dataclass(frozen=True)
+class BadFile:
+    """A file that could not be read, and why."""
+
+    path: str
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Splits of labeled images and everything a report must say of where they came from.
 
     Attributes:
         title: What every page, picture and log calls this data.
-        splits: The images by split; all three but where a folder is read unsplit.
+        splits: The images by split.
         classes: What the labels mean.
         source: Path or generator it came from.
         md5: Of the file, or of the pixels and labels where there is no single file.
@@ -113,6 +138,10 @@ class Dataset:
         kind: Whether these are the images of the study's own test split ("official"), of ours
             ("rebuilt"), rendered cells, or anything else.
         notes: What was noticed or changed while reading, in sentences.
+        spec: How a picture becomes one of its images.
+        collection: Key of the published collection it is of, if it is of one.
+        is_split: Whether it has splits; if not, all images are in the test split.
+        bad: Damaged files that were left out.
     """
 
     title: str
@@ -121,13 +150,17 @@ class Dataset:
     source: str
     md5: str
     md5_of: Literal["file", "pixels"] = "file"
-    kind: Literal["official", "rebuilt", "rendered", "other"] = "other"
+    kind: Kind = "other"
     notes: tuple[str, ...] = ()
+    spec: ImageSpec = field(default_factory=ImageSpec)
+    collection: str = ""
+    is_split: bool = True
+    bad: tuple[BadFile, ...] = ()
 
     @property
     def image_size(self) -> int:
         """Height and width of the images in pixels."""
-        return next(iter(self.splits.values())).images.shape[1]
+        return self.spec.size
 
     @cached_property
     def channels(self) -> ChannelStatistics:
@@ -140,22 +173,71 @@ class Dataset:
         counts = np.bincount(self.splits[split].labels, minlength=len(self.classes))
         return dict(zip(self.classes.names, counts.tolist(), strict=True))
 
-    def describe(self) -> dict[str, object]:
-        """The provenance as plain values, for `fingerprint.json` and the report."""
-        return {
-            "title": self.title,
-            "kind": self.kind,
-            "source": self.source,
-            "md5": self.md5,
-            "md5_of": self.md5_of,
-            "image_size": self.image_size,
-            "class_names": list(self.classes.names),
-            "counts": {split.value: len(images) for split, images in self.splits.items()},
-            "class_counts": {split.value: self.class_counts(split) for split in self.splits},
-            "channel_mean": [round(value, 6) for value in self.channels.mean],
-            "channel_std": [round(value, 6) for value in self.channels.std],
-            "notes": list(self.notes),
-        }
+    def describe(self) -> "DataDescription":
+        """The provenance, for `fingerprint.json`, the cards and the pages."""
+        mean, std = (
+            tuple(round(value, 6) for value in values)
+            for values in (self.channels.mean, self.channels.std)
+        )
+        return DataDescription(
+            title=self.title,
+            kind=self.kind,
+            source=self.source,
+            md5=self.md5,
+            md5_of=self.md5_of,
+            image=self.spec,
+            image_size=self.image_size,
+            collection=self.collection,
+            bad=self.bad,
+            has_groups=all(part.groups is not None for part in self.splits.values()),
+            class_names=self.classes.names,
+            counts={split.value: len(images) for split, images in self.splits.items()},
+            class_counts={split.value: self.class_counts(split) for split in self.splits},
+            channel_mean=mean,
+            channel_std=std,
+            notes=self.notes,
+        )
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """What every report says of the data; the attributes are those of `Dataset`.
+
+    Attributes:
+        has_groups: Whether the data says what each image comes from, such as a patient.
+        counts: Number of images by split.
+        class_counts: Number of images of each class by split.
+        channel_mean: Mean of R, G and B over the train split, in [0, 1].
+        channel_std: Their standard deviations.
+    """
+
+    title: str
+    kind: Kind
+    source: str
+    md5: str
+    md5_of: Literal["file", "pixels"]
+    image: ImageSpec
+    image_size: int
+    collection: str
+    bad: tuple[BadFile, ...]
+    has_groups: bool
+    class_names: tuple[str, ...]
+    counts: Mapping[str, int]
+    class_counts: Mapping[str, Mapping[str, int]]
+    channel_mean: tuple[float, ...]
+    channel_std: tuple[float, ...]
+    notes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Holds the counts to the splits and classes.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
+        if self.counts.keys() != self.class_counts.keys() or any(
+            set(counts) != set(self.class_names) for counts in self.class_counts.values()
+        ):
+            raise ValueError("its counts are not of its splits and classes")
 
 
 def pixels_md5(splits: Mapping[Split, LabeledImages]) -> str:
@@ -174,14 +256,21 @@ def concatenate(parts: Sequence[LabeledImages]) -> LabeledImages:
         known = [part for part in texts if part is not None]
         return tuple(chain.from_iterable(known)) if len(known) == len(parts) else None
 
-    sizes = [part.sizes for part in parts if part.sizes is not None]
+    def stacked(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+        known = [array for array in arrays if array is not None]
+        return np.concatenate(known) if len(known) == len(parts) else None
+
+    if len(parts) == 1:
+        return parts[0]
     return LabeledImages(
         np.concatenate([part.images for part in parts]),
         np.concatenate([part.labels for part in parts]),
         tuple(image_id for part in parts for image_id in part.ids),
         joined([part.names for part in parts]),
         joined([part.groups for part in parts]),
-        np.concatenate(sizes) if len(sizes) == len(parts) else None,
+        stacked([part.sizes for part in parts]),
+        joined([part.laboratories for part in parts]),
+        stacked([part.weights for part in parts]),
     )
 
 

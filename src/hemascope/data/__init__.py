@@ -3,58 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from hemascope.core.errors import DataError, HemascopeError, did_you_mean
 
 if TYPE_CHECKING:
-    from hemascope.core.images import Dataset
+    from hemascope.core.classes import ClassSet, Split
+    from hemascope.core.images import Dataset, LabeledImages
+    from hemascope.data.source import Request, Source
+
 
 # The readers are imported where they are used, so that a wrong --data is refused at once.
-OnDownload = Callable[[int, int], None]  # bytes so far, bytes in all (0 where not known)
-DEFAULT_IMAGE_SIZE = 28
-SplitHow = Literal["three", "one", "as found"]  # of a folder without split folders: see read_folder
-
-
-@dataclass(frozen=True)
-class Request:
-    """How data is wanted: the size, split and crop where the source has none, and who is told."""
-
-    image_size: int = DEFAULT_IMAGE_SIZE
-    split: SplitHow = "three"
-    crop: float = 1.0
-    on_download: OnDownload = lambda _done, _total: None
-
-
-def _load_bloodmnist(request: Request, *, retries: int) -> Dataset:
+def _bloodmnist(request: Request) -> Source:
     from hemascope.data.bloodmnist import load_bloodmnist
 
-    return load_bloodmnist(retries=retries, on_download=request.on_download)
+    return load_bloodmnist(request, retries=4)
 
 
-def _bloodmnist(request: Request) -> Dataset:
-    return _load_bloodmnist(request, retries=4)
+def _synthetic(request: Request) -> Source:
+    from hemascope.data.synthetic import rendered_source
+
+    return rendered_source(request)
 
 
-def _synthetic(request: Request) -> Dataset:
-    from hemascope.data.synthetic import rendered_dataset
-
-    return rendered_dataset(image_size=request.image_size)
-
-
-def _auto(request: Request) -> Dataset:
+def _auto(request: Request) -> Source:
     """BloodMNIST if it is at hand or can be had at once, otherwise rendered cells.
 
     A damaged cache or a home that cannot be written to is a reason like any other; a wrong
     $HEMASCOPE_BLOODMNIST is not: whoever sets it wants that file.
     """
-    from hemascope.data.bloodmnist import VARIABLE
+    from hemascope.data.bloodmnist import VARIABLE, load_bloodmnist
 
     try:
-        return _load_bloodmnist(request, retries=0)
+        return load_bloodmnist(request, retries=0)
     except HemascopeError as error:
         if os.environ.get(VARIABLE):
             raise
@@ -62,55 +46,169 @@ def _auto(request: Request) -> Dataset:
 
 
 # To add a data source: its file, and its row here.
-DATASETS: dict[str, Callable[[Request], Dataset]] = {
+DATASETS: dict[str, Callable[[Request], Source]] = {
     "auto": _auto,
     "bloodmnist": _bloodmnist,
     "synthetic": _synthetic,
 }
 
 
-def check_source(source: str) -> None:
-    """Refuses early, before any work, a source that cannot be read.
+def check_sources(sources: Sequence[str]) -> None:
+    """Refuses early, before any work, sources that cannot be read.
 
     Raises:
-        DataError: If `source` is no name in `DATASETS`, no .npz file and no folder.
+        DataError: If one is not a name in `DATASETS`, a file or a folder, or is named twice.
     """
-    path = Path(source)
-    if not source:
-        raise DataError("--data is empty; name a data set, an .npz file or a folder.")
-    if source in DATASETS or path.is_dir() or path.is_file():
-        return
-    if path.suffix == ".npz" or path.parent != Path():
-        raise DataError(f"--data {source}: there is no such file or folder.")
-    raise DataError(
-        f"--data {source} is no data set, .npz file or folder; {did_you_mean(source, DATASETS)}"
-    )
+    for source in sources:
+        path = Path(source)
+        if not source:
+            raise DataError("it is empty; name a data set, a file or a folder.", field="data")
+        if source in DATASETS or path.is_dir() or path.is_file():
+            continue
+        if path.suffix or path.parent != Path():
+            raise DataError(f"there is no file or folder {source}.", field="data")
+        hint = did_you_mean(source, DATASETS)
+        raise DataError(f"{source} is not a data set, a file or a folder; {hint}", field="data")
+    places = [source if source in DATASETS else str(Path(source).resolve()) for source in sources]
+    if again := [source for i, source in enumerate(sources) if places[i] in places[:i]]:
+        raise DataError(f"{again[0]} is named twice; name each source once.", field="data")
 
 
-def file_of(source: str) -> Path:
-    """The file or folder that a source is read from, whether it is there or not."""
+def files_of(sources: Sequence[str]) -> list[Path]:
+    """The files and folders that sources are read from, whether they are there or not."""
     from hemascope.data.bloodmnist import find_bloodmnist
 
-    return (find_bloodmnist() or Path(source)) if source in ("auto", "bloodmnist") else Path(source)
+    return [
+        (find_bloodmnist() or Path(source)) if source in ("auto", "bloodmnist") else Path(source)
+        for source in sources
+    ]
 
 
-def load(source: str, request: Request | None = None) -> Dataset:
-    """Reads what `--data` names: a row of `DATASETS`, an .npz file, or a folder of class folders.
+def load(request: Request) -> Dataset:
+    """Reads and joins what a request names, gives all labels one meaning, and splits what has none.
 
     Raises:
-        DataError: If it is not there or not what it should be.
-        UnreachableError: If it must be downloaded and cannot be.
+        DataError: If a source is not there or not what it should be, or sources do not fit.
+        UnreachableError: If one must be downloaded and cannot be.
     """
-    check_source(source)
-    request = request or Request()
+    from hemascope.data.labels import reconciled
+
+    check_sources(request.settings.sources)
+    found = [_read(source, request) for source in request.settings.sources]
+    sources, classes = reconciled(found, request)
+    if len({source.spec.size for source in sources}) > 1:
+        sizes = ", ".join(f"{s.path}: {s.spec.size}" for s in sources)
+        raise DataError(
+            f"the sources have images of different sizes ({sizes}); give `image_size`.",
+            field="data",
+        )
+    return _joined(sources, classes, request)
+
+
+def _read(source: str, request: Request) -> Source:
     if source in DATASETS:
         return DATASETS[source](request)
+    from hemascope.data.archive import is_archive, read_archive
     from hemascope.data.folder import read_folder
     from hemascope.data.npz import read_npz
+    from hemascope.data.table import is_table, read_table
 
     path = Path(source)
     if path.is_dir():
-        return read_folder(
-            path, image_size=request.image_size, split=request.split, crop=request.crop
+        return read_folder(path, request)
+    if is_archive(path):
+        return read_archive(path, request)
+    if is_table(path):
+        return read_table(path, request)
+    if path.suffix.lower() != ".npz":
+        raise DataError(
+            f"{source} is not a kind of file that holds labeled images; give an .npz file, class "
+            "folders, a table (.csv, .tsv, .parquet), or a .zip or .tar archive.",
+            field="data",
         )
-    return read_npz(path)
+    return read_npz(path, request)
+
+
+def _joined(sources: Sequence[Source], classes: ClassSet, request: Request) -> Dataset:
+    from hemascope.core.classes import Split
+    from hemascope.core.images import Dataset, concatenate, pixels_md5
+    from hemascope.data.splits import split_all
+
+    if len(sources) > 1:
+        sources = _told_apart(sources)
+    parts = {
+        split: concatenate(own)
+        for split in (*Split, None)
+        if (own := [source.parts[split] for source in sources if split in source.parts])
+    }
+    notes = [note for source in sources for note in source.notes]
+    is_split = None not in parts
+    asked = request.settings
+    if request.as_found or (request.wanted and request.wanted in parts):
+        whole = parts.pop(None, None)
+        splits = {split: part for split, part in parts.items() if split is not None}
+        if whole is not None:
+            splits[Split.TEST] = concatenate([*filter(None, [splits.get(Split.TEST)]), whole])
+    else:
+        splits, more = split_all(parts, classes, skip_rare=asked.skip_rare)
+        notes += more
+        if asked.skip_rare and not (request.classes or asked.collection or asked.classes):
+            splits, classes = _without_absent(splits, classes)
+    first = sources[0]
+    single = len(sources) == 1 and first.md5
+    return Dataset(
+        " + ".join(source.title for source in sources),
+        splits,
+        classes,
+        asked.title if len(sources) > 1 else first.path,
+        first.md5 if single else pixels_md5(splits),
+        md5_of="file" if single else "pixels",
+        kind=first.kind if len({source.kind for source in sources}) == 1 else "other",
+        notes=tuple(notes),
+        spec=first.spec,
+        collection=first.collection if len(sources) == 1 else "",
+        is_split=is_split,
+        bad=tuple(bad for source in sources for bad in source.bad),
+    )
+
+
+def _told_apart(sources: Sequence[Source]) -> list[Source]:
+    """Sources to be joined: unique ids, and what only some of them say filled in and noted."""
+    has_groups, has_weights = (
+        [any(getattr(p, what) is not None for p in s.parts.values()) for s in sources]
+        for what in ("groups", "weights")
+    )
+    apart: list[Source] = []
+    names = [Path(source.path).name for source in sources]
+    if len(set(names)) < len(names):
+        names = [source.path for source in sources]  # else two laboratories would count as one
+    for source, own_groups, name in zip(sources, has_groups, names, strict=True):
+        notes = list(source.notes)
+        if any(has_groups) and not own_groups:
+            notes.append(f"{name} says no groups: each of its images counts as its own.")
+        parts = {
+            split: replace(
+                part,
+                ids=tuple(f"{source.path}/{image_id}" for image_id in part.ids),
+                groups=part.groups or (part.ids if any(has_groups) else None),
+                laboratories=part.laboratories or (name,) * len(part),
+                weights=part.filled_weights if any(has_weights) else None,
+            )
+            for split, part in source.parts.items()
+        }
+        apart.append(replace(source, parts=parts, notes=tuple(notes)))
+    return apart
+
+
+def _without_absent(
+    splits: dict[Split, LabeledImages], classes: ClassSet
+) -> tuple[dict[Split, LabeledImages], ClassSet]:
+    """The same for the classes that occur."""
+    import numpy as np
+
+    occurring = np.unique(np.concatenate([part.labels for part in splits.values()]))
+    fewer = {
+        split: replace(part, labels=np.searchsorted(occurring, part.labels))
+        for split, part in splits.items()
+    }
+    return fewer, classes.only(set(occurring.tolist()))

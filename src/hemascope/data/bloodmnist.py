@@ -2,13 +2,14 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hemascope.core.errors import DataError, UnreachableError
-from hemascope.core.images import Dataset
-from hemascope.data import OnDownload
-from hemascope.data.npz import OFFICIAL_MD5, read_npz
+from hemascope.data.collections import collection
+from hemascope.data.npz import read_npz
+from hemascope.data.source import OnDownload, Request, Source
 from hemascope.store.files import explained, md5_of
 
 VARIABLE = "HEMASCOPE_BLOODMNIST"
@@ -38,21 +39,28 @@ def find_bloodmnist() -> Path | None:
     return cached if cached.is_file() else None
 
 
-def load_bloodmnist(*, retries: int, on_download: OnDownload) -> Dataset:
+def official_md5() -> str:
+    """The md5 of the official file, of 28 pixels."""
+    return collection("bloodmnist").md5s[28]
+
+
+def load_bloodmnist(request: Request, *, retries: int) -> Source:
     """BloodMNIST from `$HEMASCOPE_BLOODMNIST`, MedMNIST's cache, or its download page.
 
     Raises:
         DataError: If the file at hand is damaged.
         UnreachableError: If it has to be downloaded and cannot be.
     """
-    path = find_bloodmnist() or download(retries=retries, on_download=on_download)
-    dataset = read_npz(path)
-    if path.parent == medmnist_cache() and dataset.md5 != OFFICIAL_MD5:
+    path = find_bloodmnist() or download(retries=retries, on_download=request.on_download)
+    if path.parent == medmnist_cache() and (md5 := md5_of(path)) != official_md5():
         raise DataError(
-            f"{path} is not the official BloodMNIST (md5 {dataset.md5}, expected {OFFICIAL_MD5}); "
-            "remove it so that it can be downloaded again, or name it with --data."
+            f"{path} is not the official BloodMNIST (md5 {md5}, expected {official_md5()}); remove "
+            "it so that it can be downloaded again, or name it by `data`."
         )
-    return dataset
+    asked = request.settings
+    if not (asked.collection or asked.classes):  # whoever sets the variable says what it is
+        request = replace(request, settings=asked.model_copy(update={"collection": "bloodmnist"}))
+    return read_npz(path, request)
 
 
 def download(*, retries: int, on_download: OnDownload) -> Path:
@@ -65,20 +73,19 @@ def download(*, retries: int, on_download: OnDownload) -> Path:
         UnreachableError: If it could not be had after `retries` more tries, with instructions.
     """
     path = medmnist_cache() / FILE_NAME
-    if path.is_file() and md5_of(path) == OFFICIAL_MD5:
+    if path.is_file() and md5_of(path) == official_md5():
         return path
     import pooch
     import requests
-    from medmnist import INFO
 
-    url = str(INFO["bloodmnist"]["url"])
+    url = collection("bloodmnist").url
     downloader: Any = _Resuming(path.with_suffix(".npz.part"), on_download)  # pooch types its own
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     store = pooch.create(
         path=path.parent,
         base_url="",
-        registry={FILE_NAME: f"md5:{OFFICIAL_MD5}"},
+        registry={FILE_NAME: f"md5:{official_md5()}"},
         urls={FILE_NAME: url},
         retry_if_failed=retries,
     )
@@ -93,7 +100,7 @@ def download(*, retries: int, on_download: OnDownload) -> Path:
         raise UnreachableError(
             f"BloodMNIST could not be downloaded from {url} ({reason}). Connect and try again; or "
             f"copy {FILE_NAME} to {path.parent} or anywhere and set {VARIABLE} to its path; or use "
-            "--data synthetic."
+            "`data` synthetic."
         ) from error
     except OSError:
         with explained(path):

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.settings.run import Colors
+from hemascope.settings.data import Colors
 
 Images = NDArray[np.uint8]
 

@@ -1,16 +1,18 @@
 """What goes wrong with pictures of cells, in five severities, at the size the network sees.
 
 Lengths are in 28ths of the image's side: pixels, where it has 28. BloodMNIST shrinks the central
-200 pixels of a photograph to 28, so that one of them is 7.1 pixels of the photograph.
+200 pixels of a photograph to 28, so that one of them is 7.1 pixels of the photograph. Only noise
+and JPEG act on single pixels and on blocks of eight, whatever the size.
 """
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from hemascope.core.jpeg import jpeg_round_trip
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -107,17 +109,6 @@ def _jpeg(images: Images, level: float, _rng: np.random.Generator) -> Images:
     return jpeg_round_trip(images, int(level))
 
 
-def jpeg_round_trip(images: Images, quality: int) -> Images:
-    """What is left of images (N, H, H, 3) when each was saved as a JPEG file."""
-
-    def compressed(image: Images) -> Images:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, format="JPEG", quality=quality)
-        return np.asarray(Image.open(file))
-
-    return np.stack([compressed(image) for image in images])
-
-
 def _bubbles(images: Images, level: float, rng: np.random.Generator) -> Images:
     """Bright discs with a dark rim, as of air or of drops on the glass."""
     count, size = images.shape[:2]
@@ -128,7 +119,7 @@ def _bubbles(images: Images, level: float, rng: np.random.Generator) -> Images:
         radius = rng.uniform(*_BUBBLE_RADII, (count, 1, 1)) * size / 28
         distance = np.hypot(place[:, None] - row, place - column) / radius
         inside = np.clip((1 - distance) * radius, 0, 1)[..., None]
-        rim = np.exp(-(((distance - 1) * radius) ** 2))[..., None]
+        rim = np.exp(-(((distance - 1) * radius * 28 / size) ** 2))[..., None]
         values = values + inside * 0.7 * (245 - values)
         values = values * (1 - 0.55 * rim)
     return _to_images(values)

@@ -9,23 +9,30 @@ import io
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from stat import S_ISREG
-from typing import IO
+from typing import IO, BinaryIO
 
 from PIL import Image
 
 from hemascope.core.errors import DataError, UsageError
+from hemascope.data.archive import TAR, ZIP
 from hemascope.data.npz import rows_of
-from hemascope.data.pictures import SUFFIXES, BadPictureError, read_rgb
+from hemascope.data.pictures import (
+    NUM_PREFIX_BYTES,
+    BadPictureError,
+    Picture,
+    is_picture,
+    read_picture,
+    to_picture,
+)
+from hemascope.data.walk import PassedOver, has_picture_suffix, is_hidden, walk
 
-_ZIP, _TAR = ".zip", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+STDIN = "-"
 _MAX_FILE_BYTES = 50_000_000  # of one picture in an archive, unpacked
-_SORTED_AT_ONCE = 100_000  # names of a folder; a larger one is read in parts that are each sorted
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +46,7 @@ class Item:
     """
 
     path: str
-    read: Callable[[], Image.Image]
+    read: Callable[[], Picture]
     num_bytes: int = 0
 
 
@@ -50,43 +57,62 @@ def check_inputs(paths: Sequence[str]) -> None:
         UsageError: If there is nothing at a path, or no file has a pattern's form.
     """
     for path in paths:
-        if path != "-" and not os.path.lexists(path) and not _matches(path):
+        if path != STDIN and not os.path.lexists(path) and not _matches(path):
             what = "no file matches" if glob.has_magic(path) else "there is no file or folder"
             raise UsageError(
                 f"{what} {path}; give images, folders, patterns, .npz, .zip or .tar files, or - "
-                "for a list of paths on standard input."
+                "for an image or a list of paths on standard input."
             )
 
 
 def count_items(paths: Sequence[str]) -> int | None:
-    """How many pictures there are, if that can be told without reading them."""
-    if any(path == "-" or _kind(path) in ("zip", "tar", "npz") for path in paths):
+    """How many files there are at most, if that can be told without reading them."""
+    if any(path == STDIN or _kind(path) in ("zip", "tar", "npz") for path in paths):
         return None
-    return sum(
-        sum(1 for _ in _walk(path)) if Path(path).is_dir() else 1 for path in _expanded(paths)
-    )
+    return sum(_count_files(path) if Path(path).is_dir() else 1 for path in _expanded(paths))
 
 
-def items(paths: Sequence[str], listed: Iterable[str] = ()) -> Iterator[Item]:
-    """All pictures of some paths, in order; what is no picture in a folder or archive is left out.
+def items(
+    paths: Sequence[str], passed: PassedOver, stdin: BinaryIO | None = None
+) -> Iterator[Item]:
+    """All pictures of some paths, in order.
 
     Args:
         paths: Image files, folders, patterns such as `cells/*.png`, .npz, .zip and .tar files, and
-            `-` for those in `listed`.
-        listed: Paths of images, a line each.
+            `-` for what is on standard input: an image, or paths of images, a line each.
+        passed: Takes note of the files in folders and archives that are not pictures.
+        stdin: Standard input.
+
+    Raises:
+        DataError: If there is no picture at all.
     """
+    found = False
     for path in _expanded(paths):
-        if path == "-":
-            yield from (_of_file(line) for text in listed if (line := text.rstrip("\r\n")))
-        elif Path(path).is_dir():
-            yield from _walk(path)
-        else:
-            yield from _READERS[_kind(path)](path)
+        for item in _items_of(path, passed, stdin):
+            found = True
+            yield item
+    if not found:
+        notes = " ".join(passed.notes())
+        raise DataError(f"there is no image in {', '.join(paths)}. {notes}".strip())
+
+
+def _items_of(path: str, passed: PassedOver, stdin: BinaryIO | None) -> Iterator[Item]:
+    if path == STDIN:
+        yield from _of_stdin(stdin or io.BytesIO())
+    elif Path(path).is_dir():
+        for found in walk(path, passed):
+            yield _failing(found.path, found.error) if found.error else _of_file(found.path)
+    elif (kind := _kind(path)) == "image":
+        yield _of_file(path)
+    elif kind == "npz":
+        yield from _of_npz(path)
+    else:
+        yield from (_of_zip if kind == "zip" else _of_tar)(path, passed)
 
 
 def _expanded(paths: Sequence[str]) -> Iterator[str]:
     for path in paths:
-        if path == "-" or os.path.lexists(path):
+        if path == STDIN or os.path.lexists(path):
             yield path
         else:
             yield from _matches(path)
@@ -100,118 +126,131 @@ def _kind(path: str) -> str:
     name = path.lower()
     if name.endswith(".npz"):
         return "npz"
-    return "zip" if name.endswith(_ZIP) else "tar" if name.endswith(_TAR) else "image"
+    return "zip" if name.endswith(ZIP) else "tar" if name.endswith(TAR) else "image"
 
 
-def _walk(folder: str) -> Iterator[Item]:
-    """The image files below a folder, by name; links to folders are not followed."""
-    waiting = [_entries(folder)]  # and not a call for each level: there may be thousands
-    while waiting:
-        for entry in waiting[-1]:
-            if isinstance(entry, Item):
-                yield entry
-            elif entry.is_dir(follow_symlinks=False):
-                waiting.append(_entries(entry.path))
-                break
-            elif _is_picture(entry.name):
-                yield _of_file(entry.path)
-        else:
-            waiting.pop()
+def _count_files(folder: str) -> int:
+    return sum(
+        sum(not is_hidden(name) for name in names)
+        for root, _, names in os.walk(folder)
+        if not is_hidden(os.path.relpath(root, folder).lstrip("."))
+    )
 
 
-def _entries(folder: str) -> Iterator[os.DirEntry[str] | Item]:
-    """What lies in a folder, by name; an item that fails where the folder cannot be read."""
-    try:
-        with os.scandir(folder) as entries:
-            while part := sorted(islice(entries, _SORTED_AT_ONCE), key=lambda entry: entry.name):
-                yield from part
-    except OSError as error:
-        yield _failing(folder, f"the folder cannot be read: {error.strerror or error}")
+def _of_stdin(stdin: BinaryIO) -> Iterator[Item]:
+    """The image on standard input, or those that it lists."""
+    content = stdin.read(NUM_PREFIX_BYTES)
+    if is_picture(content):
+        content += stdin.read(_MAX_FILE_BYTES)
+        yield Item(STDIN, partial(read_picture, content), len(content))
+        return
+    lines = io.TextIOWrapper(
+        io.BufferedReader(_Joined(content, stdin)), "utf-8-sig", errors="surrogateescape"
+    )  # a byte-order mark is read, undecodable names are kept
+    yield from (_of_file(path) for line in lines if (path := line.rstrip("\r\n")))
 
 
-def _is_picture(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES and not PurePosixPath(
-        name
-    ).name.startswith(".")
+class _Joined(io.RawIOBase):
+    """Bytes already read, then the rest of a stream."""
+
+    def __init__(self, start: bytes, rest: BinaryIO) -> None:
+        self._start, self._rest = start, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        part = self._start[: len(buffer)] or self._rest.read(len(buffer))
+        self._start = self._start[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
 
 
 def _of_file(path: str) -> Item:
-    def read() -> Image.Image:
+    def read() -> Picture:
         if "\0" in path:
-            raise BadPictureError("its name holds a zero byte")
+            raise BadPictureError("its name contains a zero byte")
         if not S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - as everywhere here
-            raise BadPictureError("it is no file")  # a pipe would be waited for without end
-        return read_rgb(Path(path))[0]
+            raise BadPictureError("not a file")  # a pipe would be waited for without end
+        return read_picture(Path(path))
 
     return Item(path, read)
-
-
-def _of_image(path: str) -> Iterator[Item]:
-    yield _of_file(path)
 
 
 def _of_npz(path: str) -> Iterator[Item]:
     try:
         for image_id, pixels in rows_of(Path(path)):
-            yield Item(f"{path}!/{image_id}", partial(Image.fromarray, pixels), pixels.nbytes)
+            yield Item(
+                f"{path}!/{image_id}",
+                lambda p=pixels: to_picture(Image.fromarray(p)),
+                pixels.nbytes,
+            )
     except DataError as error:
         yield _failing(path, str(error))
 
 
-def _of_zip(path: str) -> Iterator[Item]:
+def _of_zip(path: str, passed: PassedOver) -> Iterator[Item]:
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
-                if not member.is_dir() and _is_picture(member.filename):
+                if not member.is_dir():
                     opened = partial(archive.open, member)
-                    yield _of_member(
-                        f"{path}!/{member.filename}", member.file_size, opened, (Exception,)
-                    )  # each member is found by the list: one that is damaged hides no other
+                    # Each member is found by the list: one that is damaged hides no other.
+                    yield from _of_member(
+                        path, member.filename, member.file_size, opened, (Exception,), passed
+                    )
     except Exception as error:  # whatever a reader may raise on damaged bytes
-        yield _failing(path, f"it is no whole zip archive ({error})")
+        yield _failing(path, f"not a whole zip archive ({error})")
 
 
-def _of_tar(path: str) -> Iterator[Item]:
+def _of_tar(path: str, passed: PassedOver) -> Iterator[Item]:
     try:
         with tarfile.open(path, "r|*") as archive:
             for member in archive:
-                if member.isfile() and _is_picture(member.name):
+                if member.isfile():
                     opened = partial(archive.extractfile, member)
-                    yield _of_member(f"{path}!/{member.name}", member.size, opened, ())
+                    yield from _of_member(path, member.name, member.size, opened, (), passed)
     except Exception as error:  # whatever a reader may raise on damaged bytes
-        yield _failing(path, f"it is no whole tar archive ({error})")
+        yield _failing(path, f"not a whole tar archive ({error})")
 
 
 def _of_member(
-    path: str,
+    archive: str,
+    name: str,
     num_bytes: int,
     opened: Callable[[], IO[bytes] | None],
     refused: tuple[type[Exception], ...],
-) -> Item:
-    """A picture in an archive, whose bytes are read at once and decoded later.
+    passed: PassedOver,
+) -> Iterator[Item]:
+    """A picture in an archive, whose bytes are read at once and decoded later; nothing for others.
 
     What is raised of `refused` concerns this picture alone.
     """
+    path = f"{archive}!/{name}"
+    if is_hidden(name):
+        passed.num_hidden += 1
+        return
+    named_so = has_picture_suffix(name)
     if num_bytes > _MAX_FILE_BYTES:
-        return _failing(path, f"its {num_bytes:,} bytes are too many")
+        if named_so:
+            yield _failing(path, f"file too large ({num_bytes / 1e6:.0f} MB; limit 50 MB)")
+        else:
+            passed.add(name)
+        return
     try:
         file = opened()
         content = file.read(_MAX_FILE_BYTES + 1) if file else b""
     except refused as error:
-        return _failing(path, str(error) or type(error).__name__)
-    return Item(path, lambda: read_rgb(io.BytesIO(content))[0], len(content))
+        yield _failing(path, str(error) or type(error).__name__)
+        return
+    if named_so or is_picture(content[:NUM_PREFIX_BYTES]):
+        yield Item(path, partial(read_picture, content), len(content))
+    else:
+        passed.add(name)
 
 
 def _failing(path: str, reason: str) -> Item:
-    def read() -> Image.Image:
+    def read() -> Picture:
         raise BadPictureError(reason)
 
     return Item(path, read)
-
-
-_READERS: dict[str, Callable[[str], Iterator[Item]]] = {
-    "image": _of_image,
-    "npz": _of_npz,
-    "zip": _of_zip,
-    "tar": _of_tar,
-}

@@ -1,11 +1,10 @@
-"""Reads the MedMNIST file layout: `{train,val,test}_{images,labels}` in one .npz."""
+"""Reads .npz files: MedMNIST's layout `{train,val,test}_{images,labels}`, or `images`, `labels`."""
 
 import lzma
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,16 +12,14 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from hemascope.core.classes import BLOOD_CELLS, Split
+from hemascope.core.classes import ClassSet, Split, split_named
 from hemascope.core.errors import DataError
-from hemascope.core.images import Dataset, LabeledImages
+from hemascope.core.image_spec import ImageSpec
+from hemascope.core.images import LabeledImages
+from hemascope.data.collections import collection, collections, recognized
+from hemascope.data.source import Request, Source, prepared
 from hemascope.store.files import md5_of
 
-OFFICIAL_MD5 = "7053d0359d879ad8a5505303e11de1dc"  # medmnist.INFO["bloodmnist"]["MD5"]
-REBUILT_MD5 = "c0a772f8e159f0aa301c3ca29553bacc"
-
-_OFFICIAL_TITLE = "BloodMNIST, official split (MedMNIST v2)"
-_REBUILT_TITLE = "BloodMNIST pixels, rebuilt split (our own split, not the official one)"
 _BAD_FILE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
     *(NotImplementedError, RuntimeError, UnicodeDecodeError),
@@ -34,44 +31,180 @@ _BAD_ARRAY = (
 _CHUNK_BYTES = 1 << 20
 _MAX_ROW_BYTES = 75_000_000  # of one image
 _MIN_SIZE = 8  # the study's CNN halves an image three times
-_EXPECTED = "expected MedMNIST's layout, uint8 images (N, H, H, 3) and integer labels (N, 1)"
+_CHANNELS = (1, 3, 4)
+_EXPECTED = (
+    "expected uint8 images (N, H, W, 3), (N, 3, H, W) or (N, H, W) and a label for each, in "
+    "MedMNIST's arrays train_images, train_labels, ..."
+)
 
 
-def read_npz(path: Path) -> Dataset:
-    """Reads all three splits of a MedMNIST-layout file with BloodMNIST's eight classes.
+def read_npz(path: Path, request: Request) -> Source:
+    """Reads all splits of an .npz file.
+
+    What its labels mean is said by an array `class_names`, by the file's md5 where it is a
+    published collection's, or by the request.
 
     Raises:
-        DataError: If the file is missing, truncated or not an .npz, or an array in it is missing,
-            empty, or of the wrong shape, type or range.
+        DataError: If the file is missing, truncated or not an .npz; an array in it is missing,
+            empty, or of the wrong shape, type or range; or nothing says what its labels mean.
     """
     if not path.is_file():
-        raise DataError(f"there is no file {path}; give the path of a MedMNIST-layout .npz.")
+        raise DataError(f"there is no file {path}; give the path of an .npz file.")
     try:
         with zipfile.ZipFile(path) as archive:
-            splits = {split: _read_split(archive, split, path) for split in Split}
+            stems = _stems(archive, path)
+            parts = {split: _read_part(archive, stem, path) for split, stem in stems.items()}
+            names = _read_names(archive, path)
     except _BAD_FILE as error:
         raise DataError(
             f"{path} is not a whole .npz file ({error}); it may be truncated: fetch it again."
         ) from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
-    sizes = {images.images.shape[1] for images in splits.values()}
-    if len(sizes) > 1:
-        raise DataError(f"{path}: the splits have images of different sizes, {sorted(sizes)}.")
     md5 = md5_of(path)
-    dataset = Dataset(f"{path.name} (MedMNIST layout)", splits, BLOOD_CELLS, str(path), md5)
-    if md5 == OFFICIAL_MD5:
-        return replace(dataset, title=_OFFICIAL_TITLE, kind="official")
-    if md5 == REBUILT_MD5:
-        return replace(dataset, title=_REBUILT_TITLE, kind="rebuilt")
-    return dataset
+    known = recognized(md5)
+    if known:
+        key, kind = known
+        title, classes = collection(key).title_of(kind), collection(key).class_set
+    else:
+        key, kind, title = "", "other", f"{path.name} (.npz file)"
+        classes = _classes(names, request, path)
+    highest, lowest = (f(int(f(p.labels)) for p in parts.values()) for f in (max, min))
+    if lowest < 0 or highest >= len(classes):
+        raise DataError(
+            f"{path} holds the label {lowest if lowest < 0 else highest}, but there are "
+            f"{len(classes)} class names, for the labels 0 to {len(classes) - 1}."
+        )
+    spec, notes = _spec(parts, request, key), list[str]()
+    if sum(part.images.shape[3] == 1 for part in parts.values()):
+        notes.append("The images are grayscale; R, G and B are equal.")
+    read: dict[Split | None, LabeledImages] = {}
+    for split, part in parts.items():
+        images, changed = prepared(_as_rgb(part.images), spec)
+        notes += [f"{split or 'images'}: {note}" for note in changed]
+        read[split] = LabeledImages(images, part.labels, part.ids, part.names, part.groups)
+    return Source(
+        title, str(path), read, classes, spec, md5, kind, key, ordered=True, notes=tuple(notes)
+    )
+
+
+def _classes(names: tuple[str, ...], request: Request, path: Path) -> ClassSet:
+    """What the labels of a file mean that is not a published collection's.
+
+    Raises:
+        DataError: If nothing says it.
+    """
+    asked = request.settings
+    if names:  # the file's own before what is asked for, whose order may be another
+        return ClassSet(names)
+    if asked.collection:
+        return collection(asked.collection).class_set
+    if asked.classes:
+        return ClassSet(asked.classes)
+    raise DataError(
+        f"nothing says what the labels of {path} mean: add an array 'class_names' to it, or give "
+        "`classes` (a,b,c in the order of the labels) or `collection` (one of "
+        f"{', '.join(collections())})."
+    )
+
+
+def _spec(parts: dict[Split | None, LabeledImages], request: Request, key: str) -> ImageSpec:
+    """How pictures become images like these: of a collection by its recipe, else by their size."""
+    shapes = {part.images.shape[1:3] for part in parts.values()}
+    height, width = next(iter(shapes))
+    own = height if len(shapes) == 1 and height == width <= 1024 else None
+    spec = request.spec_for(own)
+    if request.spec or request.settings.crop or request.settings.collection:
+        return spec
+    if key:
+        return collection(key).spec(spec.size)
+    return spec.model_copy(update={"photo_size": min(height, width)})
+
+
+def _stems(archive: zipfile.ZipFile, path: Path) -> dict[Split | None, str]:
+    """How the names of each split's arrays begin."""
+    keys = [name.removesuffix(".npy") for name in archive.namelist()]
+    found: dict[Split | None, str] = {}
+    for key in keys:
+        stem, _, what = key.rpartition("_")
+        split = split_named(stem) if stem else None
+        if what == "images" and (split or not stem):
+            if split in found:
+                raise DataError(f"{path} has several arrays for {split}; keep one of each.")
+            found[split] = f"{stem}_" if stem else ""
+    ordered = {split: found[split] for split in (*Split, None) if split in found}
+    if not ordered:
+        raise DataError(f"{path} has no array of images ({', '.join(keys[:9])}); {_EXPECTED}.")
+    return ordered
+
+
+def _read_part(archive: zipfile.ZipFile, stem: str, path: Path) -> LabeledImages:
+    """The images of one split with the channels last, which may be one."""
+    images = _read_array(archive, f"{stem}images", path)
+    where = f"{path}: {stem}images"
+    if images.dtype != np.uint8:
+        raise DataError(f"{where} has type {images.dtype}; {_EXPECTED}.")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or not set(images.shape[1::2]) & set(_CHANNELS):
+        raise DataError(f"{where} has shape {images.shape}; {_EXPECTED}.")
+    if images.shape[3] not in _CHANNELS:
+        images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    if len(images) == 0:
+        raise DataError(f"{where} is empty; every split needs at least one image.")
+    if min(images.shape[1:3]) < _MIN_SIZE:
+        raise DataError(f"{where} are {min(images.shape[1:3])} pixels wide; at least 8 are needed.")
+    labels = _labels(
+        _read_array(archive, f"{stem}labels", path), len(images), f"{path}: {stem}labels"
+    )
+    ids = tuple(f"{stem.replace('_', '/')}{i}" for i in range(len(images)))
+    names, groups = (_read_texts(archive, f"{stem}{w}", ids, path) for w in ("names", "groups"))
+    return LabeledImages(images, labels, ids, names, groups)
+
+
+def _labels(labels: NDArray[Any], count: int, where: str) -> NDArray[np.int64]:
+    """Whole numbers (N,) from labels (N,), (N, 1), or one-hot (N, C)."""
+    if labels.dtype.kind not in "iubf" or labels.shape[:1] != (count,) or labels.ndim > 2:
+        raise DataError(
+            f"{where} has shape {labels.shape} and type {labels.dtype}, but there are {count} "
+            "images; expected a whole number for each, or one-hot rows."
+        )
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
+            raise DataError(
+                f"{where} has shape {labels.shape}, and not every row is one-hot; images with "
+                "several labels, or none, cannot be read."
+            )
+        return labels.argmax(axis=1).astype(np.int64)
+    flat = labels.reshape(count)
+    whole = np.isfinite(flat) & (flat == np.trunc(flat))
+    if not whole.all():
+        raise DataError(f"{where} holds {flat[~whole][0]}; expected whole numbers.")
+    return flat.astype(np.int64)
+
+
+def _as_rgb(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images (N, H, W, C) with three channels; what is transparent is shown on white."""
+    if images.shape[3] == 1:
+        return images.repeat(3, axis=3)
+    if images.shape[3] == 4:
+        alpha = images[..., 3:].astype(np.float32) / 255
+        return np.rint(255 - alpha * (255 - images[..., :3].astype(np.float32))).astype(np.uint8)
+    return images
+
+
+def _read_names(archive: zipfile.ZipFile, path: Path) -> tuple[str, ...]:
+    """The array `class_names`; empty where there is none."""
+    if "class_names.npy" not in archive.namelist():
+        return ()
+    return _texts(_read_array(archive, "class_names", path), f"{path}: class_names")
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Every image of an .npz file, one at a time: `test/12` of `test_images`, `12` of `images`.
 
     Yields:
-        Its id and its RGB pixels, shape (H, W, 3).
+        Its id and its pixels, shape (H, W), (H, W, 3) or (H, W, 4).
 
     Raises:
         DataError: If the file is not whole, or an array in it is of another shape or type.
@@ -100,45 +233,22 @@ def _read_rows(
             shape, fortran_order, dtype = _read_header(file)
         except _BAD_ARRAY as error:
             raise DataError(f"{path}: '{member.filename}' cannot be read ({error}).") from error
-        if len(shape) != 4 or shape[3] != 3 or fortran_order or dtype != np.uint8:
+        one = shape[1:]
+        is_image = len(one) == 2 or (len(one) == 3 and bool({one[0], one[2]} & set(_CHANNELS)))
+        if not is_image or fortran_order or dtype != np.uint8:
             raise DataError(
                 f"{path}: '{member.filename}' has shape {shape} and type {dtype}; {_EXPECTED}."
             )
-        nbytes = shape[1] * shape[2] * 3
+        nbytes = int(np.prod(one, dtype=object))
         if not 0 < nbytes <= _MAX_ROW_BYTES or file.tell() + shape[0] * nbytes != member.file_size:
             raise DataError(f"{path}: the header of '{member.filename}' does not fit its size.")
         for _ in range(shape[0]):
             if len(row := file.read(nbytes)) < nbytes:
                 raise DataError(f"{path}: '{member.filename}' ends early; write the file again.")
-            yield np.frombuffer(row, dtype=np.uint8).reshape(shape[1:])
-
-
-def _read_split(archive: zipfile.ZipFile, split: Split, path: Path) -> LabeledImages:
-    images = _read_array(archive, f"{split}_images", path)
-    labels = _read_array(archive, f"{split}_labels", path)
-    where = f"{path}: {split}"
-    if images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
-        raise DataError(f"{where}_images has shape {images.shape}; {_EXPECTED}.")
-    if images.dtype != np.uint8:
-        raise DataError(f"{where}_images has type {images.dtype}; {_EXPECTED}.")
-    if len(images) == 0:
-        raise DataError(f"{where}_images is empty; every split needs at least one image.")
-    if images.shape[1] < _MIN_SIZE:
-        raise DataError(f"{where}_images are {images.shape[1]} pixels wide; at least 8 are needed.")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{where}_labels has type {labels.dtype}; {_EXPECTED}.")
-    if labels.shape not in ((len(images),), (len(images), 1)):
-        raise DataError(
-            f"{where}_labels has shape {labels.shape}, but there are {len(images)} images; "
-            f"expected ({len(images)}, 1)."
-        )
-    labels = labels.ravel()
-    if labels.min() < 0 or labels.max() >= len(BLOOD_CELLS):
-        bad = labels[(labels < 0) | (labels >= len(BLOOD_CELLS))][0]
-        raise DataError(f"{where}_labels holds the label {bad}; BloodMNIST's labels are 0 to 7.")
-    ids = tuple(f"{split}/{i}" for i in range(len(images)))
-    names, groups = (_read_texts(archive, f"{split}_{w}", ids, path) for w in ("names", "groups"))
-    return LabeledImages(images, labels.astype(np.int64), ids, names, groups)
+            image = np.frombuffer(row, dtype=np.uint8).reshape(one)
+            if len(one) == 3 and one[2] not in _CHANNELS:
+                image = np.ascontiguousarray(image.transpose(1, 2, 0))
+            yield image[..., 0] if image.shape[2:] == (1,) else image
 
 
 def _read_texts(
@@ -147,20 +257,19 @@ def _read_texts(
     """What the file says of each image beside its class; None where it says nothing."""
     if f"{key}.npy" not in archive.namelist():
         return None
-    texts = _read_array(archive, key, path)
-    if texts.size != len(ids) or texts.dtype.kind not in "UiuS":
-        raise DataError(
-            f"{path}: {key} has shape {texts.shape} and type {texts.dtype}; expected a text or a "
-            f"whole number for each of the {len(ids)} images."
-        )
-    texts = texts.ravel()
-    return tuple(
-        (
-            np.char.decode(texts, "utf-8", "replace")
-            if texts.dtype.kind == "S"
-            else texts.astype(str)
-        ).tolist()
-    )
+    texts = _texts(_read_array(archive, key, path), f"{path}: {key}")
+    if len(texts) != len(ids):
+        raise DataError(f"{path}: {key} has {len(texts)} entries; expected {len(ids)}, one each.")
+    return texts
+
+
+def _texts(array: NDArray[Any], where: str) -> tuple[str, ...]:
+    if array.dtype.kind not in "UiuS":
+        raise DataError(f"{where} has type {array.dtype}; expected texts or whole numbers.")
+    flat = array.ravel()
+    if array.dtype.kind == "S":
+        return tuple(np.char.decode(flat, "utf-8", "replace").tolist())
+    return tuple(flat.astype(str).tolist())
 
 
 def _read_array(archive: zipfile.ZipFile, key: str, path: Path) -> NDArray[Any]:

@@ -1,79 +1,441 @@
-"""Reads image files of any size, and makes images of a network's size of them."""
+"""The one reader of pictures: files of any ordinary kind as a person sees them in a viewer."""
 
+import io
+import re
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile, ImageOps, TiffImagePlugin
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")  # and none that starts a program
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff"),
+        *(".webp", ".gif", ".avif"),
+    }
+)
+NUM_PREFIX_BYTES = 32
+MAX_FILE_BYTES = 160_000_000  # 25 megapixels of uncompressed 16-bit RGB are 150 MB
+# No format that starts a program, none whose values lose bits in silence (JPEG 2000), and none
+# that text may begin like (PPM).
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
+_PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")
+_BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _MAX_PIXELS = 25_000_000  # a cell photograph is 0.13 megapixels; this stops image bombs
 _SCAN, _MAX_SCANS = b"\xff\xda", 100  # a progressive JPEG has about ten
-_GRAY, _PALETTE = ("1", "L", "LA", "La"), ("P", "PA")
-_COLORS = ("RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-_EIGHT_BITS = frozenset({*_GRAY, *_PALETTE, *_COLORS})
+_MAX_PAGES = 1000  # counted; each costs a seek, and a hostile file has many
+_MAX_COUNTED_BYTES = 20_000_000  # of a GIF file, whose frames are found by reading all of it
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 262, 284, 339  # TIFF tags
+_WHITE_IS_ZERO, _SEPARATE, _SIGNED = 0, 2, 2
+_DEEP = re.compile(r"(LA|RGB|RGBX|RGBA|RGBa|CMYK);16([LBN])")
+_GRAY_STEPS = {"L;2": 85, "L;4": 17}  # between neighboring values of few bits, scaled to 8
+_LOADED = "loading dropped bits of its colors; give the file, or the image before it is loaded"
+_DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras and scanners
+_GRAY = ("1", "L", "LA", "La")
+_KINDS = {
+    "1": "1-bit black and white",
+    **dict.fromkeys(("L", "LA", "La"), "grayscale"),
+    **dict.fromkeys(("P", "PA"), "palette converted to RGB"),
+    **{mode: f"{mode} converted to RGB" for mode in ("CMYK", "YCbCr", "HSV", "LAB")},
+}
+_EIGHT_BITS = frozenset({*_KINDS, "RGB", "RGBA", "RGBa", "RGBX"})
+_PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK", "LAB": "Lab "}
+_SAME_LEVELS = 2  # of 255: sRGB profiles differ by as much in how they round
+_PROFILE_CLASSES = frozenset({"scnr", "mntr", "prtr", "spac"})
 
 
 class BadPictureError(ValueError):
-    """Why a file is no image that can be used; without its name, which the caller knows."""
+    """Why a file is not an image that can be used; without its name, which the caller knows."""
 
 
-def read_rgb(file: Path | BinaryIO) -> tuple[Image.Image, bool]:
-    """An image file as RGB pixels, and whether they had to be converted.
+@dataclass(frozen=True)
+class Picture:
+    """A picture as a person sees it in an ordinary viewer.
+
+    Attributes:
+        image: RGB pixels, loaded, upright, in sRGB, on white where they were transparent.
+        notes: What was converted, in a few words each.
+    """
+
+    image: Image.Image
+    notes: tuple[str, ...] = ()
+
+
+def is_picture(prefix: bytes) -> bool:
+    """Whether the first `NUM_PREFIX_BYTES` of a file look like a format that is read."""
+    if prefix.startswith(b"BM"):  # two letters that a text may begin with too
+        return int.from_bytes(prefix[14:18], "little") in _BMP_HEADER_BYTES
+    return any(accepts(prefix) is True for accepts in _signatures())
+
+
+@cache
+def _signatures() -> tuple[Callable[[bytes], bool | str], ...]:
+    """Pillow's own tests of a file's beginning, for the formats that are read."""
+    for name in _PLUGINS:
+        import_module(f"PIL.{name}ImagePlugin")  # which registers its format
+    return tuple(accepts for name in _FORMATS if (accepts := Image.OPEN[name][1]))
+
+
+def read_picture(file: Path | BinaryIO | bytes) -> Picture:
+    """A picture file as a viewer shows it: RGB, upright, in sRGB, on white.
 
     Raises:
-        BadPictureError: If it is no image, damaged, too large, or has more than 8 bits a channel.
+        BadPictureError: If it is not an image, damaged, too large, or of a kind whose colors
+            cannot be known; the reason, without the file's name.
     """
     try:
-        with Image.open(file, formats=_FORMATS) as image:
-            _check_scans(image)
-            return to_rgb(image)
+        with _opened(_content(file)) as image:
+            return to_picture(image)
+    except BadPictureError:
+        raise
     except Exception as error:  # whatever a decoder may raise on damaged bytes
-        raise BadPictureError(_sentence(error)) from error
+        raise BadPictureError(_reason(error)) from error
 
 
-def _check_scans(image: Image.Image) -> None:
-    """Refuses a JPEG file that would have every pixel worked on again and again, for hours."""
-    file = image.fp if isinstance(image, ImageFile.ImageFile) else None
-    if file is None or "progressive" not in image.info:
-        return
-    file.seek(0)
-    if (num_scans := file.read().count(_SCAN)) > _MAX_SCANS:  # where it goes on, load() knows
-        raise BadPictureError(f"{num_scans:,} scans of a progressive JPEG are too many")
+def to_picture(image: Image.Image) -> Picture:
+    """An opened image of any mode as a viewer shows it; one that is not loaded yet is best.
 
-
-def to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
-    """An image as RGB pixels, and whether they had to be converted.
+    Pillow drops the low byte of 16-bit colors as it loads them. Of a loaded TIFF that is noticed
+    and refused; of a loaded PNG nobody can tell.
 
     Raises:
-        BadPictureError: If it is too large, or has more than 8 bits a channel.
+        BadPictureError: As for `read_picture`.
     """
+    try:
+        _check(image)
+        return _shown(image)
+    except BadPictureError:
+        raise
+    except Exception as error:  # whatever a decoder may raise on damaged bytes
+        raise BadPictureError(_reason(error)) from error
+
+
+def _content(file: Path | BinaryIO | bytes) -> bytes:
+    if isinstance(file, Path):
+        num_bytes = file.stat().st_size
+        content = file.read_bytes() if num_bytes <= MAX_FILE_BYTES else b""
+    else:
+        content = file if isinstance(file, bytes) else file.read(MAX_FILE_BYTES + 1)
+        num_bytes = len(content)
+    if num_bytes > MAX_FILE_BYTES:
+        raise BadPictureError(f"file too large (limit {MAX_FILE_BYTES // 1_000_000} MB)")
+    if not content:
+        raise BadPictureError("file is empty")
+    return content
+
+
+def _opened(content: bytes) -> ImageFile.ImageFile:
+    try:
+        return Image.open(io.BytesIO(content), formats=_FORMATS)
+    except Image.UnidentifiedImageError as error:
+        if not is_picture(content[:NUM_PREFIX_BYTES]):
+            raise BadPictureError("unknown image format") from error
+        raise BadPictureError(
+            "damaged, or an unsupported variant of its format; save it as 8-bit RGB PNG"
+        ) from error
+
+
+def _check(image: Image.Image) -> None:
+    """Refuses what must not be decoded, before it is."""
     if image.width * image.height > _MAX_PIXELS:
-        raise BadPictureError(f"{image.width}x{image.height} pixels are too many")
-    if image.mode not in _EIGHT_BITS:
-        raise BadPictureError(f"mode {image.mode} is not 8 bits a channel, as needed")
-    if image.mode != "RGB":
-        return image.convert("RGB"), True
-    image.load()
-    return image, False
+        raise BadPictureError(
+            f"image too large ({image.width}x{image.height} pixels; "
+            f"limit {_MAX_PIXELS // 1_000_000} megapixels)"
+        )
+    if not isinstance(image, ImageFile.ImageFile):
+        return
+    if image.format not in (*_FORMATS, "MPO"):
+        raise BadPictureError(f"format {image.format} is not supported; save it as PNG")
+    if image.fp is not None and "progressive" in image.info:
+        # Each scan works on every pixel again; a hostile file would take hours.
+        image.fp.seek(0)
+        if (num_scans := image.fp.read().count(_SCAN)) > _MAX_SCANS:  # load() seeks by itself
+            raise BadPictureError(
+                f"too many scans of a progressive JPEG ({num_scans}; limit {_MAX_SCANS})"
+            )
 
 
-def middle(image: Image.Image, size: int, side: int) -> NDArray[np.uint8]:
-    """The central square of `side` pixels of an RGB image, resized, shape (size, size, 3)."""
-    left, top = round((image.width - side) / 2), round((image.height - side) / 2)
-    if image.size == (side, side) == (size, size):
-        return np.asarray(image)
-    square = image.crop((left, top, left + side, top + side))
-    return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
+def _shown(image: Image.Image) -> Picture:
+    notes = _frame_notes(image)
+    before = _orientation(image)  # Pillow turns a TIFF, and no other, as it loads it
+    pixels, loaded, depth_notes = _eight_bits(image)
+    notes += depth_notes
+    if pixels.mode not in _EIGHT_BITS:
+        raise BadPictureError(
+            f"mode {pixels.mode} has no defined white; scale it to 8 or 16 bits and save it again"
+        )
+    if pixels.mode in _KINDS:
+        notes += (_KINDS[pixels.mode],)
+    color, alpha = _split(pixels)
+    color, profile_notes = _to_srgb(color, image.info.get("icc_profile", b""))
+    notes += profile_notes
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        white = Image.new("RGB", color.size, "white")
+        white.paste(color, mask=alpha)
+        color, notes = white, (*notes, "transparent parts shown on white")
+    after = _orientation(loaded)
+    if after in _UPRIGHT:
+        color = color.transpose(_UPRIGHT[after])
+    if before in _UPRIGHT or after in _UPRIGHT:
+        notes += ("turned upright",)
+    elif after is None:
+        notes += ("damaged EXIF data ignored",)
+    if color is not image:
+        color.info = {}  # else it would be turned and converted again by the next reader
+    return Picture(color, notes)
 
 
-def _sentence(error: Exception) -> str:
-    if isinstance(error, BadPictureError):
-        return str(error)
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "it is no image of a known format"
+def _frame_notes(image: Image.Image) -> tuple[str, ...]:
+    if not getattr(image, "is_animated", False) or image.format == "MPO":  # phones add previews
+        return ()
+    kind = "page" if isinstance(image, TiffImagePlugin.TiffImageFile) else "frame"
+    num_frames = "several"
+    with suppress(Exception):  # a damaged frame further on is no fault of this one
+        num_frames = _num_frames(image)
+    return (f"{kind} {image.tell() + 1} of {num_frames}",)
+
+
+def _num_frames(image: Image.Image) -> str:
+    """How many frames there are, counted on a copy: seeking mixes up what frames tell of them."""
+    with _again(image) as copy:
+        if isinstance(copy, TiffImagePlugin.TiffImageFile):
+            return _num_pages(copy)
+        if copy.format == "GIF" and copy.fp and copy.fp.seek(0, 2) > _MAX_COUNTED_BYTES:
+            return "several"
+        return str(getattr(copy, "n_frames", 1))
+
+
+def _num_pages(image: TiffImagePlugin.TiffImageFile) -> str:
+    for number in range(1, _MAX_PAGES):
+        try:
+            image.seek(number)
+        except EOFError:
+            return str(number)
+        except Exception:  # noqa: S112 - a page of an unsupported kind is a page too
+            continue
+    return f"at least {_MAX_PAGES}"
+
+
+def _again(image: Image.Image) -> ImageFile.ImageFile:
+    """The same frame of the same file, opened once more and not loaded."""
+    if not isinstance(image, ImageFile.ImageFile) or image.fp is None:
+        raise BadPictureError(_LOADED)
+    position = image.fp.tell()
+    image.fp.seek(0)
+    copy = _opened(image.fp.read())
+    image.fp.seek(position)
+    copy.seek(image.tell())
+    return copy
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """How the camera was held, as in EXIF; None where that cannot be read."""
+    is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
+    if not is_tiff and not any(key in image.info for key in _EXIF_KEYS):
+        return 1
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # whatever damaged bytes may lead to
+        return None
+
+
+def _eight_bits(image: Image.Image) -> tuple[Image.Image, Image.Image, tuple[str, ...]]:
+    """Its pixels in 8 bits a channel, the image that was loaded for them, and what to say."""
+    rawmodes = {_rawmode(tile) for tile in getattr(image, "tile", ())}
+    tags: Any = getattr(image, "tag_v2", {})
+    if image.mode == "L" and _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
+        raise BadPictureError("signed values have no defined white; save it as 8-bit RGB PNG")
+    if (deep := _deep_values(image, rawmodes, tags)) is None:
+        image.load()
+        return _with_transparency(image, rawmodes), image, ()
+    loaded, mode, values = deep
+    if (transparent := image.info.get("transparency")) is not None:
+        opaque = (values != np.array(transparent)).any(axis=-1, keepdims=True)
+        mode, values = f"{mode}A", np.concatenate([values, opaque * np.uint16(65535)], axis=-1)
+    pixels, bits = _scaled(mode, values)
+    if mode == "L" and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        pixels = ImageOps.invert(pixels)  # as Pillow does itself at 8 bits alone
+    stored = "" if bits == 16 else " in 16 bits"
+    return pixels, loaded, (f"{bits}-bit values{stored}" + " scaled to 8" * (bits > 8),)
+
+
+def _with_transparency(image: Image.Image, rawmodes: set[str]) -> Image.Image:
+    """The image, with its transparent gray of 2 or 4 bits scaled as Pillow scales the pixels."""
+    step = max((_GRAY_STEPS.get(rawmode, 1) for rawmode in rawmodes), default=1)
+    if step == 1 or "transparency" not in image.info:
+        return image
+    image = image.copy()
+    image.info["transparency"] *= step
+    return image
+
+
+def _deep_values(
+    image: Image.Image, rawmodes: set[str], tags: Any
+) -> tuple[Image.Image, str, NDArray[np.uint16]] | None:
+    """The loaded image, its mode in 8 bits, and its values in 16; None where 8 hold them."""
+    deep = [match for rawmode in rawmodes if (match := _DEEP.fullmatch(rawmode))]
+    if image.mode.startswith("I;16"):
+        image.load()
+        return image, "L", np.asarray(image).astype(np.uint16)[..., None]
+    if deep and tags.get(_PLANAR, 1) != _SEPARATE:
+        return _deep_colors(image, *deep[0].groups())
+    if max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8 and image.mode in _EIGHT_BITS:
+        if not rawmodes:
+            raise BadPictureError(_LOADED)
+        raise BadPictureError("16-bit colors in separate planes; save it as 8-bit RGB PNG")
+    return None
+
+
+def _rawmode(tile: Any) -> str:
+    """How a decoder is told that the bytes of a tile are arranged; empty where it is not."""
+    args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+    return args[0] if args and isinstance(args[0], str) else ""
+
+
+def _deep_colors(
+    image: Image.Image, mode: str, order: str
+) -> tuple[Image.Image, str, NDArray[np.uint16]]:
+    """A loaded copy, the mode and all 16 bits of colors, of which Pillow keeps the upper 8."""
+    if mode == "LA":  # four bytes a pixel, as RGBA's
+        loaded = _loaded_as(image, "RGBA")
+        return loaded, mode, np.asarray(loaded).view(">u2").astype(np.uint16)
+    if order == "N":
+        order = "L" if sys.byteorder == "little" else "B"
+    stored = {"RGBa": "RGBA"}.get(mode, mode)  # else it would be divided by alpha in between
+    loaded = _loaded_as(image, f"{stored};16{order}")
+    lower = _loaded_as(image, f"{stored};16{'B' if order == 'L' else 'L'}")  # the other byte
+    values = np.asarray(loaded) * np.uint16(256) + np.asarray(lower)
+    return loaded, mode.removesuffix("X"), values
+
+
+def _loaded_as(image: Image.Image, rawmode: str) -> Image.Image:
+    copy = _again(image)
+    copy.tile = [
+        tile._replace(args=(rawmode, *tile.args[1:]) if isinstance(tile.args, tuple) else rawmode)
+        for tile in copy.tile
+    ]
+    copy.load()
+    return copy
+
+
+def _scaled(mode: str, values: NDArray[np.uint16]) -> tuple[Image.Image, int]:
+    """Values in 16 bits scaled to 8, and how many bits they use.
+
+    A camera's 12 bits are often stored in 16 as they are. The largest value tells; where it fits
+    into 8 bits, an 8-bit image was widened.
+    """
+    num_colors = len(mode.removesuffix("A"))  # alpha multiplied in (RGBa) has the colors' depth
+    color, alpha = np.split(values, [num_colors], axis=-1)
+    bits = _num_bits(color)
+    alpha_bits = bits if _num_bits(alpha) <= bits else 16
+    scaled = np.concatenate([_levels(bits)[color], _levels(alpha_bits)[alpha]], axis=-1)
+    height, width, _ = values.shape
+    return Image.frombytes(mode, (width, height), scaled.tobytes()), bits
+
+
+def _num_bits(values: NDArray[np.uint16]) -> int:
+    largest = int(values.max(initial=0))
+    return next(bits for bits in _DEPTHS if largest < 2**bits)
+
+
+def _levels(bits: int) -> NDArray[np.uint8]:
+    """The level of 0 to 255 of each value of so many bits."""
+    limit = 2**bits - 1
+    return ((np.arange(limit + 1, dtype=np.uint32) * 255 + limit // 2) // limit).astype(np.uint8)
+
+
+def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colors in a mode that a profile may be for, and alpha where there is any."""
+    mode = "L" if image.mode in _GRAY else image.mode
+    mode = mode if mode in _PROFILE_SPACES else "RGB"
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("LA" if mode == "L" else "RGBA")
+        alpha = image.getchannel("A")
+    return image if image.mode == mode else image.convert(mode), alpha
+
+
+def _to_srgb(image: Image.Image, profile: object) -> tuple[Image.Image, tuple[str, ...]]:
+    """Colors in sRGB by the profile that came with them (None: one that could not be read)."""
+    transform, note = None, ""
+    if profile is None or not isinstance(profile, bytes):
+        note = "damaged color profile ignored"
+    elif profile:
+        transform, note = _transform(profile, image.mode)
+    if transform is None and image.mode == "LAB":
+        transform = _lab_transform()
+    if transform is not None:
+        image = transform.apply(image)
+    elif image.mode != "RGB":
+        image = image.convert("RGB")
+    return image, (note,) if note else ()
+
+
+@cache
+def _lab_transform() -> ImageCms.ImageCmsTransform:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return ImageCms.ImageCmsTransform(
+        ImageCms.ImageCmsProfile(lab), ImageCms.ImageCmsProfile(srgb), "LAB", "RGB"
+    )
+
+
+@lru_cache(maxsize=16)  # one camera's pictures bring the same profile thousands of times
+def _transform(profile: bytes, mode: str) -> tuple[ImageCms.ImageCmsTransform | None, str]:
+    """The way from a profile's colors to sRGB, None where there is none to go, and the note."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        header: Any = source.profile
+        fits = header.xcolor_space == _PROFILE_SPACES[mode]
+        if not fits or header.device_class not in _PROFILE_CLASSES:
+            return None, f"color profile for {header.xcolor_space.strip()} ignored"
+        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        transform = ImageCms.ImageCmsTransform(source, srgb, mode, "RGB")
+    except Exception:  # whatever damaged bytes may lead to
+        return None, "damaged color profile ignored"
+    if _changes_nothing(transform, mode):
+        return None, ""
+    return transform, "color profile converted to sRGB"
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Whether colors all over the cube come out as they went in, but for rounding."""
+    if mode not in ("L", "RGB"):
+        return False
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
+    probe = Image.fromarray(cube).convert(mode)
+    before, after = (
+        np.asarray(i, dtype=int) for i in (probe.convert("RGB"), transform.apply(probe))
+    )
+    return bool(np.abs(before - after).max() <= _SAME_LEVELS)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"image too large (limit {_MAX_PIXELS // 1_000_000} megapixels)"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
+    if "truncated" in text.lower():
+        return text if text.startswith("image file") else f"image file is truncated ({text})"
+    return f"cannot be decoded ({text})"

@@ -2,9 +2,11 @@
 
 import numpy as np
 
-from hemascope.core.classes import BLOOD_CELLS, Split
-from hemascope.core.images import Dataset, LabeledImages, pixels_md5
+from hemascope.core.classes import Split
+from hemascope.core.images import LabeledImages
+from hemascope.data.collections import collection
 from hemascope.data.rendered import render
+from hemascope.data.source import Request, Source
 
 TITLE = "RENDERED CELLS, NOT BLOODMNIST"
 
@@ -17,16 +19,19 @@ COUNTS = {
 _SEEDS = {Split.TRAIN: 0, Split.VAL: 1, Split.TEST: 2}
 
 
-def rendered_dataset(*, image_size: int) -> Dataset:
+def rendered_source(request: Request) -> Source:
     """Renders all three splits; the same pixels every time."""
-    splits = {split: _render_split(split, image_size) for split in Split}
-    md5 = pixels_md5(splits)
-    source = "hemascope's generator of rendered cells"
-    return Dataset(TITLE, splits, BLOOD_CELLS, source, md5, md5_of="pixels", kind="rendered")
+    spec = request.spec_for()
+    parts: dict[Split | None, LabeledImages] = {
+        split: _render_split(split, spec.size) for split in Split
+    }
+    classes = collection("bloodmnist").class_set
+    path = "hemascope's generator of rendered cells"
+    return Source(TITLE, path, parts, classes, spec, kind="rendered", ordered=True)
 
 
 def _render_split(split: Split, image_size: int) -> LabeledImages:
     rng = np.random.default_rng(_SEEDS[split])
-    labels = rng.permutation(np.repeat(np.arange(len(BLOOD_CELLS)), COUNTS[split]))
+    labels = rng.permutation(np.repeat(np.arange(len(COUNTS[split])), COUNTS[split]))
     images = render(labels, seed=_SEEDS[split], image_size=image_size)
     return LabeledImages(images, labels, tuple(f"{split}/{i}" for i in range(len(labels))))

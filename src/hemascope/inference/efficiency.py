@@ -62,9 +62,9 @@ def peak_memory_bytes() -> int | None:
 
 
 def _peak_since_start() -> int | None:
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ImportError:  # Windows
         return None
-    import resource
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others KiB

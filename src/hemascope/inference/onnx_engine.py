@@ -8,7 +8,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from hemascope.core.errors import DataError
-from hemascope.settings.run import OnnxPrecision
+from hemascope.settings.compute import OnnxPrecision
 from hemascope.store.model_folder import ArtifactInfo, OnnxGraph, load_graph
 
 _SERIOUS = 3  # ONNX Runtime's level of errors: what it warns of is the exporter's to know

@@ -1,9 +1,14 @@
-"""Answers about cells: pictures in, classes and doubts out. Needs no torch."""
+"""Answers about cells: pictures in, classes and their uncertainty out. Needs no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +16,36 @@ from PIL import Image
 
 from hemascope.core.answers import Answer
 from hemascope.core.errors import DataError, UsageError
+from hemascope.core.image_spec import ImageSpec
 from hemascope.core.predictions import log_softmax
-from hemascope.data.jpeg import jpeg_round_trip
-from hemascope.data.pictures import BadPictureError, middle, read_rgb, to_rgb
+from hemascope.data.pictures import BadPictureError, Picture, read_picture, to_picture
 from hemascope.inference import Engine
 from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.views import ViewsEngine
-from hemascope.settings.run import OnnxPrecision
-from hemascope.store.model_folder import ArtifactInfo, OnnxGraph
+from hemascope.settings.compute import NumViews, OnnxPrecision
+from hemascope.store.model_folder import ArtifactInfo, OnnxGraph, find_artifact
 
-Picture = str | Path | Image.Image | NDArray[np.uint8]
+Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[np.uint8]  # or a tensor of uint8
 Images = NDArray[np.uint8]
+Read = Callable[[], Picture]
 
-_FINE = 100_000  # parts that a share is counted in
+_GRAY = 8  # gray levels by which R, G and B of a gray picture differ at most
+_GRAY_NOTE = "no color, so a model trained on color images cannot classify it"
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """Answers to some pictures, and what the network saw of those that could be read.
+
+    Attributes:
+        answers: One for each picture.
+        images: Of the readable ones, shape (M, H, H, 3).
+        places: Which of the pictures each image is, shape (M,).
+    """
+
+    answers: list[Answer]
+    images: Images
+    places: tuple[int, ...]
 
 
 class Predictor:
@@ -34,13 +56,13 @@ class Predictor:
     Args:
         model: The name of a packaged model, or the folder of an exported one.
         precision: Which of its graphs; by default the one it recommends.
-        views: 8 also asks for every picture mirrored and turned: eight times the work, a little
-            more accuracy.
-        coverage: How often prediction sets are to hold the true class; one of those fitted, by
+        views: 8 averages over eight flips and rotations (test-time augmentation): eight times the
+            work, a little more accuracy.
+        coverage: How often prediction sets are to contain the true class; one of those fitted, by
             default the largest.
-        crop: The share of a picture's central square to keep where it is not of the network's size
+        crop: The share of a picture's central square to use where it is not of the network's size
             already; by default what the model's own images were made with.
-        threads: That each question is spread over; 0 for all cores.
+        threads: Threads for each call; 0 for all cores.
 
     Raises:
         DataError: If there is no such model, or it is damaged.
@@ -60,103 +82,134 @@ class Predictor:
         model: str | Path = "hemanet",
         *,
         precision: OnnxPrecision | None = None,
-        views: int = 1,
+        views: NumViews = 1,
         coverage: float | None = None,
         crop: float | None = None,
         threads: int = 0,
     ) -> None:
+        self._remake = partial(
+            Predictor,
+            find_artifact(Path(model)).resolve() if Path(model).exists() else model,
+            precision=precision,
+            views=views,
+            coverage=coverage,
+            crop=crop,
+            threads=threads,
+        )
         info, graph, self._onnx = load_onnx(Path(model), precision, threads=threads)
         self.info: ArtifactInfo = info
         self.graph: OnnxGraph = graph
         self._engine: Engine = self._onnx if views == 1 else ViewsEngine(self._onnx)
         fitted = {one.num_views: one for one in graph.decisions}
         if views not in fitted:
-            raise UsageError(f"views is {views}; the model was fitted for {_listed(fitted)}.")
+            raise UsageError(
+                f"it is {views}; the model was fitted for {_listed(fitted)}.", field="views"
+            )
         self.decision = fitted[views]
         rules = {rule.coverage: rule.min_prob for rule in self.decision.sets}
-        self.coverage = max(rules) if coverage is None else coverage
-        if self.coverage not in rules:
+        if coverage is not None and coverage not in rules:
+            sets = f"fitted for {_listed(rules)}" if rules else "not fitted: too few val images"
             raise UsageError(
-                f"coverage is {self.coverage:g}; the model's prediction sets were fitted for "
-                f"{_listed(rules)}."
+                f"it is {coverage:g}; the model's prediction sets were {sets}.", field="coverage"
             )
-        self._min_prob = rules[self.coverage]
-        self.photographs = info.preprocessing.photographs
+        self.coverage = coverage or max(rules, default=None)
+        self._min_prob = rules[self.coverage] if self.coverage else None
+        self.spec: ImageSpec = info.image
         if crop is not None:
             if not 0 < crop <= 1:
-                raise UsageError(f"crop is {crop:g}; give a share above 0 and up to 1.")
-            kept = {"crop_pixels": max(round(crop * _FINE), 1), "of_pixels": _FINE}
-            self.photographs = self.photographs.model_copy(update=kept)
+                raise UsageError(
+                    f"it is {crop:g}; give a number above 0 and up to 1.", field="crop"
+                )
+            self.spec = info.image.model_copy(update={"crop": crop, "photo_size": 0})
+
+    def __reduce__(self) -> tuple[Callable[[], Predictor], tuple[()]]:
+        """Pickles as how it was made: another process reads the model again."""
+        return self._remake, ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes, in the order of `Answer.probs`."""
         return self.info.class_names
 
-    def predict(self, pictures: Picture | Sequence[Picture]) -> list[Answer]:
-        """What the model says of each picture.
+    def predict(self, pictures: Source | Sequence[Source]) -> list[Answer]:
+        """What the model says of each picture; one that cannot be read has its error.
 
         Args:
-            pictures: Paths, PIL images, or RGB arrays (H, W, 3) of uint8, of any size; one of
-                them or a sequence, or an array (N, H, W, 3).
+            pictures: Paths, encoded bytes, binary files, PIL images, or arrays or tensors of uint8
+                (H, W, 3), (H, W, 4) or (H, W); one of them or a sequence, or an array (N, H, W, 3).
 
-        Raises:
-            DataError: If one of them is no picture.
+        Warns:
+            UserWarning: Where pictures were converted, cropped by guess, or the like; the note of
+                each answer says what.
         """
-        return self.answer(self.prepare(pictures))
+        answers = self.answer_all([partial(_read, one) for one in _each(pictures)]).answers
+        counts = Counter(note for answer in answers for note in answer.note.split("; ") if note)
+        if counts:
+            listed = "; ".join(f"{count} of {len(answers)}: {n}" for n, count in counts.items())
+            warnings.warn(f"{listed} (Answer.note)", UserWarning, stacklevel=2)
+        return answers
 
-    def predict_proba(self, pictures: Picture | Sequence[Picture]) -> NDArray[np.float64]:
+    def predict_proba(self, pictures: Source | Sequence[Source]) -> NDArray[np.float64]:
         """The probability of each class, after temperature scaling, shape (N, C).
 
         Raises:
-            DataError: If one of the pictures is none.
+            DataError: If one of the pictures cannot be read.
         """
-        return self._probs(self.prepare(pictures))
+        answers = self.predict(pictures)
+        for number, answer in enumerate(answers):
+            if answer.error:
+                raise DataError(f"picture {number} cannot be read ({answer.error}); leave it out.")
+        return np.array([answer.probs for answer in answers]).reshape(-1, len(self.class_names))
 
-    def prepare(self, pictures: Picture | Sequence[Picture]) -> Images:
-        """Pictures as the network takes them, shape (N, H, H, 3).
+    def answer_all(self, reads: Sequence[Read]) -> Answered:
+        """Answers to pictures that are read one after another: what every front door asks.
 
-        Raises:
-            DataError: If one of them is no picture.
+        Args:
+            reads: For each picture, what gives it or raises a `BadPictureError` or `OSError`.
         """
-        single = isinstance(pictures, (str, Path, Image.Image)) or (
-            isinstance(pictures, np.ndarray) and pictures.ndim == 3
-        )
-        each: Sequence[Picture] = [pictures] if single else pictures  # type: ignore[assignment, list-item]
-        return self.shrink(_open_all(each))
+        answers: list[Answer | None] = [None] * len(reads)
+        notes: list[tuple[str, ...]] = []
+        places: list[int] = []
 
-    def shrink(self, pictures: Iterable[Image.Image]) -> Images:
-        """RGB pictures at the network's size, shape (N, H, H, 3), treated as its own images were.
+        def readable() -> Iterator[Image.Image]:
+            for place, read in enumerate(reads):
+                try:
+                    picture = read()
+                except (BadPictureError, OSError) as error:
+                    reason = getattr(error, "strerror", None) or str(error)
+                    answers[place] = Answer(error=reason)
+                    continue
+                places.append(place)
+                notes.append(picture.notes)
+                yield picture.image
 
-        Those that have the size already are left as they are. Of the others, one is held at a time.
-        """
-        size, how = self.info.preprocessing.image_size, self.photographs
-        images: list[Images] = [np.empty((0, size, size, 3), dtype=np.uint8)]
-        resized: list[bool] = []
-        for picture in pictures:
-            resized.append(picture.size != (size, size))
-            side = how.side(min(picture.size)) if resized[-1] else size
-            images.append(middle(picture, size, side)[None])
-        together = np.concatenate(images)
-        if how.jpeg_quality and any(resized):
-            together[resized] = jpeg_round_trip(together[resized], how.jpeg_quality)
-        return together
+        made = self.spec.prepare(readable())
+        found = self.answer(made.images)
+        for place, answer, noted, guessed in zip(places, found, notes, made.notes, strict=True):
+            every = (*noted, *filter(None, [guessed, answer.note]))
+            answers[place] = replace(answer, note="; ".join(dict.fromkeys(every)))
+        return Answered([a for a in answers if a is not None], made.images, tuple(places))
 
     def answer(self, images: Images) -> list[Answer]:
         """What the model says of images (N, H, H, 3) of its own size."""
         probs = self._probs(images)
         names = self.class_names
+        spread = images.max(axis=3) - images.min(axis=3)
+        is_gray = (spread.max(axis=(1, 2), initial=0) <= _GRAY).tolist()
         answers: list[Answer] = []
-        for row in probs:
+        for row, gray in zip(probs, is_gray, strict=True):
             order = np.argsort(-row, kind="stable")
             confidence = float(row[order[0]])
+            least = 2.0 if self._min_prob is None else self._min_prob  # 2: no class is in the set
+            unfit = gray and self.info.is_color
             answers.append(
                 Answer(
                     predicted_class=names[order[0]],
                     confidence=confidence,
-                    prediction_set=tuple(names[i] for i in order if row[i] >= self._min_prob),
-                    abstain=confidence < self.decision.abstain_below,
+                    prediction_set=tuple(names[i] for i in order if row[i] >= least),
+                    abstain=unfit or confidence < self.decision.abstain_below,
                     probs=tuple(row.tolist()),
+                    note=_GRAY_NOTE if unfit else "",
                 )
             )
         return answers
@@ -196,25 +249,47 @@ class Predictor:
         return np.exp(log_softmax(scaled))
 
 
-def _open_all(pictures: Sequence[Picture]) -> Iterator[Image.Image]:
-    for number, picture in enumerate(pictures):
-        try:
-            yield _open(picture)
-        except BadPictureError as error:
-            name = picture if isinstance(picture, (str, Path)) else f"picture {number}"
-            raise DataError(f"{name} cannot be read ({error}); leave it out.") from error
+def _each(pictures: Source | Sequence[Source]) -> Sequence[Source]:
+    """The pictures one by one; an array is one picture unless it has one axis, or four."""
+    alone = isinstance(pictures, str | Path | bytes | bytearray | Image.Image)
+    if alone or hasattr(pictures, "read") or not hasattr(pictures, "__iter__"):
+        return [cast("Source", pictures)]
+    if hasattr(pictures, "__array__") and getattr(pictures, "ndim", 0) in (0, 2, 3):
+        return [cast("Source", pictures)]
+    return cast("Sequence[Source]", pictures)
 
 
-def _open(picture: Picture) -> Image.Image:
-    if isinstance(picture, (str, Path)):
-        return read_rgb(Path(picture))[0]
+def _read(picture: Source) -> Picture:
+    """One picture, however it is given.
+
+    Raises:
+        BadPictureError: If it is not a picture, damaged, or an array of another layout.
+    """
+    if isinstance(picture, str | Path):
+        if "\0" in str(picture):
+            raise BadPictureError("its name contains a zero byte")
+        return read_picture(Path(picture))
+    if isinstance(picture, bytes | bytearray):
+        return read_picture(bytes(picture))
     if isinstance(picture, Image.Image):
-        return to_rgb(picture)[0]
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise BadPictureError(
-            f"it has shape {picture.shape} and type {picture.dtype}, expected (H, W, 3) and uint8"
-        )
-    return Image.fromarray(picture)
+        return to_picture(picture)
+    if hasattr(picture, "read"):
+        return read_picture(cast("BinaryIO", picture))
+    try:
+        pixels: NDArray[Any] = np.asarray(picture)
+    except (TypeError, ValueError, RuntimeError) as error:  # such as a tensor on another device
+        raise BadPictureError(f"not an array of pixels ({error})") from error
+    expected = "expected uint8 of shape (H, W, 3), (H, W, 4) or (H, W)"
+    if pixels.dtype != np.uint8:
+        raise BadPictureError(f"array of type {pixels.dtype}; {expected}")
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
+        first = " (channels first: transpose it)" if pixels.shape[:1] in ((1,), (3,)) else ""
+        raise BadPictureError(f"array of shape {pixels.shape}{first}; {expected}")
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if not pixels.size:
+        raise BadPictureError(f"array of shape {pixels.shape} without pixels")
+    return to_picture(Image.fromarray(np.ascontiguousarray(pixels)))
 
 
 def _listed(known: Iterable[float]) -> str:

@@ -119,8 +119,9 @@ class _Samples(CalibrationDataReader):
     """Hands out quantization samples in batches."""
 
     def __init__(self, samples: NDArray[np.uint8]) -> None:
-        starts = range(0, len(samples), _BATCH)
-        self._batches = iter([samples[i : i + _BATCH] for i in starts])
+        size = min(_BATCH, len(samples))
+        starts = range(0, len(samples) - size + 1, size)  # all alike: histograms are stacked
+        self._batches = iter([samples[i : i + size] for i in starts])
 
     def get_next(self) -> Any:
         batch = next(self._batches, None)

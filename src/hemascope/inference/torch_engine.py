@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hemascope.core.errors import DataError, UsageError
 from hemascope.core.predictions import log_softmax
 from hemascope.models import build_model, head_of
-from hemascope.settings.run import Device, Precision, PrecisionChoice
+from hemascope.settings.compute import Device, Precision, PrecisionChoice
 from hemascope.store.model_folder import ArtifactInfo, load_artifact
 
 _SCALE = 1 / 255
@@ -177,7 +177,7 @@ def load_model(path: Path) -> tuple[ArtifactInfo, nn.Module]:
     try:
         model = build_model(
             info.model,
-            image_size=info.preprocessing.image_size,
+            image_size=info.image.size,
             num_classes=len(info.classes),
             weights_follow=True,
         )

@@ -1,9 +1,10 @@
 """The study's metrics, computed from the confusion matrix, and two that need scores.
 
 Division by zero is defined once, in `_ratio`: 0/0 is 0, scikit-learn's `zero_division=0`. So a
-class that is never predicted has precision 0, a class that does not occur has recall 0, and both
-count in a macro average over all classes of the class set. Balanced accuracy and AUROC leave
-classes out that do not occur, as scikit-learn does.
+class that is never predicted has precision 0, and a class without images has recall 0. A macro
+average is over the classes that occur in the labels or are predicted, scikit-learn's
+`labels=None`: a class that neither occurs nor is predicted does not count. Balanced accuracy and
+AUROC are over the classes that occur in the labels, as in scikit-learn.
 
 What takes a confusion matrix also takes a stack of them, (..., C, C), and gives as many figures:
 that is how resampled test sets are evaluated at once.
@@ -73,9 +74,13 @@ def f1(confusion: Confusion) -> Floats:
     return _ratio(2 * _found(confusion), _given(confusion) + _support(confusion))
 
 
-def macro(per_class: Floats) -> Floats:
-    """The plain mean over classes, shape (...): every class counts the same."""
-    return per_class.mean(axis=-1)
+def macro(per_class: Floats, confusion: Confusion) -> Floats:
+    """The plain mean over the classes that occur or are predicted, shape (...).
+
+    Each matrix of a stack has its own classes: a resampled set may lack a class that another has.
+    """
+    counts = (_support(confusion) > 0) | (_given(confusion) > 0)
+    return np.average(per_class, axis=-1, weights=counts)
 
 
 def weighted(per_class: Floats, confusion: Confusion) -> Floats:

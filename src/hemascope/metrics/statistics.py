@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 _OF_CONFUSION = {
     "accuracy": cls.accuracy,
     "balanced_accuracy": cls.balanced_accuracy,
-    "f1_macro": lambda confusion: cls.macro(cls.f1(confusion)),
+    "f1_macro": lambda confusion: cls.macro(cls.f1(confusion), confusion),
 }
 AUROC = "auroc_ovr_macro"
 FIGURES = (*_OF_CONFUSION, AUROC)

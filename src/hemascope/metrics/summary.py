@@ -1,9 +1,12 @@
-"""Mean and spread of one figure over repeated runs."""
+"""One figure over repeated runs, and the interval of one figure of a single test set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from hemascope.metrics import classification as cls
+from hemascope.metrics.statistics import wilson
 
 
 @dataclass(frozen=True)
@@ -37,3 +40,38 @@ def difference_margin(share: float, n: int, other_n: int) -> float:
     Source: normal approximation of the difference of two independent binomial shares.
     """
     return 1.96 * float(np.sqrt(share * (1 - share) * (1 / n + 1 / other_n)))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share of n images with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def estimate(share: float, n: int) -> Estimate:
+    """A share counted on n >= 1 images, with Wilson's interval."""
+    low, high = wilson(share, n)
+    return Estimate(share, low, high, n)
+
+
+def macro_f1(confusion: cls.Confusion, *, num_resamples: int = 1000) -> Estimate:
+    """Macro F1 of a confusion matrix (C, C), with its bootstrap interval.
+
+    The rows are drawn anew from their own shares: the same as drawing images within each class.
+
+    Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    supports = confusion.sum(axis=1)
+    shares = confusion / np.maximum(supports, 1)[:, np.newaxis]
+    rng = np.random.default_rng(0)
+    drawn = (rng.multinomial(supports, shares) for _ in range(num_resamples))
+    low, high = np.quantile([_macro_f1(matrix) for matrix in drawn], (0.025, 0.975))
+    return Estimate(_macro_f1(confusion), float(low), float(high), int(supports.sum()))
+
+
+def _macro_f1(confusion: cls.Confusion) -> float:
+    return float(cls.macro(cls.f1(confusion), confusion))

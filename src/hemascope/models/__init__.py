@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hemascope.core.errors import UsageError, did_you_mean
-from hemascope.settings.run import ModelSettings, explain
+from hemascope.settings.base import explain
+from hemascope.settings.run import ModelSettings
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.data.walk import PassedOver
 
 _SHOWN = 40  # rows of the table
 
@@ -18,28 +19,30 @@ class Outcome:
     """What a run of `predict` came to.
 
     Attributes:
+        passed: The files that were passed over.
         rows: The first rows, by the names of the columns.
         num_rows: How many there were in this run.
         num_failed: How many pictures could not be read, those of an interrupted run counted.
         num_abstained: How many of the answered ones are to be left to an expert.
-        num_guessed: How many were cropped though they are of another size than the model's
-            photographs.
+        notes: How many have each note.
         counts: How many were answered with each class.
     """
+
+    passed: PassedOver
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     num_rows: int = 0
     num_failed: int = 0
     num_abstained: int = 0
-    num_guessed: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
 
-    def add(self, rows: Sequence[dict[str, Any]], num_guessed: int) -> None:
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
         """Takes note of some rows."""
         self.rows += rows[: _SHOWN - len(self.rows)]
         self.num_rows += len(rows)
-        self.num_guessed += num_guessed
         for row in rows:
+            self.notes.update(note for note in row["note"].split("; ") if note)
             if row["error"]:
                 self.num_failed += 1
             else:
@@ -48,8 +51,8 @@ class Outcome:
 
     def print_table(self) -> None:
         """Prints the first rows, and how many more there are."""
-        picture = Column("picture", overflow="fold")
-        table = Table(picture, "class", "confidence", "prediction set", "for an expert")
+        picture = Column("image", overflow="fold")
+        table = Table(picture, "class", "confidence", "prediction set", "review")
         for row in self.rows:
             path = _printable(row["path"])
             if row["error"]:
@@ -59,7 +62,7 @@ class Outcome:
                 path,
                 row["predicted_class"],
                 f"{100 * row['confidence']:.1f} %",
-                ", ".join(row["prediction_set"]) or "none is usual enough",
+                ", ".join(row["prediction_set"]) or "(empty)",
                 "yes" if row["abstain"] else "",
             )
         console = Console(highlight=False, markup=False)
@@ -72,15 +75,11 @@ class Outcome:
         answered = sum(self.counts.values())
         share = f" ({100 * self.num_abstained / answered:.1f} %)" if answered else ""
         lines = [f"{name:24s}{number:>10,}" for name, number in sorted(self.counts.items())]
-        lines.append(f"{answered:,} answered, {self.num_abstained:,} of them for an expert{share}.")
+        lines.append(f"{answered:,} classified, {self.num_abstained:,} flagged for review{share}.")
         if self.num_failed:
             lines.append(f"{self.num_failed:,} could not be read: the column 'error' says why.")
-        if self.num_guessed:
-            lines.append(
-                f"{self.num_guessed:,} are of another size than the photographs that the model "
-                "learned from; the same share of their middle was kept. If yours are cropped to "
-                "the cell already, give --crop 1."
-            )
+        lines += [f"{count:,} image(s): {note}." for note, count in sorted(self.notes.items())]
+        lines += self.passed.notes()
         return "\n".join([*lines, RESEARCH_USE_ONLY])
 
 

@@ -1,12 +1,18 @@
-"""A model card for each network and a data card, under the headings of TRIPOD+AI and CLAIM.
+"""A model card and a data card, under the headings of TRIPOD+AI and CLAIM.
 
 Sources: Collins et al., TRIPOD+AI, BMJ 2024; Tejani et al., CLAIM 2024 update, Radiology: AI 2024.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.core.images import DataDescription
+from hemascope.metrics.summary import Estimate, estimate
+from hemascope.report.network import Network
+from hemascope.report.page import environment, interval
+from hemascope.settings.run import AugmentationSettings, RunSettings, TrainingSettings
+from hemascope.store.provenance import BaseNetwork, Provenance
+from hemascope.store.run_folder import RunResults
 
 Card = list[tuple[str, str]]  # heading and text
 
@@ -19,98 +25,121 @@ _PBC = (
 _REFERENCE = (
     "The class of each cell as labeled by clinical pathologists of the source; one label each."
 )
-_NOT_SAID = "The source does not say it."
+_NOT_SAID = "Not stated by the source."
 
 
-def model_card(comparison: Mapping[str, Any], name: str) -> Card:
-    """The card of one network of a report."""
-    data, net = comparison["data"], comparison["networks"][name]
-    settings = net["settings"]
-    training = settings["training"]
-    versions = ", ".join(f"{p} {v}" for p, v in comparison["versions"].items())
-    counts = data["counts"]
+@dataclass(frozen=True)
+class Subject:
+    """What a model card is about.
+
+    Attributes:
+        settings: How the network was trained.
+        num_parameters: Of the network.
+        data: What it was trained on.
+        base: The network it began from, if it did.
+        facts: What it was made with; None in a model that is passed on, which names no machine.
+        performance: Its figures on test, in sentences; empty if they are not known.
+    """
+
+    settings: RunSettings
+    num_parameters: int
+    data: DataDescription
+    base: BaseNetwork | None
+    facts: Provenance | None
+    performance: str
+
+
+def model_card(subject: Subject) -> Card:
+    """The card of a network."""
+    data, settings, facts = subject.data, subject.settings, subject.facts
+    training = settings.training
+    test = (
+        "test is also evaluated after every epoch, as the study does; nothing is chosen by it."
+        if training.test_every_epoch
+        else "test is read once per run."
+    )
+    made_with: Card = []
+    if facts:
+        versions = ", ".join(f"{package} {version}" for package, version in facts.versions.items())
+        made_with = [
+            ("Software and hardware", f"{versions}; {facts.machine.processor}."),
+            ("Availability", f"Code: Apache-2.0. Made by: {facts.command}"),
+        ]
     return [
-        ("Intended use and users", f"Comparing ways to classify cell images. {RESEARCH_USE_ONLY}"),
-        ("Data source and eligibility", source(data)),
-        ("Reference standard (outcome)", reference(data)),
         (
-            "Predictors",
-            f"The pixels of one RGB image of {data['image_size']}x{data['image_size']}.",
+            "Intended use and users",
+            "Sorting images of single cells into classes before an expert looks at them, and "
+            f"comparing networks. {RESEARCH_USE_ONLY} An image of anything else is given one of "
+            f"the classes all the same. Classes: {', '.join(data.class_names)}.",
         ),
         (
+            "Data source and eligibility",
+            f"{data.title}, md5 of the {data.md5_of} {data.md5}. {source(data)}",
+        ),
+        ("Reference standard (outcome)", reference(data)),
+        ("Predictors", f"The pixels of one RGB image of {data.image_size}x{data.image_size}."),
+        (
             "Data partitions and sample size",
-            f"{', '.join(f'{split} {count:,}' for split, count in counts.items())} images. Fitted "
-            "to train; val decides what is chosen and what is calibrated; "
-            + (
-                "test is also drawn after every epoch, as the study does; nothing is chosen by it."
-                if training["test_every_epoch"]
-                else "test is read once a run."
-            ),
+            f"{partitions(data)} images. Fitted on train; val is used for model selection and "
+            f"calibration; {test}",
         ),
         ("Missing data", "None: every image has all pixels and one label."),
         ("Data preparation", "Pixels / 255; no other preprocessing outside the network."),
-        ("Class imbalance", _imbalance(data, training)),
+        ("Class imbalance", f"{_train_counts(data)} {_remedy(training)}"),
         (
             "Model description",
-            f"'{settings['model']['name']}' with the options {settings['model']['options']}; "
-            f"{net['results']['num_parameters']['mean']:,.0f} parameters.",
+            f"'{settings.model.name}' with the options {settings.model.options}; "
+            f"{subject.num_parameters:,} parameters.",
         ),
+        ("Base model", _base(subject)),
         (
             "Initialization and training",
-            f"{training['init']} initialization{_given(settings)}; {training['optimizer']}, "
-            f"learning rate {training['learning_rate']:g}, {training['schedule']} schedule, "
-            f"{training['epochs']} epochs, batches of {training['batch_size']}, loss "
-            f"{training['loss']}; augmentation {_switched_on(training['augmentation'])}.",
+            f"{training.init} initialization where no weights are given; {training.optimizer}, "
+            f"learning rate {training.learning_rate:g}, {training.schedule} schedule, "
+            f"{training.epochs} epochs, batches of {training.batch_size}, loss {training.loss}; "
+            f"augmentation {_switched_on(training.augmentation)}; seed {settings.seed}.",
         ),
         ("Selection of the final model", _selection(training)),
-        ("Software and hardware", f"{versions}; {comparison['machine']['processor']}."),
         (
             "Model output",
             "A score for each class; its softmax, at the temperature fitted on val, is the "
-            "confidence. Prediction sets and a threshold for abstaining are under Trust.",
+            "confidence.",
         ),
-        ("Model performance", _performance(comparison, name)),
+        ("Model performance", subject.performance or "Not known here."),
         (
             "Fairness",
-            "Nothing is known of people behind these images, so that performance in groups of "
-            "people cannot be given; performance by class is under Efficacy.",
+            "Nothing is known of the people behind these images, so performance in groups of "
+            "people cannot be given.",
         ),
         (
             "Robustness, external validation, explainability",
-            "Not part of this report: hemascope evaluate --corruptions, evaluate --map (another "
-            "laboratory's cells) and explain write them from the same run folders.",
+            "Not part of this card: hemascope corruptions, transfer (cells of another laboratory) "
+            "and explain report them.",
         ),
-        (
-            "Limitations",
-            limitations(data),
-        ),
-        ("Human oversight", "Every answer needs an expert; doubtful ones are to be set apart."),
-        ("Availability", f"Code: Apache-2.0. Made by: {comparison['command']}"),
+        ("Limitations", limitations(data)),
+        ("Human oversight", "Every answer needs an expert; flag the uncertain ones for review."),
+        *made_with,
     ]
 
 
-def data_card(comparison: Mapping[str, Any]) -> Card:
-    """The card of the data of a report."""
-    data = comparison["data"]
+def data_card(data: DataDescription) -> Card:
+    """The card of a data set."""
     mean, std = (
-        ", ".join(f"{value:.4f}" for value in data[key]) for key in ("channel_mean", "channel_std")
+        ", ".join(f"{value:.4f}" for value in values)
+        for values in (data.channel_mean, data.channel_std)
     )
     return [
-        ("Title", data["title"]),
+        ("Title", data.title),
         ("Data source and eligibility", source(data)),
         ("Reference standard (outcome)", reference(data)),
-        (
-            "Data partitions",
-            f"{', '.join(f'{split} {count:,}' for split, count in data['counts'].items())}. "
-            + _partition(data),
-        ),
-        ("Classes", _imbalance(data, None)),
+        ("Data partitions", f"{partitions(data)}. {_split_by(data)}"),
+        ("Classes", _train_counts(data)),
         (
             "Preprocessing before us",
             "Central 200 of 360 pixels, bilinear to 28, JPEG of quality 75, whose artefacts are "
             "part of the data."
             if _is_bloodmnist(data)
-            else "; ".join(data["notes"]) or "As read.",
+            else " ".join(data.notes) or "As read.",
         ),
         ("Image statistics", f"Means of R, G, B over train {mean}; standard deviations {std}."),
         (
@@ -121,39 +150,69 @@ def data_card(comparison: Mapping[str, Any]) -> Card:
         ),
         (
             "Duplicates, leaks and label noise",
-            f"hemascope audit {data['source']} looks for them."
+            f"hemascope audit {data.source} looks for them."
             + (
                 " The images as a whole hold 17 identical pairs, one of them with two labels."
-                if data["kind"] == "rebuilt"
+                if data.kind == "rebuilt"
                 else ""
             ),
         ),
         ("License", "CC BY 4.0, as stated." if _is_bloodmnist(data) else _NOT_SAID),
-        ("Identity", f"{data['source']}, md5 of the {data['md5_of']} {data['md5']}."),
+        ("Identity", f"{data.source}, md5 of the {data.md5_of} {data.md5}."),
     ]
 
 
-def _is_bloodmnist(data: Mapping[str, Any]) -> bool:
-    return data["kind"] in ("official", "rebuilt")
+def card_markdown(title: str, card: Card) -> str:
+    """A card as a Markdown file of its own."""
+    page = environment(autoescape=False).get_template("card.md.jinja")
+    return page.render(title=title, card=card, notice=RESEARCH_USE_ONLY)
 
 
-def source(data: Mapping[str, Any]) -> str:
+def performance(network: Network, results: RunResults) -> str:
+    """What a card quotes: no share without its number of images and its interval."""
+    seeds = f", mean of {network.n} seeds" if network.n > 1 else ""
+    parts = [f"accuracy {_quoted(network.accuracy)}"]
+    if network.n == 1 and (views := results.with_views):
+        of_views = estimate(views.accuracy, results.num_images)
+        parts.append(f"accuracy with {views.num_views} views {_quoted(of_views)}")
+    if network.f1_macro:
+        parts.append(f"macro F1 {_quoted(network.f1_macro)}")
+    if name := network.worst_class:
+        found = network.per_class[name].sensitivity
+        parts += [f"lowest sensitivity {_quoted(found)}, of {name}"] if found else []
+    return f"{results.data}, split {results.split}{seeds}, with 95 % intervals: {'; '.join(parts)}."
+
+
+def _quoted(share: Estimate) -> str:
+    return f"{interval(share)} (n = {share.n:,})"
+
+
+def partitions(data: DataDescription) -> str:
+    """How many images each split has."""
+    return ", ".join(f"{split} {count:,}" for split, count in data.counts.items())
+
+
+def _is_bloodmnist(data: DataDescription) -> bool:
+    return data.kind in ("official", "rebuilt")
+
+
+def source(data: DataDescription) -> str:
     """Where the images come from, and of whom they are."""
-    if data["kind"] == "rendered":
+    if data.kind == "rendered":
         return "Rendered by hemascope's own generator: not blood, no people."
-    return _PBC if _is_bloodmnist(data) else f"{data['title']}: what its user gave."
+    return _PBC if _is_bloodmnist(data) else "Supplied by the user; the source is not documented."
 
 
-def reference(data: Mapping[str, Any]) -> str:
+def reference(data: DataDescription) -> str:
     """What the labels are."""
-    if data["kind"] == "rendered":
+    if data.kind == "rendered":
         return "The class that the generator was told to draw."
     return _REFERENCE if _is_bloodmnist(data) else "The labels that came with the images."
 
 
-def limitations(data: Mapping[str, Any]) -> str:
+def limitations(data: DataDescription) -> str:
     """What nobody should expect of a network trained on the data."""
-    if data["kind"] == "rendered":
+    if data.kind == "rendered":
         return "Rendered images: nothing here says anything about cells."
     if _is_bloodmnist(data):
         return (
@@ -161,13 +220,13 @@ def limitations(data: Mapping[str, Any]) -> str:
             "known. Networks trained on these images fail on other laboratories' unless trained "
             "for it. Some labels are wrong."
         )
-    return "Those of the data, which its user knows; other laboratories' images were not tried."
+    return "Those of the data, which are not documented; not validated on other laboratories."
 
 
-def _partition(data: Mapping[str, Any]) -> str:
-    if data["kind"] == "official":
+def _split_by(data: DataDescription) -> str:
+    if data.kind == "official":
         return "MedMNIST's own split; it is not by patient."
-    if data["kind"] == "rebuilt":
+    if data.kind == "rebuilt":
         return (
             "Our own split, random within each class with BloodMNIST's sizes, not the official "
             "one; it is not by patient."
@@ -175,58 +234,48 @@ def _partition(data: Mapping[str, Any]) -> str:
     return "As the source has it, or 7:1:2 within each class."
 
 
-def _imbalance(data: Mapping[str, Any], training: Mapping[str, Any] | None) -> str:
-    counts = {name: data["class_counts"]["train"][name] for name in data["class_names"]}
-    text = "In train: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()) + "."
-    if training is None:
-        return text
-    if training["balanced"]:
-        return f"{text} Every class was drawn equally often."
-    if only := training["augmentation"]["only_classes"]:
-        return f"{text} Only images of {', '.join(only)} are varied."
-    if training["loss"] in ("weighted", "class-balanced", "focal"):
-        return f"{text} The loss is {training['loss']}."
-    return (
-        f"{text} Nothing was done about it; balanced accuracy and macro F1 stand beside accuracy."
-    )
+def _train_counts(data: DataDescription) -> str:
+    split = "train" if "train" in data.class_counts else next(iter(data.class_counts))
+    counts = (f"{name} {data.class_counts[split][name]:,}" for name in data.class_names)
+    return f"In {split}: {', '.join(counts)}."
 
 
-def _given(settings: Mapping[str, Any]) -> str:
-    parts = [f", {role} {settings[role]}" for role in ("start", "teacher") if settings[role]]
-    return "".join(parts)
+def _remedy(training: TrainingSettings) -> str:
+    if training.balanced:
+        return "Every class was sampled equally often."
+    if only := training.augmentation.only_classes:
+        return f"Only images of {', '.join(only)} are augmented."
+    if training.loss in ("weighted", "class-balanced", "focal"):
+        return f"The loss is {training.loss}."
+    return "Nothing was done about it; balanced accuracy and macro F1 stand beside accuracy."
 
 
-def _switched_on(augmentation: Mapping[str, Any]) -> str:
-    on = [f"{key} {value}" for key, value in augmentation.items() if value]
+def _base(subject: Subject) -> str:
+    settings = subject.settings
+    taught = f" Taught by {settings.teacher}." if settings.teacher else ""
+    if subject.base:
+        base = subject.base
+        return (
+            f"{base.name} ({settings.start}), trained on {base.num_images:,} images of "
+            f"{base.data}; weights SHA-256 {base.weights_sha256}.{taught}"
+        )
+    if settings.start:
+        return f"{settings.start}; its data are not known here.{taught}"
+    if settings.model.options.get("pretrained"):
+        return f"The published weights of {settings.model.name}, as timm provides them.{taught}"
+    return f"None: trained from random weights.{taught}"
+
+
+def _switched_on(augmentation: AugmentationSettings) -> str:
+    on = [f"{key} {value}" for key, value in augmentation.model_dump().items() if value]
     return ", ".join(on) or "none"
 
 
-def _selection(training: Mapping[str, Any]) -> str:
-    kept = "The moving average of the weights" if training["average"] else "The weights"
-    if training["patience"]:
+def _selection(training: TrainingSettings) -> str:
+    kept = "The moving average of the weights" if training.average else "The weights"
+    if training.patience:
         return (
             f"{kept} of the epoch with the lowest val loss; training stopped after "
-            f"{training['patience']} epochs without a lower one."
+            f"{training.patience} epochs without a lower one."
         )
     return f"{kept} of the last epoch; nothing was chosen by test."
-
-
-def _performance(comparison: Mapping[str, Any], name: str) -> str:
-    net, certainty = comparison["networks"][name], comparison["certainty"]
-    if "reason" in certainty:
-        accuracy = net["results"]["accuracy"]["mean"]
-        return (
-            f"Accuracy {100 * accuracy:.2f} % (n = {net['n']}); no intervals: {certainty['reason']}"
-        )
-    figures = certainty["statistics"].networks[name].figures
-    labels = {
-        "accuracy": "accuracy",
-        "balanced_accuracy": "balanced accuracy",
-        "f1_macro": "macro F1",
-    }
-    cells = [
-        f"{label} {100 * figures[key].value:.2f} % "
-        f"[{100 * figures[key].low:.2f}, {100 * figures[key].high:.2f}]"
-        for key, label in labels.items()
-    ]
-    return f"Test, mean of n = {net['n']} seeds with 95 % intervals: {', '.join(cells)}."

@@ -1,12 +1,17 @@
 """What an exported model says of itself: for the terminal, and as a model card in its folder."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
-from hemascope.report.cards import limitations, reference, source
+from hemascope.core.images import DataDescription
+from hemascope.metrics.summary import estimate
+from hemascope.report.cards import Subject, card_markdown, model_card, performance
+from hemascope.report.network import summarize
+from hemascope.report.page import interval
+from hemascope.report.text import markdown_table
 from hemascope.store.model_folder import ArtifactInfo
+from hemascope.store.provenance import BaseNetwork
+from hemascope.store.run_folder import RunResults
 
 
 def export_text(info: ArtifactInfo, folder: Path) -> str:
@@ -34,101 +39,101 @@ def export_text(info: ArtifactInfo, folder: Path) -> str:
 
 
 def card_text(
-    info: ArtifactInfo, data: Mapping[str, Any], results: Mapping[str, Any] | None
+    info: ArtifactInfo,
+    data: DataDescription,
+    results: RunResults | None,
+    base: BaseNetwork | None,
 ) -> str:
     """The model card as Markdown.
 
     Args:
         info: The exported model.
-        data: What it was trained on, as `Dataset.describe` says it.
+        data: What it was trained on.
         results: What its run found on test, if it is known.
+        base: What its run began from, if it is known.
     """
-    how = info.preprocessing.photographs
-    size = info.preprocessing.image_size
+    found = performance(summarize(info.settings, [results]), results) if results else ""
+    subject = Subject(
+        settings=info.settings,
+        num_parameters=info.num_parameters,
+        data=data,
+        base=base,
+        facts=None,
+        performance=found,
+    )
+    rebuilt = (
+        [
+            (
+                "Never to be tested on",
+                "The official test split: about 70 % of its images are among those it was trained "
+                "on, so never score it on the official test split.",
+            )
+        ]
+        if data.kind == "rebuilt"
+        else []
+    )
+    card = [
+        *model_card(subject),
+        *rebuilt,
+        ("Input and output", _input_and_output(info)),
+        ("Graphs, and what was fitted on val", _graphs(info, data.counts["val"])),
+        ("Version", f"hemascope {info.hemascope_version}; format version {info.format_version}."),
+    ]
+    return card_markdown(f"Model card: {info.settings.name}", card)
+
+
+def _input_and_output(info: ArtifactInfo) -> str:
+    how, size = info.image, info.image.size
     jpeg = (
         f", and given a JPEG round trip of quality {how.jpeg_quality}" if how.jpeg_quality else ""
     )
     crop = (
-        f"the central {how.crop_pixels} of {how.of_pixels} pixels of a photograph"
-        if how.crop_pixels < how.of_pixels
+        f"the central {100 * how.crop:.3g} % of a photograph's square"
+        if how.crop < 1
         else "the central square of a picture"
     )
-    rules = info.onnx[0].decisions[0].sets
-    rebuilt = (
-        " About 70 % of the images of the official test split are among those it was trained on: "
-        "**never score it on the official test split.**"
-        if data["kind"] == "rebuilt"
-        else ""
+    maps = (
+        "; `maps`: what each place adds to them, so that explaining needs no other program."
+        if info.onnx[0].has_maps
+        else "."
     )
-    lines = [
-        f"# Model card: {info.settings.name}",
-        "",
-        f"**{RESEARCH_USE_ONLY}** Every answer needs an expert.",
-        "",
-        "## Intended use",
-        "",
-        "Sorting pictures of single blood cells into classes before an expert looks at them, and "
-        "comparing networks. The classes, in the order of the outputs: "
-        + ", ".join(info.class_names)
-        + ". A picture of anything else is given one of them all the same.",
-        "",
-        "## Data",
-        "",
-        f"Trained on the train split of: {info.trained_on.title} ({info.trained_on.num_images:,} "
-        f"images, md5 {info.trained_on.md5}).{rebuilt} {source(data)} {reference(data)}",
-        "",
-        "## Input and output",
-        "",
+    return (
         f"`images`: uint8 RGB pixels (N, {size}, {size}, 3); scaling is inside the graph. "
-        f"`predict` makes them of {crop}, resized (bilinear, antialiased){jpeg}. "
-        f"`logits`: float32 (N, {len(info.class_names)})"
-        + (
-            "; `maps`: what each place adds to them, so that explaining needs no other program."
-            if info.onnx[0].has_maps
-            else "."
-        ),
-        "",
-        "## Figures on val, and what was fitted there",
-        "",
-        "| graph | size | accuracy, 1 view | views | temperature | abstains below | "
-        + " | ".join(f"in the {100 * rule.coverage:g} % set from" for rule in rules)
-        + " |",
-        "| --- |" + " ---: |" * (5 + len(rules)),
+        f"`predict` makes them of {crop}, resized (bilinear, antialiased){jpeg}. `logits`: float32 "
+        f"(N, {len(info.class_names)}), in the order of the classes{maps}"
+    )
+
+
+def _graphs(info: ArtifactInfo, num_val: int) -> str:
+    first = info.onnx[0].decisions[0]
+    coverages = [f"min. probability in the {100 * rule.coverage:g} % set" for rule in first.sets]
+    rows = [
+        [
+            "graph",
+            "size",
+            f"val accuracy, 1 view, n = {num_val:,}",
+            "views",
+            "temperature",
+            "abstention threshold",
+            *coverages,
+        ]
     ]
     for graph in info.onnx:
         for decision in graph.decisions:
-            least = " | ".join(f"{rule.min_prob:.4f}" for rule in decision.sets)
-            lines.append(
-                f"| {graph.precision} | {graph.size_bytes / 1e6:.2f} MB "
-                f"| {100 * graph.val_accuracy:.2f} % | {decision.num_views} "
-                f"| {decision.temperature:.3f} | {decision.abstain_below:.4f} | {least} |"
+            rows.append(
+                [
+                    graph.precision,
+                    f"{graph.size_bytes / 1e6:.2f} MB",
+                    interval(estimate(graph.val_accuracy, num_val)),
+                    str(decision.num_views),
+                    f"{decision.temperature:.3f}",
+                    f"{decision.abstain_below:.4f}",
+                    *(f"{rule.min_prob:.4f}" for rule in decision.sets),
+                ]
             )
-    wanted = info.onnx[0].decisions[0].wanted_accuracy
-    lines += [
-        "",
-        f"Answers less sure than the threshold are left to an expert: on val, the others were "
-        f"right {100 * wanted:g} times in 100. Prediction sets are split-conformal (LAC).",
-        "",
-        "## Figures on test, read once by the run it comes from",
-        "",
-        _test(results),
-        "",
-        "## Limits",
-        "",
-        limitations(data),
-        "",
-        f"{info.num_parameters:,} parameters; hemascope {info.hemascope_version}; format version "
-        f"{info.format_version}; seed {info.settings.seed}.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _test(results: Mapping[str, Any] | None) -> str:
-    if results is None:
-        return "Not known here."
-    text = (
-        f"{results['data']}, split {results['split']}, in {results['precision']} by PyTorch: "
-        f"accuracy {100 * results['accuracy']:.2f} %, macro F1 {results['f1_macro']:.4f}"
+    return (
+        f"{markdown_table(rows)}\n\nAnswers below the abstention threshold are flagged for expert "
+        f"review: it is the lowest at which the other images of val are classified with an "
+        f"accuracy of at least {100 * first.wanted_accuracy:g} %. Prediction sets are "
+        "split-conformal (LAC)."
     )
-    views = results.get("with_views")
-    return text + (f"; with 8 views {100 * views['accuracy']:.2f} %." if views else ".")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,40 +9,37 @@ from numpy.typing import NDArray
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.predictions import Predictions
 from hemascope.report import plots
-from hemascope.store.run_folder import SavedRun
+from hemascope.store.files import make_folder
+from hemascope.store.run_folder import History, RunFolder, RunResults, SavedRun
 
-ERRORS = "figures/errors"
 _CURVES = (
     ("loss", "Loss", "loss (nats)", False),
     ("accuracy", "Accuracy", "accuracy", True),
 )
 
 
-def draw_run(run: SavedRun) -> None:
-    """The study's four pictures of one run into its `figures/`, as PNG and SVG."""
-    caption = caption_of(run.results, f"seed {run.settings.seed}")
-    folder = run.folder / "figures"
-    shown = ("train", "test" if run.settings.training.test_every_epoch else "val")
+def draw_history(history: History, folder: Path, caption: str) -> None:
+    """Loss and accuracy over the epochs, of train and of test (of val, if test was not watched)."""
+    shown = ("train", "test" if "test_loss" in history.known() else "val")
     for key, title, quantity, as_percent in _CURVES:
         figure = plots.learning_curve(
-            {split: run.history[f"{split}_{key}"] for split in shown},
+            {split: history[f"{split}_{key}"] for split in shown},
             quantity=quantity,
             title=f"{title} over the epochs",
             caption=caption,
             as_percent=as_percent,
         )
         plots.save_figure(figure, folder / key)
-    draw_evaluation(run.results, folder, caption)
 
 
-def draw_evaluation(results: dict[str, Any], folder: Path, caption: str) -> None:
+def draw_evaluation(results: RunResults, folder: Path, caption: str) -> None:
     """The confusion matrix and the bars of some results into a folder."""
-    names = results["class_names"]
-    draw_confusion(np.array(results["confusion_matrix"]), names, folder, caption)
-    rows = results["per_class"].values()
+    names = results.class_names
+    draw_confusion(results.confusion, names, folder, caption)
+    rows = results.per_class.values()
     figure = plots.precision_recall_bars(
-        [row["precision"] for row in rows],
-        [row["recall"] for row in rows],
+        [row.precision for row in rows],
+        [row.recall for row in rows],
         names,
         title="Precision and recall by class",
         caption=caption,
@@ -55,7 +51,7 @@ def draw_errors(
     predictions: Predictions,
     chosen: NDArray[np.intp],
     images: NDArray[np.uint8],
-    stem: Path,
+    folder: RunFolder,
     caption: str,
 ) -> None:
     """A contact sheet of some errors: what each was taken for, and its label."""
@@ -66,9 +62,10 @@ def draw_errors(
         for i in chosen
     ]
     figure = plots.contact_sheet(
-        images[chosen], {}, titles, title="The errors it is surest of", caption=caption
+        images[chosen], {}, titles, title="Most confident errors", caption=caption
     )
-    plots.save_figure(figure, stem)
+    make_folder(folder.figures)
+    plots.save_figure(figure, folder.errors.with_suffix(""))
 
 
 def draw_confusion(
@@ -85,9 +82,9 @@ def draw_confusion(
         plots.save_figure(figure, folder / stem)
 
 
-def caption_of(results: dict[str, Any], detail: str) -> str:
+def caption_of(results: RunResults, detail: str) -> str:
     """What stands below a figure: network, which run, data, and that it is for research."""
-    return f"{results['name']}, {detail} | {results['data']}\n{RESEARCH_USE_ONLY}"
+    return f"{results.name}, {detail} | {results.data}\n{RESEARCH_USE_ONLY}"
 
 
 def seeds_text(runs: Sequence[SavedRun]) -> str:

@@ -1,13 +1,14 @@
-"""Renders a comparison as one self-contained HTML page and as Markdown."""
+"""How every page is rendered: its templates, its figures inside it, its numbers."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hemascope.core.errors import DataError
+from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.metrics.summary import Estimate, Spread
 from hemascope.report.text import in_shown_unit
 
 
@@ -21,15 +22,20 @@ def environment(*, autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters: dict[str, Any] = {
-        "percent": percent,
-        "plain": plain,
-        "spread": spread_text,
-        "shown": shown,
-        "signed": signed,
-    }
-    pages.filters.update(filters)
+    for name, function in _FILTERS.items():
+        pages.filters[name] = function
     return pages
+
+
+def render(template: str, folder: Path, *, autoescape: bool, **values: object) -> str:
+    """A page of a folder; the figures that it embeds are files of that folder.
+
+    Raises:
+        DataError: If a figure cannot be read.
+    """
+    pages = environment(autoescape=autoescape)
+    pages.filters["embedded"] = lambda name: embedded(folder / str(name))  # pyright: ignore[reportArgumentType] - jinja's stubs
+    return pages.get_template(template).render(notice=RESEARCH_USE_ONLY, **values)
 
 
 def embedded(path: Path) -> str:
@@ -53,9 +59,9 @@ def plain(value: float, *, as_percent: bool = False) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
 
 
-def spread_text(values: Mapping[str, Any], *, as_percent: bool = False) -> str:
+def spread_text(values: Spread, *, as_percent: bool = False) -> str:
     """Mean and standard deviation; the mean alone where there is one run or no spread."""
-    mean, sd = values["mean"], values["sd"]
+    mean, sd = values.mean, values.sd
     if not sd:
         return plain(mean, as_percent=as_percent)
     if as_percent:
@@ -63,13 +69,28 @@ def spread_text(values: Mapping[str, Any], *, as_percent: bool = False) -> str:
     return f"{mean:,.0f} ± {sd:,.0f}" if abs(mean) >= 1000 else f"{mean:.4f} ± {sd:.4f}"
 
 
-def shown(values: Mapping[str, Any], key: str) -> str:
+def shown(values: Spread, key: str) -> str:
     """A spread in the unit of its label in `LABELS`."""
-    scaled = {
-        name: None if values[name] is None else in_shown_unit(key, values[name])
-        for name in ("mean", "sd")
-    }
-    return spread_text(scaled)
+    sd = None if values.sd is None else in_shown_unit(key, values.sd)
+    return spread_text(replace(values, mean=in_shown_unit(key, values.mean), sd=sd))
+
+
+def in_percent(values: Spread | None) -> str:
+    """A share over runs as a number of per cent; a dash where it is not defined."""
+    if values is None:
+        return "–"  # noqa: RUF001 - as in print
+    sd = f" ± {100 * values.sd:.1f}" if values.sd else ""
+    return f"{100 * values.mean:.1f}{sd}"
+
+
+def interval(estimate: Estimate) -> str:
+    """A share in per cent with its 95 % interval."""
+    return f"{percent(estimate.value, 1)} {bounds(estimate)}"
+
+
+def bounds(estimate: Estimate) -> str:
+    """The 95 % interval of a share, in per cent."""
+    return f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
 def signed(value: float, *, as_percent: bool = False) -> str:
@@ -81,3 +102,15 @@ def signed(value: float, *, as_percent: bool = False) -> str:
     else:
         text = f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.4f}"
     return text.replace("-", "−")  # noqa: RUF001 - the minus sign of print
+
+
+_FILTERS: dict[str, Callable[..., str]] = {
+    "percent": percent,
+    "plain": plain,
+    "spread": spread_text,
+    "shown": shown,
+    "signed": signed,
+    "in_percent": in_percent,
+    "interval": interval,
+    "bounds": bounds,
+}

@@ -268,7 +268,7 @@ def reliability_diagram(
     figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.set_title(title, fontsize=10, fontweight="bold", loc="left")
-    axes.plot([0, 1], [0, 1], color="0.3", lw=0.8, ls="--", label="as sure as right")
+    axes.plot([0, 1], [0, 1], color="0.3", lw=0.8, ls="--", label="perfect calibration")
     width = 0.4 / len(next(iter(bins.values()))[0])
     for i, (label, (confidence, accuracy, count)) in enumerate(bins.items()):
         known = count > 0
@@ -287,11 +287,11 @@ def reliability_diagram(
 @mpl.rc_context(_STYLE)
 def risk_coverage_curves(curves: Mapping[str, tuple[Series, Series]], *, caption: str) -> Figure:
     """The share of errors among the images answered, as more and more of them are."""
-    figure, axes = _figure(5.2, 3.6, "Errors among the surest images", caption)
+    figure, axes = _figure(5.2, 3.6, "Risk-coverage curve", caption)
     for i, (label, (coverage, risk)) in enumerate(curves.items()):
         color = _PALETTE[i % len(_PALETTE)]
         axes.plot(coverage, risk, color=color, ls=("-", "--", ":", "-.")[i % 4], label=label)
-    axes.set_xlabel("share of images answered")
+    axes.set_xlabel("coverage")
     axes.set_ylabel("share of errors")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))

@@ -1,10 +1,10 @@
 """Results as plain text: lines for the log and the terminal."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.metrics import Figures
+from hemascope.store.run_folder import Costs, RunResults
 
 # The study's three dimensions, and the words for each figure in `results.json`.
 LABELS = {
@@ -31,6 +31,7 @@ LABELS = {
         "peak_memory_bytes": "peak memory (MB)",
     },
 }
+OPTIONAL = Costs.model_fields.keys()  # figures that an evaluation does not have
 _MEGA = 1e6
 _CLASS_COLUMNS = ("support", "precision", "recall", "specificity", "f1", "auroc")
 
@@ -57,26 +58,38 @@ def epoch_line(record: Mapping[str, float | None], epochs: int) -> str:
     return ", ".join(parts)
 
 
-def results_text(results: Mapping[str, Any]) -> str:
+def results_text(results: RunResults) -> str:
     """Results with their per-class table, as aligned text."""
-    lines = [f"{results['name']} on {results['data']}, split {results['split']}", ""]
+    lines = [f"{results.name} on {results.data}, split {results.split}", ""]
     lines += [
-        f"{label:<38}{number(_shown(results, key)):>14}"
+        f"{label:<38}{number(shown_figure(results, key)):>14}"
         for rows in LABELS.values()
         for key, label in rows.items()
-        if key in results
+        if key not in OPTIONAL or getattr(results, key) is not None
     ]
-    if views := results.get("with_views"):
+    if views := results.with_views:
         for key in ("accuracy", "f1_macro", "loss"):
-            label = f"{LABELS['Quality'][key]}, {views['num_views']} views"
-            lines.append(f"{label:<38}{number(views[key]):>14}")
-    width = max(len(name) for name in results["class_names"]) + 2
+            label = f"{LABELS['Quality'][key]}, {views.num_views} views"
+            lines.append(f"{label:<38}{number(getattr(views, key)):>14}")
+    width = max(len(name) for name in results.class_names) + 2
     lines += ["", f"{'class':<{width}}" + "".join(f"{c:>13}" for c in _CLASS_COLUMNS)]
-    for name, row in results["per_class"].items():
-        lines.append(f"{name:<{width}}" + "".join(f"{number(row[c]):>13}" for c in _CLASS_COLUMNS))
-    if sentence := seen_sentence(results["name"], results.get("num_seen")):
-        lines += ["", sentence]
+    for name, row in results.per_class.items():
+        cells = (number(getattr(row, column)) for column in _CLASS_COLUMNS)
+        lines.append(f"{name:<{width}}" + "".join(f"{cell:>13}" for cell in cells))
+    for sentence in (absent_sentence(results), seen_sentence(results.name, results.num_seen)):
+        if sentence:
+            lines += ["", sentence]
     return "\n".join([*lines, "", RESEARCH_USE_ONLY, ""])
+
+
+def absent_sentence(figures: Figures) -> str:
+    """Which classes have no images here, and what that means; empty if all have some."""
+    if not figures.absent_classes:
+        return ""
+    return (
+        f"No images here of {', '.join(figures.absent_classes)}: macro averages leave out the "
+        "classes that neither occur nor are predicted."
+    )
 
 
 def seen_sentence(name: str, num_seen: int | None) -> str:
@@ -94,8 +107,9 @@ def seen_sentence(name: str, num_seen: int | None) -> str:
     )
 
 
-def _shown(results: Mapping[str, Any], key: str) -> float | None:
-    value = results[key]
+def shown_figure(results: RunResults, key: str) -> float | None:
+    """A figure of some results in the unit of its label in `LABELS`."""
+    value = getattr(results, key)
     return None if value is None else in_shown_unit(key, value)
 
 
@@ -103,17 +117,3 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     """A table as Markdown: the first row is the header, the first column is text."""
     header, *body = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join([header, f"| --- |{' ---: |' * (len(rows[0]) - 1)}", *body])
-
-
-def comparison_text(comparison: Mapping[str, Any], page: Path) -> str:
-    """What a comparison found, in a few lines for the terminal."""
-    title = comparison["data"]["title"]
-    lines = [f"Test accuracy on {title}:"]
-    width = 2 + max(map(len, [*comparison["networks"], "published CNN"]))
-    for name, network in comparison["networks"].items():
-        accuracy, n = network["results"]["accuracy"], network["n"]
-        sd = f" ± {100 * accuracy['sd']:.2f}" if n > 1 else ""
-        lines.append(f"  {name:<{width}}{100 * accuracy['mean']:.2f}{sd} % (n = {n})")
-    published = comparison["table_2"][0]["value"]
-    lines.append(f"  {'published CNN':<{width}}{100 * published:.2f} %")
-    return "\n".join([*lines, f"Report: {page}", RESEARCH_USE_ONLY])

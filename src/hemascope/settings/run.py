@@ -1,38 +1,20 @@
 """Frozen, validated settings of a training run, and the presets that ship with the package."""
 
-import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
-from hemascope.core.errors import UsageError, did_you_mean, shortened
+from hemascope.core.errors import UsageError, did_you_mean
+from hemascope.core.image_spec import ImageSpec
+from hemascope.settings.base import Settings, load_toml, parse_toml
+from hemascope.settings.compute import Device, NumViews, PrecisionChoice
+from hemascope.settings.data import DataSettings
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"  # of a network; it names files as well
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["fp32", "bf16"]
-PrecisionChoice = Literal["auto", "fp32", "bf16"]
-OnnxPrecision = Literal["fp32", "fp16", "int8"]  # of exported graphs
-AnyPrecision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Loss = Literal["cross-entropy", "focal", "weighted", "class-balanced"]
-Colors = Literal["none", "image", "group"]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Settings(BaseModel):
-    """Base of every settings table: frozen, and a misspelt key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-S = TypeVar("S", bound=Settings)
 
 
 class ModelSettings(Settings):
@@ -51,9 +33,10 @@ class AugmentationSettings(Settings):
     gain and an offset of each channel. `stain`, `blur` and `noise` are the shares of images whose
     stains and background are colored otherwise (in optical density), that are blurred, and that get
     noise: for cells of other laboratories. `cutout` is the side in pixels of a square that is
-    painted gray. `mixup` and `cutmix` are the alpha of Beta(alpha, alpha): a batch is mixed
-    with itself; where both are given, each batch gets one of them. `only_classes` restricts all but
-    the mixing to images of the classes named.
+    painted gray. Pixels are those of images of 28: in images of S pixels, `shift`, `cutout` and the
+    width of the blur are S / 28 times as large, rounded to whole pixels. `mixup` and `cutmix` are
+    the alpha of Beta(alpha, alpha): a batch is mixed with itself; where both are given, each batch
+    gets one of them. `only_classes` restricts all but the mixing to images of the classes named.
 
     Source: MixUp, Zhang et al., ICLR 2018; CutMix, Yun et al., ICCV 2019; Cutout, DeVries & Taylor,
     arXiv 1708.04552.
@@ -140,7 +123,8 @@ class RunSettings(Settings):
 
     `start` and `teacher` are paths of trained models: whose weights to begin with, and whom to
     learn from. `views` is how many of the eight symmetries of a square each image is also shown in
-    when the finished network is evaluated.
+    when the finished network is evaluated. `data` is which data it is trained on and how that is
+    read, `image` how a picture becomes one of its images: what came of the data and its options.
     """
 
     name: str = Field(pattern=NAME_PATTERN)
@@ -149,31 +133,17 @@ class RunSettings(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
     device: Device = "auto"
     precision: PrecisionChoice = "fp32"
-    views: Literal[1, 8] = 1
+    views: NumViews = 1
     start: str = ""
     teacher: str = ""
+    data: DataSettings = DataSettings()
+    image: ImageSpec | None = None
 
     def to_toml(self) -> str:
         """The settings as TOML that `--config` takes again."""
         import tomli_w
 
-        return tomli_w.dumps(self.model_dump())
-
-
-class TransferMap(Settings):
-    """How images of another laboratory are shown to a network: `evaluate --map`.
-
-    `classes` says for each class folder which of the network's classes it is; "" leaves its images
-    out. `crop` is the share of the central square that is kept, `colors` how colors are fitted to
-    those the network was trained on (each "image" by itself, or all as a "group"), and `jpeg` the
-    quality of a JPEG round trip at the network's size, as BloodMNIST's images have had one; 0 for
-    none.
-    """
-
-    classes: dict[str, str] = Field(min_length=1)
-    crop: float = Field(default=1.0, gt=0, le=1)
-    colors: Colors = "none"
-    jpeg: int = Field(default=0, ge=0, le=95)
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
 
 
 def preset_names() -> tuple[str, ...]:
@@ -191,7 +161,7 @@ def load_preset(name: str) -> RunSettings:
     if name not in preset_names():
         raise UsageError(f"no preset is called '{name}'; {did_you_mean(name, preset_names())}")
     text = (resources.files("hemascope.settings") / "presets" / f"{name}.toml").read_text("utf-8")
-    return _parse(text, RunSettings, origin=f"preset {name}")
+    return parse_toml(text, RunSettings, origin=f"preset {name}")
 
 
 def load_config(path: Path) -> RunSettings:
@@ -201,47 +171,3 @@ def load_config(path: Path) -> RunSettings:
         UsageError: If the file is missing, not TOML, or a field is missing, unknown or wrong.
     """
     return load_toml(path, RunSettings)
-
-
-def load_toml(path: Path, kind: type[S]) -> S:
-    """The settings of some kind in a TOML file; see `load_config`."""
-    try:
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is no file; give a TOML file of settings.")
-        text = path.read_text("utf-8-sig")  # some editors write a byte-order mark
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UsageError(f"cannot read {path}: {reason}; give a TOML file of settings.") from error
-    return _parse(text, kind, origin=str(path))
-
-
-def _parse(text: str, kind: type[S], *, origin: str) -> S:
-    try:
-        return kind.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{origin} is not valid TOML: {error}.") from error
-    except ValidationError as error:
-        raise UsageError(f"{origin}: {explain(error, kind)}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{origin} cannot be read as TOML ({error}); correct it.") from error
-
-
-def explain(error: ValidationError, settings: type[BaseModel]) -> str:
-    """One sentence on one thing wrong: the field, what is wrong with it, what fits.
-
-    A misspelt field comes first: it is why another one seems to be missing.
-    """
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    field = ".".join(str(part) for part in first["loc"]) or "settings"
-    if first["type"] == "extra_forbidden":
-        table: Any = settings
-        for part in first["loc"][:-1]:  # into a table; the tables in a list are not looked into
-            table = table.model_fields[part].annotation if hasattr(table, "model_fields") else None
-        known = getattr(table, "model_fields", None)
-        hint = did_you_mean(str(first["loc"][-1]), known) if known else "remove it."
-        return f"unknown field '{field}'; {hint}"
-    if first["type"] == "missing":
-        return f"field '{field}' is missing; add it."
-    given = "" if isinstance(first["input"], dict) else f" (got {shortened(first['input'])})"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"field '{field}'{given}: {message[0].lower()}{message[1:]}."

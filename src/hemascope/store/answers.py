@@ -19,6 +19,7 @@ from hemascope.core.errors import DataError, UsageError
 from hemascope.store.files import explained, written_whole
 
 Format = Literal["csv", "jsonl", "parquet"]
+Row = dict[str, Any]
 _SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".jsonl": "jsonl",
@@ -63,6 +64,7 @@ def row_of(path: str, answer: Answer, class_names: Sequence[str]) -> dict[str, A
             f"prob:{name}": None if prob is None else round(prob, _DIGITS)
             for name, prob in zip(class_names, probs, strict=True)
         },
+        "note": answer.note,
     }
 
 
@@ -157,10 +159,11 @@ class Journal:
 
 def columns_of(class_names: Sequence[str]) -> list[str]:
     """The columns of every format, in order."""
-    return [*_FIXED, *(f"prob:{name}" for name in class_names)]
+    return [*_FIXED, *(f"prob:{name}" for name in class_names), "note"]
 
 
-def _write_csv(rows: Iterable[dict[str, Any]], file: IO[bytes], columns: Sequence[str]) -> None:
+def write_csv(rows: Iterable[dict[str, Any]], file: IO[bytes], columns: Sequence[str]) -> None:
+    """Writes rows as CSV to a binary file, which stays open."""
     text = TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -184,7 +187,7 @@ def _write_parquet(rows: Iterable[dict[str, Any]], file: IO[bytes], columns: Seq
     from pyarrow.parquet import ParquetWriter
 
     kinds = {"prediction_set": pa.list_(pa.string()), "abstain": pa.bool_()}
-    texts = ("path", "predicted_class", "error")
+    texts = ("path", "predicted_class", "error", "note")
     fields = [(c, kinds.get(c, pa.string() if c in texts else pa.float64())) for c in columns]
     schema = pa.schema(fields)
     remaining = iter(rows)
@@ -197,7 +200,7 @@ def _write_parquet(rows: Iterable[dict[str, Any]], file: IO[bytes], columns: Seq
 
 
 _WRITERS: dict[Format, Callable[[Iterable[dict[str, Any]], IO[bytes], Sequence[str]], None]] = {
-    "csv": _write_csv,
+    "csv": write_csv,
     "jsonl": _write_jsonl,
     "parquet": _write_parquet,
 }

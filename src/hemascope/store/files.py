@@ -6,25 +6,24 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from tempfile import mkstemp
 from types import FrameType
-from typing import IO, Any
+from typing import IO
 
 from pydantic import BaseModel
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError, OutputError
+from hemascope.settings.output import Output
 
 # Written first into every folder of results: one that holds it may be replaced with --overwrite.
 MARK = "fingerprint.json"
+FIGURES = "figures"  # the folder of figures in every folder of results
+# Lies in a folder while a process writes into it, and after one was killed; not one of its results.
+LOCK = ".lock"
 
 
 @contextmanager
@@ -97,8 +96,8 @@ def _plain(value: object) -> object:
     raise TypeError(msg)
 
 
-def read_json(path: Path, *, needed: Collection[str] = ()) -> dict[str, Any]:
-    """Reads a JSON object that holds at least the keys `needed`.
+def read_json(path: Path) -> dict[str, object]:
+    """Reads a JSON object.
 
     Raises:
         DataError: If the file is missing or damaged.
@@ -108,10 +107,7 @@ def read_json(path: Path, *, needed: Collection[str] = ()) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not readable JSON ({error}); train the run again.") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} is no JSON object: it is damaged; train the run again.")
-    missing = [key for key in needed if key not in content]
-    if missing:
-        raise DataError(f"{path} has no '{missing[0]}': it is damaged; train the run again.")
+        raise DataError(f"{path} is not a JSON object: it is damaged; train the run again.")
     return content
 
 
@@ -160,7 +156,7 @@ def check_out(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> Non
             )
     if not out.is_dir():
         raise OutputError(f"--out {out} is a file; give the name of a new folder.")
-    if not any(out.iterdir()):
+    if not _content(out):
         return
     if not overwrite:
         raise OutputError(
@@ -198,31 +194,47 @@ def make_out(out: Path, *, overwrite: bool) -> None:
             if the folder cannot be made.
     """
     check_out(out, overwrite=overwrite)
-    with claimed(out), ExitStack() as held, explained(out):
-        for mark in out.glob(f"*/{MARK}"):
-            held.enter_context(claimed(mark.parent))
-        # The folder itself stays, since it is what is claimed; its mark goes last, so that what a
-        # full disk or the like leaves can still be told for ours.
-        for path in sorted(out.iterdir(), key=lambda path: path.name == MARK):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    with claimed(out), explained(out):
+        runs = [mark.parent for mark in out.glob(f"*/{MARK}")]
+        with ExitStack() as held:
+            for run in runs:
+                held.enter_context(claimed(run))
+            for run in runs:
+                _empty(run)
+        _empty(out)
+
+
+def _content(folder: Path) -> list[Path]:
+    """What lies in a folder, its mark last."""
+    found = [path for path in folder.iterdir() if path.name != LOCK]
+    return sorted(found, key=lambda path: path.name == MARK)
+
+
+def _empty(folder: Path) -> None:
+    """Deletes the content of a claimed folder, which itself stays, since it holds the claim.
+
+    The mark goes last: what a full disk or the like leaves can still be recognized as ours.
+    """
+    for path in _content(folder):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 @contextmanager
-def made_out(out: Path, *, overwrite: bool) -> Generator[None]:
+def made_out(output: Output) -> Generator[Path]:
     """`make_out`, and nobody else writes there for as long as the block takes.
+
+    Yields:
+        The folder.
 
     Raises:
         OutputError: As `make_out`.
     """
-    with claimed(out):
-        make_out(out, overwrite=overwrite)
-        yield
-
-
-_claimed_here: set[Path] = set()
+    with claimed(output.folder):
+        make_out(output.folder, overwrite=output.overwrite)
+        yield output.folder
 
 
 @contextmanager
@@ -230,41 +242,38 @@ def claimed(folder: Path) -> Generator[None]:
     """Keeps other processes from writing into a folder for as long as the block takes.
 
     Makes the folder if need be, and takes it away again if the block fails and leaves it empty. The
-    system forgets the claim when the process ends, however it ends. Windows has no such claims on
-    folders; there nothing is held.
+    claim ends with the process, however that ends. A process may claim a folder again while it
+    holds it.
 
     Raises:
         OutputError: If another process has claimed it, or it cannot be made.
     """
-    path = folder.resolve()
-    if fcntl is None or path in _claimed_here:
-        with explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        yield
-        return
+    from filelock import FileLock, Timeout
+
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    try:
+        file = folder.resolve() / LOCK
+        lock = FileLock(file, blocking=False, is_singleton=True, thread_local=False)
+        is_inner = lock.is_locked
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            lock.acquire()
+        except Timeout as error:
             raise OutputError(
-                f"another process is writing into {folder} just now; wait until it is done, or "
-                "choose another --out."
+                f"another process is writing into {folder}; wait until it is done, or choose "
+                "another --out."
             ) from error
-        except OSError:  # a file system without such claims
-            yield
-            return
-        _claimed_here.add(path)
+    failed = True
+    try:
         yield
-    except BaseException:
-        with suppress(OSError):  # it holds something
-            folder.rmdir()
-        raise
+        failed = False
     finally:
-        _claimed_here.discard(path)
-        os.close(handle)
+        if not is_inner:
+            with suppress(OSError):  # Windows deletes no open file, and filelock does it there
+                file.unlink()  # while it is locked: nobody else can be in between
+        lock.release()
+        if failed:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 def make_folder(folder: Path) -> Path:

@@ -17,21 +17,15 @@ from pydantic import Field, ValidationError
 
 from hemascope.core.classes import ClassSet
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
-from hemascope.settings.run import (
-    ModelSettings,
-    OnnxPrecision,
-    RunSettings,
-    Settings,
-    Share,
-    explain,
-)
+from hemascope.core.image_spec import ImageSpec
+from hemascope.settings.base import Settings, explain
+from hemascope.settings.compute import OnnxPrecision
+from hemascope.settings.run import ModelSettings, RunSettings, Share
 from hemascope.store.files import write_bytes, write_text
 
-# 2 added calibration and the hashes of the images trained on, 3 their colors, 4 ONNX graphs
-FORMAT_VERSION = 4
-_READ_VERSIONS = (1, 2, 3, 4)
+FORMAT_VERSION = 5  # 0.1 wrote 1 to 4
 _INFO_FILE = "artifact.json"
-_SAME_SCALE = 10  # pixels by which photographs of one microscope may differ in size
+_GRAY = 0.002  # by which the means of R, G and B of gray images differ at most
 _PACKAGED = "pretrained"  # folder of this package that holds a model folder for each name
 
 if TYPE_CHECKING:
@@ -46,43 +40,13 @@ Temperature = Annotated[float, Field(ge=0.01, le=100)]
 Spread = Annotated[float, Field(ge=0, le=0.5)]  # of numbers between 0 and 1
 
 
-class Photographs(Settings):
-    """How a photograph becomes an image of the network's size, as its training images did.
-
-    Of the middle, `crop_pixels` of `of_pixels` are kept (where the photograph is of another size,
-    the same share; 1 of 1 is the whole central square), resized (bilinear, antialiased), and given
-    a JPEG round trip of `jpeg_quality`, unless that is 0.
-    """
-
-    crop_pixels: int = Field(default=1, ge=1)
-    of_pixels: int = Field(default=1, ge=1)
-    jpeg_quality: int = Field(default=0, ge=0, le=95)
-
-    def is_usual(self, smaller: int) -> bool:
-        """Whether a photograph whose smaller side has so many pixels is one of those meant."""
-        return self.crop_pixels == self.of_pixels or abs(smaller - self.of_pixels) <= _SAME_SCALE
-
-    def side(self, smaller: int) -> int:
-        """How many pixels are kept of a photograph whose smaller side has `smaller`."""
-        if abs(smaller - self.of_pixels) <= _SAME_SCALE:
-            return min(self.crop_pixels, smaller)
-        return max(round(smaller * self.crop_pixels / self.of_pixels), 1)
-
-
-class Preprocessing(Settings):
-    """What happens to an RGB uint8 image before the network."""
-
-    image_size: int = Field(ge=8, le=1024)
-    scaling: Literal["pixels / 255"] = "pixels / 255"
-    photographs: Photographs = Photographs()
-
-
 class TrainingData(Settings):
     """Which data the weights have seen: the train split of this, and what its colors are like."""
 
     title: str
     md5: str
     num_images: int
+    collection: str = ""
     channel_mean: tuple[Share, Share, Share] | None = None
     channel_std: tuple[Spread, Spread, Spread] | None = None
 
@@ -114,14 +78,15 @@ class Decision(Settings):
     """How logits become answers; fitted on val with as many views of each image as it says.
 
     `temperature` divides the logits. Answers less sure than `abstain_below` are left to an expert:
-    on val the others were right as often as `wanted_accuracy` says.
+    on val the others were right as often as `wanted_accuracy` says. There are no `sets` where val
+    was too small to justify any.
     """
 
     num_views: Literal[1, 8]
     temperature: Temperature
     wanted_accuracy: Share
     abstain_below: Share
-    sets: tuple[SetRule, ...] = Field(min_length=1)
+    sets: tuple[SetRule, ...] = ()
 
 
 class OnnxGraph(Settings):
@@ -147,12 +112,13 @@ class ArtifactInfo(Settings):
     """Everything about a trained network but its weights."""
 
     format: Literal["hemascope-artifact"] = "hemascope-artifact"
-    format_version: Literal[1, 2, 3, 4] = FORMAT_VERSION
+    format_version: Literal[5] = FORMAT_VERSION
     hemascope_version: str
     notice: str = RESEARCH_USE_ONLY
     model: ModelSettings
     class_names: tuple[str, ...] = Field(min_length=1)
-    preprocessing: Preprocessing
+    class_aliases: dict[str, str] = Field(default_factory=dict)
+    image: ImageSpec
     num_parameters: int
     trained_on: TrainingData
     settings: RunSettings
@@ -168,7 +134,13 @@ class ArtifactInfo(Settings):
     @property
     def classes(self) -> ClassSet:
         """What the network's outputs mean."""
-        return ClassSet(self.class_names)
+        return ClassSet(self.class_names, self.class_aliases)
+
+    @property
+    def is_color(self) -> bool:
+        """Whether it was trained on color images, so that it cannot answer gray ones."""
+        mean = self.trained_on.channel_mean
+        return mean is None or max(mean) - min(mean) > _GRAY
 
 
 def save_artifact(
@@ -213,7 +185,12 @@ def name_graph(precision: OnnxPrecision, content: bytes) -> tuple[str, str]:
 
 
 def save_graphs(
-    folder: Path, info: ArtifactInfo, contents: Sequence[bytes], *, seen: Hashes | None
+    folder: Path,
+    info: ArtifactInfo,
+    contents: Sequence[bytes],
+    *,
+    seen: Hashes | None,
+    weights: Tensors | None = None,
 ) -> None:
     """Writes a folder of an exported model.
 
@@ -222,12 +199,16 @@ def save_graphs(
         info: What to say of the model; its `onnx` names the graphs.
         contents: The graphs, in the same order.
         seen: As for `save_artifact`.
+        weights: Its arrays by name, if they are to be kept.
 
     Raises:
         OutputError: If it cannot be written.
     """
     for graph, content in zip(info.onnx, contents, strict=True):
         write_bytes(folder / graph.file, content)
+    if weights is not None:
+        save_artifact(folder, info, weights, seen=seen)
+        return
     if seen is None:
         update_info(folder, info)
         return
@@ -418,10 +399,11 @@ def _read_info(path: Path) -> ArtifactInfo:
     if not isinstance(content, dict) or "format_version" not in content:
         raise DataError(f"{path} does not describe a model (no format_version): it is damaged.")
     version = content["format_version"]
-    if version not in _READ_VERSIONS:
+    if version != FORMAT_VERSION:
+        remake = "'hemascope train' (or 'hemascope export' where it was exported)"
         raise DataError(
-            f"{path} has format version {version!r}, this hemascope reads "
-            f"{', '.join(map(str, _READ_VERSIONS))}; use the version of hemascope that wrote it."
+            f"{path} has format version {version!r}, this hemascope reads {FORMAT_VERSION}; "
+            f"make the model again with {remake}, or use the version of hemascope that wrote it."
         )
     try:
         return ArtifactInfo.model_validate(content)

@@ -1,132 +1,340 @@
-"""Reads what `hemascope train` left in a run folder."""
+"""A run folder: the names of its files, and what is read back from them."""
 
 import csv
+import io
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from hemascope.core.errors import DataError
-from hemascope.metrics import METRICS
-from hemascope.settings.run import NAME_PATTERN, RunSettings, explain, load_config
-from hemascope.store.files import MARK, read_json
+from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.metrics import Figures
+from hemascope.settings.base import explain
+from hemascope.settings.run import NAME_PATTERN, RunSettings, load_config
+from hemascope.store.files import FIGURES, LOCK, MARK, read_json, write_json, write_text
+from hemascope.store.provenance import FORMAT_VERSION, Fingerprint, Record
+
+Floats = NDArray[np.float64]
+R = TypeVar("R", bound=Record)
+
+_CONFIG, _RESULTS = "config.toml", "results.json"
+_MODEL, _CHECKPOINT, _LOG = "model", "checkpoint", "training.log"
+_HISTORY_COLUMNS = {
+    f"{split}_{what}" for split in ("train", "val") for what in ("loss", "accuracy")
+}
+# What a run holds before its first epoch is done.
+WRITTEN_FIRST = {MARK, LOCK, _CONFIG, _LOG, _MODEL, FIGURES, _CHECKPOINT}
+
+
+class NetworkFacts(Record):
+    """What results say of the network itself."""
+
+    notice: str = RESEARCH_USE_ONLY
+    format_version: Literal[2] = FORMAT_VERSION
+    name: str = Field(pattern=NAME_PATTERN)
+    seed: int
+    trained_on: str
+    class_names: tuple[str, ...] = Field(min_length=1)
+    num_parameters: int
+    size_bytes: int
+
+
+class Costs(Record):
+    """What making the network took; an ensemble says how many members it has."""
+
+    epochs: int | None = None
+    train_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    num_members: int | None = None
+
+
+class FiguresWithViews(Figures):
+    """The same figures where each image is also shown in other views."""
+
+    num_views: int
+
+
+class RunResults(Costs, Figures, NetworkFacts):
+    """What `results.json` holds: a network and its figures on one split.
+
+    Attributes:
+        data: The data's title.
+        num_seen: How many of the images the network was trained on, pixel for pixel; None if that
+            is not known. `num_seen_val` is the same for val.
+        latency_ms_batch1: Time per image from pixels to logits, one image at a time.
+        latency_ms_batch128: The same in batches of 128.
+    """
+
+    data: str
+    data_md5: str
+    split: str
+    precision: str
+    num_views: int = 1
+    warnings: tuple[str, ...] = ()
+    num_seen: int | None
+    num_seen_val: int | None = None
+    latency_ms_batch1: float
+    latency_ms_batch128: float
+    with_views: FiguresWithViews | None = None
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """The confusion matrix, shape (C, C)."""
+        return np.array(self.confusion_matrix, dtype=np.int64)
+
+    @property
+    def num_images(self) -> int:
+        """How many images the figures are of."""
+        return int(self.confusion.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What `history.csv` holds: each numeric column by name, as an array over the epochs.
+
+    Attributes:
+        columns: Shape (epochs,) each; NaN where an epoch has no such figure.
+    """
+
+    columns: Mapping[str, Floats]
+
+    def __len__(self) -> int:
+        """The number of epochs."""
+        return len(self.columns["epoch"])
+
+    def __getitem__(self, column: str) -> Floats:
+        """A column, shape (epochs,)."""
+        return self.columns[column]
+
+    def known(self) -> list[str]:
+        """The columns that have a figure in every epoch."""
+        return [name for name, values in self.columns.items() if np.isfinite(values).all()]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the files of a run, or of an evaluation, lie; the only place that knows their names."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The settings, as `--config` takes them again."""
+        return self.path / _CONFIG
+
+    @property
+    def fingerprint(self) -> Path:
+        """What the run was made with."""
+        return self.path / MARK
+
+    @property
+    def log(self) -> Path:
+        """What happened, for people."""
+        return self.path / _LOG
+
+    @property
+    def history(self) -> Path:
+        """What happened in each epoch, for programs."""
+        return self.path / "history.csv"
+
+    @property
+    def results(self) -> Path:
+        """The figures; a run that has them is finished."""
+        return self.path / _RESULTS
+
+    @property
+    def results_text(self) -> Path:
+        """The figures as a table for people."""
+        return self.path / "results.txt"
+
+    @property
+    def model(self) -> Path:
+        """The model folder."""
+        return self.path / _MODEL
+
+    @property
+    def checkpoint(self) -> Path:
+        """What `--resume` needs, while the run is not finished."""
+        return self.path / _CHECKPOINT
+
+    @property
+    def figures(self) -> Path:
+        """The folder of figures."""
+        return self.path / FIGURES
+
+    @property
+    def errors(self) -> Path:
+        """The picture of the most confident errors, if there are any."""
+        return self.figures / "errors.svg"
+
+    @property
+    def page(self) -> Path:
+        """The report as one page."""
+        return self.path / "report.html"
+
+    @property
+    def markdown(self) -> Path:
+        """The report as Markdown."""
+        return self.path / "report.md"
+
+    @property
+    def comparison(self) -> Path:
+        """What a report says of several runs, for programs."""
+        return self.path / "comparison.json"
+
+    def predictions(self, split: str, *, views: bool = False) -> Path:
+        """The predictions on a split, with eight views of each image or with one."""
+        return self.path / f"predictions-{Path(split).name}{'-views' if views else ''}.csv"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a run came to its results."""
+        return self.results.is_file()
+
+    def read_results(self) -> RunResults:
+        """The results, held to what they should be.
+
+        Raises:
+            DataError: If the file is missing, damaged or of another version.
+        """
+        results = _read(self.results, RunResults)
+        names, rows = results.class_names, results.confusion_matrix
+        if {len(names)} != {len(rows), *map(len, rows)} or results.per_class.keys() != set(names):
+            raise DataError(f"{self.results}: its tables are not of its classes; train again.")
+        return results
+
+    def read_fingerprint(self) -> Fingerprint:
+        """What the run was made with.
+
+        Raises:
+            DataError: If the file is missing, damaged or of another version.
+        """
+        return _read(self.fingerprint, Fingerprint)
+
+    def read_history(self) -> History:
+        """The history.
+
+        Raises:
+            DataError: If the file is missing or damaged.
+        """
+        try:
+            with self.history.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            names = [name for name in rows[0] if name != "data"]
+            if missing := (_HISTORY_COLUMNS | {"epoch"}) - set(names):
+                raise ValueError(f"it has no {sorted(missing)[0]}")
+            return History(
+                {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+            )
+        except (OSError, ValueError, IndexError, KeyError, TypeError, csv.Error) as error:
+            raise DataError(f"{self.history} is not a training history ({error}).") from error
+
+    def write_history(self, epochs: Sequence[Mapping[str, float | None]], data: str) -> None:
+        """Replaces the history: a row for each epoch, with the data's title in the last column."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*epochs[0], "data"])
+        for epoch in epochs:
+            cells = (f"{v:.6f}" if isinstance(v, float) else v for v in epoch.values())
+            writer.writerow([*cells, data])
+        write_text(self.history, text.getvalue())
+
+    def write_results(self, results: RunResults, text: str) -> None:
+        """Writes the results for people, then for programs: with those the run is finished."""
+        write_text(self.results_text, text)
+        write_json(self.results, results)
+
+    def read(self) -> "SavedRun":
+        """A finished run.
+
+        Raises:
+            DataError: If a file of it is missing or damaged, as in a run that was stopped.
+        """
+        return SavedRun(
+            self,
+            load_config(self.config),
+            self.read_results(),
+            self.read_history(),
+            self.read_fingerprint(),
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class SavedRun:
-    """A finished run as its files tell it.
+    """A finished run as its files tell it."""
 
-    Attributes:
-        folder: The run folder.
-        settings: Its `config.toml`.
-        results: Its `results.json`.
-        history: Its `history.csv`: each numeric column as an array over the epochs.
-        fingerprint: Its `fingerprint.json`.
-    """
-
-    folder: Path
+    folder: RunFolder
     settings: RunSettings
-    results: dict[str, Any]
-    history: dict[str, NDArray[np.float64]]
-    fingerprint: dict[str, Any]
-
-    @property
-    def confusion(self) -> NDArray[np.int64]:
-        """The confusion matrix on the test split, shape (C, C)."""
-        return np.array(self.results["confusion_matrix"], dtype=np.int64)
+    results: RunResults
+    history: History
+    fingerprint: Fingerprint
 
 
 Runs = Mapping[str, Sequence[SavedRun]]  # the runs of each network, one a seed
 
-_Share = Annotated[float, Field(ge=0, le=1)]
-_HISTORY = {f"{split}_{what}" for split in ("train", "val") for what in ("loss", "accuracy")}
-_FINGERPRINT = ("data", "command", "date", "versions", "machine")
 
-
-def read_run(folder: Path) -> SavedRun:
-    """Reads a finished run.
-
-    Raises:
-        DataError: If a file of it is missing or damaged, as in a run that was stopped.
-    """
-    return SavedRun(
-        folder,
-        load_config(folder / "config.toml"),
-        read_results_file(folder / "results.json"),
-        _read_history(folder / "history.csv"),
-        read_json(folder / MARK, needed=_FINGERPRINT),
-    )
-
-
-class _Results(BaseModel):
-    """What `results.json` must hold, and of which kind; it may hold more."""
-
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True)
-
-    name: str = Field(pattern=NAME_PATTERN)
-    seed: int
-    data: str
-    data_md5: str = ""
-    split: str
-    num_parameters: int
-    num_views: int = 1
-    num_seen: int | None = None
-    class_names: list[str] = Field(min_length=1)
-    per_class: dict[str, dict[str, float | None]]
-    confusion_matrix: list[list[int]]
-    loss: float
-    accuracy: _Share
-    f1_macro: _Share
-    with_views: dict[str, Any] = Field(default_factory=dict)
-    latency_ms_batch1: float | None = None
-    latency_ms_batch128: float | None = None
-    train_seconds: float | None = None
-
-
-def read_results_file(path: Path) -> dict[str, Any]:
-    """Reads a `results.json`, and holds what stands in it to what it should be.
-
-    Raises:
-        DataError: If it is missing or damaged.
-    """
-    content = read_json(path, needed=tuple(METRICS))
-    try:
-        checked = _Results.model_validate(content)
-    except ValidationError as error:
-        raise DataError(f"{path}: {explain(error, _Results)} Train the run again.") from error
-    names, rows = checked.class_names, checked.confusion_matrix
-    if {len(names)} != {len(checked.per_class), len(rows), *map(len, rows)}:
-        raise DataError(f"{path}: its tables are not of its classes; train the run again.")
-    return content
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a run came to its results."""
-    return (folder / "results.json").is_file()
-
-
-def find_runs(folder: Path) -> list[Path]:
+def find_runs(folder: Path) -> list[RunFolder]:
     """The run folders directly inside a folder, finished or not, by name.
 
     Raises:
         DataError: If there is none.
     """
-    if found := sorted(config.parent for config in folder.glob("*/config.toml")):
-        return found
+    if found := sorted(config.parent for config in folder.glob(f"*/{_CONFIG}")):
+        return [RunFolder(path) for path in found]
     raise DataError(f"{folder} holds no run folders; give the --out of 'hemascope reproduce'.")
 
 
-def _read_history(path: Path) -> dict[str, NDArray[np.float64]]:
+def find_results(folders: Sequence[Path]) -> list[RunFolder]:
+    """The folders with results among some folders and those directly inside them.
+
+    Raises:
+        DataError: If a folder holds none.
+    """
+    found: list[RunFolder] = []
+    for folder in folders:
+        here = [folder / _RESULTS, *sorted(folder.glob(f"*/{_RESULTS}"))]
+        present = [RunFolder(path.parent) for path in here if path.is_file()]
+        if not present:
+            raise DataError(f"{folder} holds no {_RESULTS}; give run folders, or their parent.")
+        found += [run for run in present if run not in found]
+    return found
+
+
+def _read(path: Path, kind: type[R]) -> R:
+    content = read_json(path)
+    if "format_version" not in content and "notice" in content:
+        raise DataError(
+            f"{path} was written by hemascope 0.1, whose figures are not those of this version; "
+            f"make it again: {_command_behind(path)}"
+        )
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        columns = [name for name in rows[0] if name != "data"]
-        if missing := _HISTORY - set(columns):
-            raise ValueError(f"it has no {sorted(missing)[0]}")
-        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
-    except (OSError, ValueError, IndexError, KeyError, TypeError, csv.Error) as error:
-        raise DataError(f"{path} is not a training history ({error}).") from error
+        return kind.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise DataError(f"{path}: {explain(error, kind)} Train the run again.") from error
+
+
+def _command_behind(path: Path) -> str:
+    """The command that made a file, with `--overwrite`; a general one where that is unknown."""
+    try:
+        command = read_json(path.with_name(MARK)).get("command")
+        words = shlex.split(command) if isinstance(command, str) else []
+    except (DataError, ValueError):
+        words = []
+    if not words:
+        return "hemascope train, or hemascope evaluate, with --overwrite."
+    kept = [word for word in words if word not in ("--resume", "--overwrite")]
+    return shlex.join([*kept, "--overwrite"])

@@ -1,31 +1,130 @@
-"""Puts saved runs side by side, and beside the study's published figures, as plain values."""
+"""Puts saved runs side by side, and beside the study's published figures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hemascope.core.classes import BLOOD_CELLS
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
-from hemascope.metrics import METRICS
-from hemascope.metrics.classification import attraction, most_confused
-from hemascope.metrics.summary import Spread, difference_margin, spread
+from hemascope.core.images import DataDescription
+from hemascope.metrics.classification import attraction
+from hemascope.metrics.comparison import Comparison as NetworkComparison
+from hemascope.metrics.summary import Spread, difference_margin
+from hemascope.metrics.trust import Trust
+from hemascope.report.network import Network, summarize
+from hemascope.store.provenance import Machine
 from hemascope.store.run_folder import Runs, SavedRun
 from hemascope.study import published as study
 
-_EFFICIENCY = (
-    "num_parameters",
-    "size_bytes",
-    "train_seconds",
-    "latency_ms_batch1",
-    "latency_ms_batch128",
-    "peak_memory_bytes",
-)
-_PER_CLASS = ("precision", "recall", "specificity", "f1", "auroc")
 _CURVE = "paper-cnn-curve"
 _TABLE_1 = "paper-cnn"
+Epoch = Literal["first_epoch", "last_epoch"]
+
+
+@dataclass(frozen=True)
+class Against:
+    """One published figure beside every network that has it.
+
+    The study publishes its CNN alone, so only CNNs have a `difference` (ours - the study's), and
+    say whether the published figure lies `within_range`, between the lowest and the highest seed.
+    """
+
+    key: str
+    label: str
+    value: float
+    as_percent: bool
+    ours: Mapping[str, Spread]
+    difference: Mapping[str, float]
+    within_range: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class Attractor:
+    """The class that most errors end in.
+
+    `share_of_other_images` is the share of the other classes' images that were given it.
+    """
+
+    label: int
+    class_name: str
+    errors: int
+    all_errors: int
+    share_of_other_images: float
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One published point of the training curve, and how far from it either CNN preset lies."""
+
+    epoch: Epoch
+    key: str
+    distance: Mapping[str, float]
+    nearer: str
+    within_range: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CurveFinding:
+    """Which CNN preset's mean lies nearer to the published training curve.
+
+    `num_nearer` counts the points that paper-cnn-curve is nearer to, `num_within` those in each
+    preset's range over seeds; `full_length` is false where runs have other epochs than the study's.
+    """
+
+    points: tuple[CurvePoint, ...]
+    num_nearer: int
+    num_within: Mapping[str, int]
+    full_length: bool
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the runs say about the study's two open points, where these data can say it.
+
+    `gap` is the accuracy of paper-cnn less that of each network that is not a CNN.
+    """
+
+    gap: Mapping[str, float]
+    attractor: Mapping[str, Attractor] | None
+    curve: CurveFinding | None
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """What `hemascope compare` and `hemascope trust` find in the same runs."""
+
+    statistics: NetworkComparison | None = None
+    trust: Trust | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything the study's report says of the runs; `comparison.json`.
+
+    Attributes:
+        sampling_margin: How far the study's accuracy and ours may differ by the choice of test
+            images alone (95 %).
+        error_sheets: For each network that has one, the picture of its most confident errors.
+    """
+
+    notice: str
+    study: str
+    data: DataDescription
+    command: str
+    date: str
+    versions: Mapping[str, str]
+    machine: Machine
+    networks: Mapping[str, Network]
+    has_cnn: bool
+    table_2: tuple[Against, ...]
+    dynamics_first: tuple[Against, ...]
+    dynamics_last: tuple[Against, ...]
+    findings: Findings
+    sampling_margin: float
+    error_sheets: Mapping[str, str]
+    certainty: Certainty = Certainty()
 
 
 def group(runs: Sequence[SavedRun]) -> dict[str, list[SavedRun]]:
@@ -36,10 +135,15 @@ def group(runs: Sequence[SavedRun]) -> dict[str, list[SavedRun]]:
     """
     first = runs[0]
     for run in runs:
-        if run.fingerprint["data"]["md5"] != first.fingerprint["data"]["md5"]:
+        if run.fingerprint.data.md5 != first.fingerprint.data.md5:
             raise DataError(
                 f"{run.folder} was made on other data than {first.folder}; a report compares runs "
                 "on the same data."
+            )
+        if run.results.class_names != run.fingerprint.data.class_names:
+            raise DataError(
+                f"the results and the fingerprint in {run.folder} do not fit together: one was "
+                "altered; train the run again."
             )
     groups: dict[str, list[SavedRun]] = {}
     for run in sorted(runs, key=lambda run: (run.settings.name, run.settings.seed)):
@@ -50,176 +154,151 @@ def group(runs: Sequence[SavedRun]) -> dict[str, list[SavedRun]]:
     return groups
 
 
-def compare(runs: Runs) -> dict[str, Any]:
-    """Everything the report says, for `comparison.json`: means, spreads and differences."""
+def compare(runs: Runs) -> Comparison:
+    """Everything the report says of the runs: means, spreads and differences."""
     first = next(iter(runs.values()))[0]
-    networks = {name: _network(members) for name, members in runs.items()}
-    dynamics = {
-        "first_epoch": [_against(row, networks, "first_epoch") for row in study.CURVE_FIRST],
-        "last_epoch": [_against(row, networks, "last_epoch") for row in study.CURVE_LAST],
+    facts = first.fingerprint
+    networks = {
+        name: summarize(
+            members[0].settings,
+            [run.results for run in members],
+            [run.history for run in members],
+            [run.folder.name for run in members],
+        )
+        for name, members in runs.items()
     }
-    return {
-        "notice": RESEARCH_USE_ONLY,
-        "study": study.CITATION,
-        **{
-            key: first.fingerprint[key]
-            for key in ("data", "command", "date", "versions", "machine")
-        },
-        "networks": networks,
-        "has_cnn": any(_is_cnn(net) for net in networks.values()),
-        "table_2": [_against(row, networks, "results") for row in study.TABLE_2],
-        "dynamics_first": dynamics["first_epoch"],
-        "dynamics_last": dynamics["last_epoch"],
-        "findings": _findings(networks, dynamics, first.fingerprint["data"]),
-        "sampling_margin": difference_margin(
-            study.TABLE_2[0].value,
-            study.NUM_TEST_IMAGES,
-            first.fingerprint["data"]["counts"]["test"],
+    dynamics_first = _against(
+        study.CURVE_FIRST, networks, {name: net.first_epoch for name, net in networks.items()}
+    )
+    dynamics_last = _against(
+        study.CURVE_LAST, networks, {name: net.last_epoch for name, net in networks.items()}
+    )
+    return Comparison(
+        notice=RESEARCH_USE_ONLY,
+        study=study.CITATION,
+        data=facts.data,
+        command=facts.command,
+        date=facts.date,
+        versions=facts.versions,
+        machine=facts.machine,
+        networks=networks,
+        has_cnn=any(_is_cnn(net) for net in networks.values()),
+        table_2=_against(
+            study.TABLE_2, networks, {name: net.results for name, net in networks.items()}
         ),
-    }
+        dynamics_first=dynamics_first,
+        dynamics_last=dynamics_last,
+        findings=_findings(networks, dynamics_first, dynamics_last, facts.data),
+        sampling_margin=difference_margin(
+            study.TABLE_2[0].value, study.NUM_TEST_IMAGES, first.results.num_images
+        ),
+        error_sheets={
+            name: f"{members[0].folder.name}/{sheet.relative_to(members[0].folder.path)}"
+            for name, members in runs.items()
+            if (sheet := members[0].folder.errors).is_file()
+        },
+    )
 
 
-def _network(runs: Sequence[SavedRun]) -> dict[str, Any]:
-    results = [run.results for run in runs]
-    pooled = np.sum([run.confusion for run in runs], axis=0)
-    names: list[str] = results[0]["class_names"]
-    supports = dict(zip(names, pooled.sum(axis=1).tolist(), strict=True))
-    keys = [key for key in (*METRICS, *_EFFICIENCY) if results[0].get(key) is not None]
-    return {
-        "n": len(runs),
-        "seeds": [run.settings.seed for run in runs],
-        "folders": [run.folder.name for run in runs],
-        "settings": runs[0].settings.model_dump(mode="json", exclude={"seed"}),
-        "results": {key: _spread([result[key] for result in results]) for key in keys},
-        "first_epoch": _epoch(runs, 0),
-        "last_epoch": _epoch(runs, -1),
-        "per_class": {
-            name: {
-                "support": results[0]["per_class"][name]["support"],
-                **{
-                    key: _spread([result["per_class"][name][key] for result in results])
-                    for key in _PER_CLASS
-                    if results[0]["per_class"][name][key] is not None
+def _against(
+    rows: Sequence[study.Published],
+    networks: Mapping[str, Network],
+    figures: Mapping[str, Mapping[str, Spread]],
+) -> tuple[Against, ...]:
+    """Published figures beside those of our networks, by network."""
+    compared: list[Against] = []
+    for row in rows:
+        ours = {name: found[row.key] for name, found in figures.items() if row.key in found}
+        cnns = {name: value for name, value in ours.items() if _is_cnn(networks[name])}
+        compared.append(
+            Against(
+                key=row.key,
+                label=row.label,
+                value=row.value,
+                as_percent=row.as_percent,
+                ours=ours,
+                difference={name: value.mean - row.value for name, value in cnns.items()},
+                within_range={
+                    name: value.minimum <= row.value <= value.maximum
+                    for name, value in cnns.items()
                 },
-            }
-            for name in names
-        },
-        "confusion_matrix_pooled": pooled.tolist(),
-        "most_confused": [
-            {"true": true, "predicted": predicted, "images": count, "share": count / supports[true]}
-            for true, predicted, count in most_confused(pooled, tuple(names))[:5]
-        ],
-    }
+            )
+        )
+    return tuple(compared)
 
 
-def _epoch(runs: Sequence[SavedRun], index: int) -> dict[str, Any]:
-    columns = [key for key, values in runs[0].history.items() if np.isfinite(values).all()]
-    return {key: _spread([float(run.history[key][index]) for run in runs]) for key in columns}
-
-
-def _spread(values: Sequence[float]) -> dict[str, Any]:
-    return asdict(spread(values))
-
-
-def spread_of(values: Mapping[str, Any]) -> Spread:
-    """A spread as it stands in the comparison, as an object again."""
-    fields = {name: values[name] for name in ("mean", "sd", "minimum", "maximum")}
-    return Spread(values=tuple(values["values"]), **fields)
-
-
-def _against(row: study.Published, networks: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """One published figure beside every network that has it.
-
-    The study publishes its CNN alone, so only CNNs have a difference (ours - the study's), and say
-    whether the published figure lies within the range over their seeds.
-    """
-    ours = {name: net[part][row.key] for name, net in networks.items() if row.key in net[part]}
-    cnns = {name: value for name, value in ours.items() if _is_cnn(networks[name])}
-    return {
-        **asdict(row),
-        "ours": ours,
-        "difference": {name: value["mean"] - row.value for name, value in cnns.items()},
-        "within_range": {
-            name: value["minimum"] <= row.value <= value["maximum"] for name, value in cnns.items()
-        },
-    }
-
-
-def _is_cnn(network: Mapping[str, Any]) -> bool:
-    return network["settings"]["model"]["name"] == "cnn"
+def _is_cnn(network: Network) -> bool:
+    return network.settings.model.name == "cnn"
 
 
 def _findings(
-    networks: Mapping[str, Any],
-    dynamics: Mapping[str, Sequence[Mapping[str, Any]]],
-    data: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What the runs say about the study's two open points, where these data can say it."""
-    findings: dict[str, Any] = {
-        "gap": {
-            name: networks[_TABLE_1]["results"]["accuracy"]["mean"]
-            - net["results"]["accuracy"]["mean"]
+    networks: Mapping[str, Network],
+    dynamics_first: Sequence[Against],
+    dynamics_last: Sequence[Against],
+    data: DataDescription,
+) -> Findings:
+    accuracies = {name: net.results["accuracy"].mean for name, net in networks.items()}
+    attractor = curve = None
+    if data.class_names == BLOOD_CELLS.names:
+        found = {name: _attractor(net) for name, net in networks.items()}
+        attractor = {name: one for name, one in found.items() if one}
+    if data.kind in ("official", "rebuilt") and {_TABLE_1, _CURVE} <= networks.keys():
+        curve = _nearest_to_the_curve(networks, dynamics_first, dynamics_last)
+    return Findings(
+        gap={
+            name: accuracies[_TABLE_1] - accuracies[name]
             for name, net in networks.items()
             if _TABLE_1 in networks and not _is_cnn(net)
-        }
-    }
-    if tuple(data["class_names"]) == BLOOD_CELLS.names:
-        findings["attractor"] = {
-            name: attractor
-            for name, net in networks.items()
-            if (attractor := _attractor(np.array(net["confusion_matrix_pooled"])))
-        }
-    if data["kind"] in ("official", "rebuilt") and {_TABLE_1, _CURVE} <= networks.keys():
-        findings["curve"] = _nearest_to_the_curve(networks, dynamics)
-    return findings
+        },
+        attractor=attractor,
+        curve=curve,
+    )
 
 
-def _attractor(pooled: NDArray[np.int64]) -> dict[str, Any] | None:
+def _attractor(network: Network) -> Attractor | None:
     """The class that most errors end in; None where there are none."""
+    pooled = np.array(network.confusion_matrix_pooled, dtype=np.int64)
     errors = attraction(pooled)
     winner = int(errors.argmax())
     if errors[winner] == 0:
         return None
     others = pooled.sum() - pooled[winner].sum()
-    return {
-        "label": winner,
-        "class": BLOOD_CELLS.names[winner],
-        "errors": int(errors[winner]),
-        "all_errors": int(errors.sum()),
-        "share_of_other_images": float(errors[winner] / others),
-    }
+    return Attractor(
+        label=winner,
+        class_name=BLOOD_CELLS.names[winner],
+        errors=int(errors[winner]),
+        all_errors=int(errors.sum()),
+        share_of_other_images=float(errors[winner] / others),
+    )
 
 
 def _nearest_to_the_curve(
-    networks: Mapping[str, Any], dynamics: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> dict[str, Any]:
-    """Which CNN preset's mean lies nearer to each published point of the training curve.
-
-    `dynamics` holds the rows of the first and of the last epoch, as `_against` made them.
-    """
+    networks: Mapping[str, Network],
+    dynamics_first: Sequence[Against],
+    dynamics_last: Sequence[Against],
+) -> CurveFinding:
     both = (_TABLE_1, _CURVE)
-    points: list[dict[str, Any]] = []
-    for part, rows in dynamics.items():
-        for row in rows:
-            if not row["difference"].keys() >= set(both):
-                continue  # runs that did not watch the test split
-            distance = {name: abs(row["difference"][name]) for name in both}
-            points.append(
-                {
-                    "epoch": part,
-                    "key": row["key"],
-                    "distance": distance,
-                    "nearer": min(distance, key=lambda name: distance[name]),
-                    "within_range": [name for name in both if row["within_range"][name]],
-                }
-            )
-    return {
-        "points": points,
-        "num_nearer": sum(point["nearer"] == _CURVE for point in points),
-        "num_within": {
-            name: sum(name in point["within_range"] for point in points) for name in both
-        },
-        "full_length": all(
-            networks[name]["settings"]["training"]["epochs"] == study.CURVE_EPOCHS for name in both
+    points = [
+        *_points("first_epoch", dynamics_first, both),
+        *_points("last_epoch", dynamics_last, both),
+    ]
+    return CurveFinding(
+        points=tuple(points),
+        num_nearer=sum(point.nearer == _CURVE for point in points),
+        num_within={name: sum(name in point.within_range for point in points) for name in both},
+        full_length=all(
+            networks[name].settings.training.epochs == study.CURVE_EPOCHS for name in both
         ),
-    }
+    )
+
+
+def _points(epoch: Epoch, rows: Sequence[Against], names: Sequence[str]) -> list[CurvePoint]:
+    """The rows that all the networks named have: runs may not have watched the test split."""
+    points: list[CurvePoint] = []
+    for row in rows:
+        if row.difference.keys() >= set(names):
+            distance = {name: abs(row.difference[name]) for name in names}
+            nearer = min(distance, key=distance.__getitem__)
+            within = tuple(name for name in names if row.within_range[name])
+            points.append(CurvePoint(epoch, row.key, distance, nearer, within))
+    return points

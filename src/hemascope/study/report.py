@@ -1,27 +1,26 @@
 """`hemascope report`: comparison, figures and pages from saved runs alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jinja2 import UndefinedError
 
 from hemascope.analyses.compare.run import NUM_RESAMPLES, compare_saved
 from hemascope.analyses.saved import read_pairs
 from hemascope.analyses.trust.run import assess_all, curves
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.metrics.uncertainty import COVERAGES, WANTED_ACCURACY
-from hemascope.report.figures import ERRORS, caption_of, draw_confusion, seeds_text
+from hemascope.report.cards import Card, Subject, data_card, model_card, performance
+from hemascope.report.figures import caption_of, draw_confusion, seeds_text
 from hemascope.report.plots import save_figure
 from hemascope.report.statistics import draw_comparison
-from hemascope.report.text import comparison_text
 from hemascope.report.trust import draw_trust
 from hemascope.store.files import make_folder, write_json, write_text
-from hemascope.store.run_folder import find_runs, is_finished, read_run
-from hemascope.study.comparison import compare, group, spread_of
+from hemascope.store.run_folder import RunFolder, Runs, find_runs
+from hemascope.study.comparison import Certainty, Comparison, compare, group
 from hemascope.study.figures import AGAINST_PAPER, against_paper, bars_over_seeds
-from hemascope.study.page import render_html, render_markdown
+from hemascope.study.page import render_report
 
 
 def write_report(folder: Path) -> str:
@@ -34,65 +33,73 @@ def write_report(folder: Path) -> str:
         DataError: If there are no finished runs, or they do not belong together.
     """
     found = find_runs(folder)
-    finished = [path for path in found if is_finished(path)]
+    finished = [run for run in found if run.is_finished]
     if not finished:
         raise DataError(f"no run in {folder} was finished; train again.")
-    try:
-        runs = group([read_run(path) for path in finished])
-        comparison = compare(runs)
-        comparison["certainty"] = _certainty(finished, folder)
-        comparison["error_sheets"] = {
-            name: f"{members[0].folder.name}/{ERRORS}.svg"
-            for name, members in runs.items()
-            if (members[0].folder / f"{ERRORS}.svg").is_file()
-        }
-        markdown = render_markdown(comparison, folder)
-    except (KeyError, TypeError, ValueError, AttributeError, UndefinedError) as error:
-        raise DataError(
-            f"the files of the runs in {folder} do not fit together ({type(error).__name__}: "
-            f"{error}): one was altered; train the runs again."
-        ) from error
-    figures = make_folder(folder / "figures")
-    for key in AGAINST_PAPER if comparison["has_cnn"] else ():
+    runs = group([run.read() for run in finished])
+    report = RunFolder(folder)
+    figures = make_folder(report.figures)
+    comparison = replace(compare(runs), certainty=_certainty(finished, figures))
+    _draw(runs, comparison, figures)
+    cards = _cards(runs, comparison)
+    write_json(report.comparison, comparison)
+    for path, template in (
+        (report.markdown, "report.md.jinja"),
+        (report.page, "report.html.jinja"),
+    ):
+        autoescape = path == report.page
+        write_text(path, render_report(template, comparison, cards, folder, autoescape=autoescape))
+    left_out = [f"Left out, not finished: {run}" for run in found if not run.is_finished]
+    return "\n".join([_summary(comparison), f"Report: {report.page}", RESEARCH_USE_ONLY, *left_out])
+
+
+def _summary(comparison: Comparison) -> str:
+    """The accuracies in a few lines."""
+    lines = [f"Test accuracy on {comparison.data.title}:"]
+    width = 2 + max(map(len, [*comparison.networks, "published CNN"]))
+    for name, network in comparison.networks.items():
+        accuracy = network.results["accuracy"]
+        sd = "" if accuracy.sd is None else f" ± {100 * accuracy.sd:.2f}"
+        lines.append(f"  {name:<{width}}{100 * accuracy.mean:.2f}{sd} % (n = {network.n})")
+    lines.append(f"  {'published CNN':<{width}}{100 * comparison.table_2[0].value:.2f} %")
+    return "\n".join(lines)
+
+
+def _draw(runs: Runs, comparison: Comparison, figures: Path) -> None:
+    for key in AGAINST_PAPER if comparison.has_cnn else ():
         save_figure(against_paper(runs, key), figures / f"against-paper-{key}")
     for name, members in runs.items():
-        network = comparison["networks"][name]
+        network = comparison.networks[name]
         caption = caption_of(members[0].results, seeds_text(members))
         target = make_folder(figures / name)
-        pooled = np.sum([run.confusion for run in members], axis=0)
-        names = members[0].results["class_names"]
-        draw_confusion(pooled, names, target, caption)
-        rows = network["per_class"].values()
-        bars = bars_over_seeds(
-            names,
-            [spread_of(row["precision"]) for row in rows],
-            [spread_of(row["recall"]) for row in rows],
-            caption,
+        pooled = np.array(network.confusion_matrix_pooled, dtype=np.int64)
+        draw_confusion(pooled, comparison.data.class_names, target, caption)
+        save_figure(bars_over_seeds(network.per_class, caption), target / "precision-recall")
+
+
+def _cards(runs: Runs, comparison: Comparison) -> dict[str, Card]:
+    cards = {"Data card": data_card(comparison.data)}
+    for name, network in comparison.networks.items():
+        first = runs[name][0]
+        subject = Subject(
+            settings=first.settings,
+            num_parameters=first.results.num_parameters,
+            data=comparison.data,
+            base=first.fingerprint.base,
+            facts=first.fingerprint,
+            performance=performance(network, first.results),
         )
-        save_figure(bars, target / "precision-recall")
-    write_json(folder / "comparison.json", comparison)
-    write_text(folder / "report.md", markdown)
-    write_text(folder / "report.html", render_html(comparison, folder))
-    left_out = [f"Left out, not finished: {path}" for path in found if path not in finished]
-    return "\n".join([comparison_text(comparison, folder / "report.html"), *left_out])
+        cards[f"Model card: {name}"] = model_card(subject)
+    return cards
 
 
-def _certainty(folders: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Intervals, tests, calibration and prediction sets of the saved predictions.
-
-    Returns:
-        `statistics` and `trust` for the page; or `reason`, why there is no such section.
-    """
-    networks = read_pairs(folders, views=False)
+def _certainty(finished: Sequence[RunFolder], figures: Path) -> Certainty:
+    """Intervals, tests, calibration and prediction sets of the saved predictions."""
+    networks = read_pairs([run.path for run in finished], views=False)
     tests = {name: [pair.test for pair in pairs] for name, pairs in networks.items()}
-    first = next(iter(tests.values()))[0]
-    try:
-        trust = assess_all(networks, coverages=COVERAGES, accuracy=WANTED_ACCURACY)
-    except DataError as error:
-        return {"reason": str(error)}
-    found = compare_saved(tests, num_resamples=NUM_RESAMPLES)
-    figures = make_folder(out / "figures")
-    caption = f"{first.title}\n{RESEARCH_USE_ONLY}"
-    draw_comparison(found, figures, caption)
+    statistics = compare_saved(tests, num_resamples=NUM_RESAMPLES)
+    trust = assess_all(networks, coverages=COVERAGES, accuracy=WANTED_ACCURACY)
+    caption = f"{statistics.data}\n{RESEARCH_USE_ONLY}"
+    draw_comparison(statistics, figures, caption)
     draw_trust(curves(networks, trust), figures, caption)
-    return {"statistics": found, "trust": trust}
+    return Certainty(statistics, trust)

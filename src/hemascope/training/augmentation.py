@@ -1,4 +1,8 @@
-"""Random changes to a batch of training images, computed on the whole batch at once."""
+"""Random changes to a batch of training images, computed on the whole batch at once.
+
+Lengths are given for images of 28 pixels and scaled with the size of others, so that a change
+covers the same share of a cell at any size.
+"""
 
 import math
 
@@ -12,7 +16,8 @@ from hemascope.settings.run import AugmentationSettings
 _MAX_ZOOM = 0.2  # of the affine change: the log of the scale
 _GRAY = 0.5
 _STAIN_SD, _TINT_SD = 0.35, 0.25  # of the stains' densities, and of the background's
-_MAX_SIGMA, _RADIUS = 1.5, 3  # of the blur, in pixels
+_SIZE = 28  # pixels, of the images that lengths are given for
+_MIN_SIGMA, _MAX_SIGMA, _RADIUS = 0.3, 1.5, 3  # of the blur, in pixels
 _MAX_NOISE = 0.12  # standard deviation of a pixel in [0, 1]
 
 
@@ -67,15 +72,24 @@ class Augmentation:
             inputs = inputs.masked_fill(hidden.unsqueeze(1).to(inputs.device), _GRAY)
         return inputs
 
-    def mix(self, inputs: Tensor, targets: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    def mix(
+        self, inputs: Tensor, targets: Tensor, num_classes: int, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Mixes the batch with a shuffled copy of itself, as MixUp and CutMix do.
 
+        Args:
+            inputs: Network inputs, shape (N, 3, H, H).
+            targets: Their classes, shape (N,).
+            num_classes: C.
+            weights: How much each image counts in the loss, shape (N,), where they differ.
+
         Returns:
-            The inputs, and the targets: unchanged classes (N,), or probabilities (N, C) if mixed.
+            The inputs; the targets, classes (N,) as given, or probabilities (N, C) if mixed; and
+            the weights. The share of an image in a mixed target is in proportion to its weight.
         """
         settings = self._settings
         if not settings.mixup and not settings.cutmix:
-            return inputs, targets
+            return inputs, targets, weights
         cut = settings.cutmix and (not settings.mixup or self._uniform(1).item() < 0.5)
         alpha = settings.cutmix if cut else settings.mixup
         share = self._beta(alpha)
@@ -91,12 +105,17 @@ class Augmentation:
         else:
             mixed = share * inputs + (1 - share) * inputs[other]
         classes = one_hot(targets, num_classes).to(inputs.dtype)
-        return mixed, share * classes + (1 - share) * classes[other]
+        if weights is None:
+            return mixed, share * classes + (1 - share) * classes[other], None
+        classes = weights.unsqueeze(1) * classes
+        amounts = share * classes + (1 - share) * classes[other]
+        weights = amounts.sum(dim=1)
+        return mixed, amounts / weights.clamp(min=1e-12).unsqueeze(1), weights
 
     def _source_pixels(self, count: int, size: int, changed: Tensor) -> Tensor:
         """For every pixel of the new images, the index of the old one: shape (N, H, H)."""
         place = torch.arange(size)
-        shift = self._settings.shift
+        shift = _scaled(self._settings.shift, size)
         lines: list[Tensor] = []
         for _ in range(2):
             moved = place + torch.randint(-shift, shift + 1, (count, 1), generator=self._generator)
@@ -139,17 +158,19 @@ class Augmentation:
 
     def _blur(self, inputs: Tensor) -> Tensor:
         count, channels, height, width = inputs.shape
-        sigma = (0.3 + self._uniform(count, 1) * (_MAX_SIGMA - 0.3)).to(inputs.device)
-        place = torch.arange(-_RADIUS, _RADIUS + 1, device=inputs.device)
+        sigma = _MIN_SIGMA + self._uniform(count, 1) * (_MAX_SIGMA - _MIN_SIGMA)
+        sigma = sigma.to(inputs.device) * (width / _SIZE)
+        radius = _scaled(_RADIUS, width)
+        place = torch.arange(-radius, radius + 1, device=inputs.device)
         kernel = torch.exp(-((place / sigma) ** 2) / 2)
         kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
         flat = inputs.reshape(1, count * channels, height, width)
         for shape, pad in (
-            ((-1, 1, 1, 2 * _RADIUS + 1), (1, 1, 0, 0)),
-            ((-1, 1, 2 * _RADIUS + 1, 1), (0, 0, 1, 1)),
+            ((-1, 1, 1, 2 * radius + 1), (1, 1, 0, 0)),
+            ((-1, 1, 2 * radius + 1, 1), (0, 0, 1, 1)),
         ):
             padded = torch.nn.functional.pad(
-                flat, [_RADIUS * side for side in pad], mode="replicate"
+                flat, [radius * side for side in pad], mode="replicate"
             )
             flat = torch.nn.functional.conv2d(padded, kernel.view(shape), groups=count * channels)
         return flat.reshape(inputs.shape)
@@ -161,10 +182,11 @@ class Augmentation:
     def _squares(self, count: int, size: int) -> Tensor:
         """One square per image, cut off at the edge: shape (N, H, H), true inside."""
         place = torch.arange(size)
+        side = _scaled(self._settings.cutout, size)
         inside: list[Tensor] = []
         for _ in range(2):
-            start = (self._uniform(count, 1) * size).int() - self._settings.cutout // 2
-            inside.append((place >= start) & (place < start + self._settings.cutout))
+            start = (self._uniform(count, 1) * size).int() - side // 2
+            inside.append((place >= start) & (place < start + side))
         return inside[0].unsqueeze(2) & inside[1].unsqueeze(1)
 
     def _beta(self, alpha: float) -> float:
@@ -179,3 +201,8 @@ class Augmentation:
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self._generator)
+
+
+def _scaled(pixels: int, size: int) -> int:
+    """A length given for images of 28 pixels, in whole pixels of images of another size."""
+    return round(pixels * size / _SIZE)

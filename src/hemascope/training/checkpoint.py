@@ -19,7 +19,7 @@ from hemascope.store.model_folder import read_tensors, write_tensors
 from hemascope.training.state import EpochRecord
 
 _INFO = "checkpoint.json"
-_VERSION = 1
+_VERSION = 2
 _HISTORY = TypeAdapter(list[EpochRecord], config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
@@ -65,6 +65,8 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], list[EpochRecord]]
         history = _HISTORY.validate_json(json.dumps(content["history"]))
         if [record.epoch for record in history] != list(range(1, len(history) + 1)):
             raise ValueError("its history does not count the epochs")
+        if not all("val_loss" in record.figures for record in history):
+            raise ValueError("its history lacks the val loss")
         file, sha256 = str(content["tensors_file"]), str(content["tensors_sha256"])
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise DataError(

@@ -2,23 +2,18 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from hemascope.core.classes import ClassSet
-from hemascope.core.errors import DivergedError, UsageError
-from hemascope.core.images import LabeledImages
-from hemascope.inference import predict
-from hemascope.inference.torch_engine import TorchEngine, autocast
-from hemascope.metrics import METRICS
+from hemascope.core.errors import DivergedError
+from hemascope.inference.torch_engine import autocast
 from hemascope.models import build_model, head_of
-from hemascope.settings.run import Precision, RunSettings
-from hemascope.training.augmentation import Augmentation
-from hemascope.training.losses import distillation, make_loss
+from hemascope.settings.run import RunSettings
 from hemascope.training.optimizers import rate_factor
 from hemascope.training.state import EpochRecord, TrainingState
+from hemascope.training.task import Batch, Examples, Task
 
 
 def initialize(model: nn.Module) -> None:
@@ -62,68 +57,46 @@ def fresh_model(
 
 def fit(
     state: TrainingState,
-    train: LabeledImages,
-    val: LabeledImages,
+    task: Task[Batch, Examples],
+    val: Examples,
     *,
-    classes: ClassSet,
-    precision: Precision,
-    teacher: nn.Module | None = None,
-    watched: LabeledImages | None = None,
+    watched: Mapping[str, Examples] | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Iterator[EpochRecord]:
-    """Trains in place and yields after every epoch, so that the caller can save what is finished.
+    """Trains in place and yields after every epoch, so the caller can save what is finished.
 
     Args:
-        state: The network and how it is trained; taken up where it stands.
-        train: What it is fitted to; kept as uint8 and scaled to [0, 1] a batch at a time.
-        val: What its progress is measured on, and where the settings say so, when it stops.
-        classes: What the labels mean.
-        precision: "fp32" is exact; "bf16" computes the forward pass in bfloat16 where it is safe.
-        teacher: A trained network to learn from as well, shown the same variants of the images.
-        watched: The test split, for the study's curve only: nothing here depends on it.
+        state: The network and how it is trained; resumed where it stands.
+        task: What the network is to learn, with its training examples.
+        val: What progress is measured on and, where the settings say so, what stops training.
+        watched: Further examples to evaluate each epoch, by the name of their split, such as the
+            study's test curve: nothing here depends on them.
         on_step: Called after every batch.
 
     Raises:
         DivergedError: If the loss of a step or of val is not finite; that epoch is not yielded.
     """
-    settings, device, model = state.settings, state.device, state.model
-    images = torch.from_numpy(train.images).to(device)
-    labels = torch.from_numpy(train.labels).to(device)
-    counts = torch.bincount(labels, minlength=len(classes))
-    augmentation = Augmentation(settings.augmentation, classes.names, state.variants)
-    criterion = make_loss(settings, counts)
-    num_batches = -(-len(labels) // settings.batch_size)
+    settings, model = state.settings, state.model
+    num_steps = settings.epochs * -(-len(task) // settings.batch_size)
     groups = [group for optimizer in state.optimizers for group in optimizer.param_groups]
-    engine = TorchEngine(state.result, device=device, precision=precision)
-    if teacher is not None:
-        teacher.to(device).eval()
 
     while not state.is_finished:
         epoch = len(state.history) + 1
         start = time.perf_counter()
         _train_mode(model, freeze=settings.freeze)
         losses: list[Tensor] = []
-        num_correct = torch.zeros((), dtype=torch.int64, device=device)
-        order = _order(labels, counts, state)
-        for first in range(0, len(labels), settings.batch_size):
-            chosen = order[first : first + settings.batch_size]
-            batch_labels = labels[chosen]
-            inputs = augmentation(images[chosen], batch_labels)
-            inputs, targets = augmentation.mix(inputs, batch_labels, len(classes))
-            factor = rate_factor(settings, state.num_steps, settings.epochs * num_batches)
+        sums: dict[str, Tensor] = {}
+        for chosen in _order(task, state).split(settings.batch_size):
+            batch = task.batch(chosen)
+            factor = rate_factor(settings, state.num_steps, num_steps)
             for group in groups:
                 group["lr"] = settings.learning_rate * factor
 
             model.zero_grad()
-            with autocast(device, precision):
-                logits = _forward(model, inputs)
-                loss = criterion(logits, targets)
-                if teacher is not None:
-                    loss = _blend(loss, logits, teacher, inputs, state)
+            with autocast(state.device, state.precision):
+                loss, counted = task.loss(model, batch)
             if not torch.isfinite(loss):
-                raise _diverged(
-                    f"the loss of step {len(losses) + 1}", loss.item(), epoch, teacher, inputs
-                )
+                raise _diverged(f"the loss of step {len(losses) + 1}", loss.item(), epoch)
             loss.backward()
             if settings.max_grad_norm:
                 nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
@@ -132,67 +105,39 @@ def fit(
             state.after_step()
 
             losses.append(loss.detach())
-            num_correct += (logits.argmax(dim=1) == batch_labels).sum()
+            sums = {name: value + sums.get(name, 0) for name, value in counted.items()}
             on_step()
         train_loss = torch.stack(losses).mean().item()
+        figures = {f"train_{name}": total.item() / len(task) for name, total in sums.items()}
         seconds = time.perf_counter() - start
-        on_val = predict(engine, val, classes)
-        val_loss = METRICS["loss"](on_val)
-        if not math.isfinite(val_loss):  # the losses alone miss what the last step did
-            raise _diverged("the val loss", val_loss, epoch)
-        on_test = predict(engine, watched, classes) if watched else None
-        record = EpochRecord(
-            epoch=epoch,
-            train_loss=train_loss,
-            train_accuracy=num_correct.item() / len(labels),
-            val_loss=val_loss,
-            val_accuracy=METRICS["accuracy"](on_val),
-            test_loss=METRICS["loss"](on_test) if on_test else None,
-            test_accuracy=METRICS["accuracy"](on_test) if on_test else None,
-            test_f1_weighted=METRICS["f1_weighted"](on_test) if on_test else None,
-            train_seconds=seconds,
-        )
+
+        for split, examples in {"val": val, **(watched or {})}.items():
+            found = task.evaluate(state.result, examples)
+            figures |= {f"{split}_{name}": value for name, value in found.items()}
+        record = EpochRecord(epoch, train_loss, seconds, figures)
+        if not math.isfinite(record.val_loss):  # the losses alone miss what the last step did
+            raise _diverged("the val loss", record.val_loss, epoch)
         state.history.append(record)
         yield record
 
 
-def _diverged(
-    what: str,
-    value: float,
-    epoch: int,
-    teacher: nn.Module | None = None,
-    inputs: Tensor | None = None,
-) -> DivergedError:
-    """What went wrong, whether the teacher is to blame, and what is left."""
-    cause = "Lower training.learning_rate."
-    if teacher is not None and inputs is not None:
-        with torch.no_grad():
-            if not torch.isfinite(teacher(inputs)).all():
-                cause = "The teacher answers with numbers that are not finite: choose another."
+def _diverged(what: str, value: float, epoch: int) -> DivergedError:
     kept = f"; what was kept after epoch {epoch - 1} is still there" if epoch > 1 else ""
-    return DivergedError(f"training diverged: {what} of epoch {epoch} is {value}{kept}. {cause}")
+    return DivergedError(
+        f"training diverged: {what} of epoch {epoch} is {value}{kept}. Lower "
+        "training.learning_rate."
+    )
 
 
-def _order(labels: Tensor, counts: Tensor, state: TrainingState) -> Tensor:
-    """The images of an epoch by index; with `balanced`, some twice and some not at all."""
-    if state.settings.balanced:
-        chance = (1 / counts.clamp(min=1).double())[labels].cpu()
-        order = torch.multinomial(chance, len(labels), replacement=True, generator=state.order)
+def _order(task: Task[Batch, Examples], state: TrainingState) -> Tensor:
+    """The examples of an epoch by index; with chances, some twice and some not at all."""
+    if task.chances is not None:
+        order = torch.multinomial(task.chances, len(task), replacement=True, generator=state.order)
     elif state.settings.shuffle:
-        order = torch.randperm(len(labels), generator=state.order)
+        order = torch.randperm(len(task), generator=state.order)
     else:
-        order = torch.arange(len(labels))
-    return order.to(labels.device)
-
-
-def _forward(model: nn.Module, inputs: Tensor) -> Tensor:
-    try:
-        return model(inputs)
-    except ValueError as error:  # batch normalization of one image without any area
-        raise UsageError(
-            f"training.batch_size: this network cannot be trained on a batch of {len(inputs)} "
-            f"({error}); choose one that leaves no single image over."
-        ) from error
+        order = torch.arange(len(task))
+    return order.to(state.device)
 
 
 def _train_mode(model: nn.Module, *, freeze: bool) -> None:
@@ -200,16 +145,3 @@ def _train_mode(model: nn.Module, *, freeze: bool) -> None:
     model.train(not freeze)
     if freeze:
         head_of(model).train()
-
-
-def _blend(
-    loss: Tensor, logits: Tensor, teacher: nn.Module, inputs: Tensor, state: TrainingState
-) -> Tensor:
-    """The loss with the teacher's share in it."""
-    share = state.settings.teacher_weight
-    with torch.no_grad():
-        teacher_logits = teacher(inputs)
-    temperature = state.settings.teacher_temperature
-    return (1 - share) * loss + share * distillation(
-        logits, teacher_logits, temperature=temperature
-    )

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from hemascope.core.errors import DataError
+from hemascope.settings.compute import Precision
 from hemascope.settings.run import TrainingSettings
 from hemascope.training.optimizers import Muon, make_optimizers
 
@@ -24,24 +25,27 @@ _AVERAGE_WARM_UP = 9  # the larger, the faster the average forgets its first ste
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One row of the training history; losses in nats, accuracies as fractions.
+    """One epoch of the training history.
 
-    `train_loss` is what was minimized, averaged per batch, then over the epoch's batches (the last,
-    smaller one counts as one), and `train_accuracy` is counted while the weights still change: both
-    as the study has them. Where images are mixed or varied, both are of those. `train_seconds` is
-    the time of the steps alone, without evaluation. The test columns are drawn as the study draws
-    them, and never used; None where the settings leave them out.
+    Attributes:
+        epoch: Counted from 1.
+        train_loss: What was minimized, averaged over each batch, then over the epoch's batches, as
+            the study has it: a smaller last batch counts as much as the others.
+        seconds: Time of the training steps, without evaluation.
+        figures: What the task measured, by name: `train_...` while the weights were changing, on
+            augmented and mixed examples; `val_...` after the epoch, `val_loss` always; and those of
+            any other split that was watched. All are finite.
     """
 
     epoch: int
     train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    test_loss: float | None
-    test_accuracy: float | None
-    test_f1_weighted: float | None
-    train_seconds: float
+    seconds: float
+    figures: dict[str, float]
+
+    @property
+    def val_loss(self) -> float:
+        """What early stopping and divergence are judged by."""
+        return self.figures["val_loss"]
 
 
 class TrainingState:
@@ -52,16 +56,24 @@ class TrainingState:
         settings: How it will be trained.
         seed: Decides the order of the images and their variants.
         device: Where to compute.
+        precision: "fp32" is exact; "bf16" computes the forward pass in bfloat16 where it is safe.
     """
 
     def __init__(
-        self, model: nn.Module, settings: TrainingSettings, *, seed: int, device: torch.device
+        self,
+        model: nn.Module,
+        settings: TrainingSettings,
+        *,
+        seed: int,
+        device: torch.device,
+        precision: Precision = "fp32",
     ) -> None:
         model.to(device)
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stubs
         self.model = model
         self.settings = settings
         self.device = device
+        self.precision: Precision = precision
         self.order = torch.Generator().manual_seed(seed)
         self.variants = torch.Generator().manual_seed(seed + 2**32)  # apart from the order's
         self.optimizers = make_optimizers(model, settings)

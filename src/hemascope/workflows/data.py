@@ -1,21 +1,24 @@
 """`hemascope data info | verify | download`."""
 
+from hemascope.core.classes import Split
 from hemascope.core.errors import UsageError
 from hemascope.core.images import Dataset
-from hemascope.data.bloodmnist import download
-from hemascope.data.npz import OFFICIAL_MD5
+from hemascope.data.bloodmnist import download, official_md5
+from hemascope.data.collections import collections
+from hemascope.settings.data import DataSettings
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.sources import load_data
 
 
-def describe(source: str, reporter: Reporter) -> str:
+def describe(data: DataSettings, reporter: Reporter) -> str:
     """What the data is, as text: name, md5, counts per class, channel statistics."""
-    dataset = load_data(source, reporter)
+    dataset = load_data(data, reporter, as_found=True)
     facts = (
         ("title", dataset.title),
         ("source", dataset.source),
         (f"md5 of {dataset.md5_of}", dataset.md5),
         ("images", f"{dataset.image_size}x{dataset.image_size} RGB"),
+        ("splits", _splits(dataset)),
         ("channel mean", _channels(dataset.channels.mean)),
         ("channel std", _channels(dataset.channels.std)),
     )
@@ -23,12 +26,25 @@ def describe(source: str, reporter: Reporter) -> str:
     return "\n".join([*lines, "", _counts_table(dataset)])
 
 
+def _splits(dataset: Dataset) -> str:
+    """Which splits the data has, and what training does about those that it lacks."""
+    missing = [split.value for split in Split if split not in dataset.splits]
+    if not dataset.is_split:
+        return "none; train splits 7:1:2 by class"
+    if not missing:
+        return ", ".join(dataset.splits)
+    return f"{', '.join(dataset.splits)}; train takes {' and '.join(missing)} out of train"
+
+
 def _channels(values: tuple[float, float, float]) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in zip("RGB", values, strict=True))
 
 
 def _counts_table(dataset: Dataset) -> str:
-    counts = {split: dataset.class_counts(split) for split in dataset.splits}
+    counts = {
+        split.value if dataset.is_split else "images": dataset.class_counts(split)
+        for split in dataset.splits
+    }
     width = max(len(name) for name in dataset.classes.names) + 2
     lines = [f"{'class':<{width}}" + "".join(f"{split:>9}" for split in counts)]
     for name in dataset.classes.names:
@@ -37,18 +53,20 @@ def _counts_table(dataset: Dataset) -> str:
     return "\n".join(lines)
 
 
-def verify(source: str, reporter: Reporter) -> str:
+def verify(data: DataSettings, reporter: Reporter) -> str:
     """Reads everything and says whether it can be used, and whether it is the official file.
 
     Raises:
         DataError: If anything is wrong with it.
     """
-    dataset = load_data(source, reporter)
-    official = "is" if dataset.md5 == OFFICIAL_MD5 else "is not"
-    return (
-        f"{dataset.source}: sound. It {official} the official BloodMNIST file "
-        f"(md5 of {dataset.md5_of} {dataset.md5}, official {OFFICIAL_MD5})."
+    dataset = load_data(data, reporter, as_found=True)
+    known = {"official": "the official file", "rebuilt": "our rebuilt split, not the official file"}
+    whose = (
+        f"It is {known[dataset.kind]} of {collections()[dataset.collection].title}. "
+        if (dataset.kind in known)
+        else "It is not a file of a published collection. "
     )
+    return f"{dataset.source}: sound. {whose}(md5 of {dataset.md5_of}: {dataset.md5})"
 
 
 def fetch(source: str, reporter: Reporter) -> str:
@@ -62,4 +80,4 @@ def fetch(source: str, reporter: Reporter) -> str:
         raise UsageError(f"'{source}' cannot be downloaded; only bloodmnist can.")
     with reporter.download("downloading BloodMNIST") as on_download:
         path = download(retries=4, on_download=on_download)
-    return f"BloodMNIST is at {path} (md5 {OFFICIAL_MD5}, verified)."
+    return f"BloodMNIST is at {path} (md5 {official_md5()}, verified)."

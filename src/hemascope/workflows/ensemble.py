@@ -6,41 +6,40 @@ from pathlib import Path
 import numpy as np
 
 from hemascope.core.errors import DataError, UsageError
-from hemascope.inference.torch_engine import pick_device, pick_precision
+from hemascope.inference.torch_engine import pick_device
 from hemascope.models import MOST_MEMBERS, check_model
-from hemascope.settings.run import Device, ModelSettings, PrecisionChoice
-from hemascope.store.files import MARK, made_out, make_folder, write_json
+from hemascope.report.run_page import write_run_page
+from hemascope.settings.compute import Compute
+from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
+from hemascope.settings.run import ModelSettings
+from hemascope.store.files import make_folder
 from hemascope.store.model_folder import ArtifactInfo, load_artifact, load_seen, save_artifact
-from hemascope.store.provenance import fingerprint
+from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.run_folder import Costs, RunFolder
 from hemascope.workflows.plan import changed
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import check_fit, usual_precision, write_results
+from hemascope.workflows.results import torch_precision, write_results
 from hemascope.workflows.sources import load_data
 
 
 def ensemble(
     paths: Sequence[Path],
-    source: str,
-    out: Path,
+    data: DataSettings,
+    output: Output,
     *,
     name: str | None,
-    device: Device,
-    precision: PrecisionChoice | None,
-    views: int,
-    overwrite: bool,
+    compute: Compute,
     reporter: Reporter,
 ) -> str:
     """Puts the members into one artifact and evaluates it.
 
     Args:
         paths: The members' run or model folders.
-        source: The data to evaluate on.
-        out: Gets the model and its results.
+        data: The data to evaluate on.
+        output: Gets the model and its results.
         name: What reports call it; by default it is made of the members' names.
-        device: Where to compute.
-        precision: What in; by default what the members were trained in.
-        views: How many views of each image.
-        overwrite: Whether an older result in `out` may be deleted.
+        compute: How the model is asked; by default in what the members were trained in.
         reporter: Whom to tell.
 
     Returns:
@@ -52,10 +51,10 @@ def ensemble(
             them is there twice.
         OutputError: If the results cannot be written.
     """
-    chosen_device = pick_device(device)
+    chosen_device = pick_device(compute.device)
     members = [load_artifact(path) for path in paths]
     infos = [info for info, _ in members]
-    chosen_precision = pick_precision(precision or usual_precision(infos), chosen_device)
+    chosen_precision = torch_precision(compute, infos, chosen_device)
     info = _merge(paths, infos, name)
     check_model(info.model)
     weights = {
@@ -63,25 +62,26 @@ def ensemble(
         for number, (_, arrays) in enumerate(members)
         for name, array in arrays.items()
     }
-    dataset = load_data(source, reporter)
-    check_fit(info, dataset, paths[0])
-    with made_out(out, overwrite=overwrite):
-        write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
+    dataset = load_data(data, reporter, model=info)
+    folder, facts = RunFolder(output.folder), fingerprint(dataset, device=chosen_device.type)
+    with begun_out(output, facts):
         known = [seen for path in paths if (seen := load_seen(path)) is not None]
         save_artifact(
-            make_folder(out / "model"),
+            make_folder(folder.model),
             info,
             weights,
             seen=np.unique(np.concatenate(known)) if len(known) == len(paths) else None,
         )
-        return write_results(
-            out,
+        text = write_results(
+            folder,
             dataset,
             device=chosen_device,
             precision=chosen_precision,
-            views=views,
-            more={"num_members": len(members)},
+            views=compute.views,
+            costs=Costs(num_members=len(members)),
         )
+        write_run_page(folder)
+    return text
 
 
 def check_members(paths: Sequence[Path]) -> None:
@@ -110,7 +110,7 @@ def _merge(paths: Sequence[Path], infos: Sequence[ArtifactInfo], name: str | Non
     for path, info in zip(paths, infos, strict=True):
         for what, ours, theirs in (
             ("class_names", info.class_names, first.class_names),
-            ("preprocessing", info.preprocessing, first.preprocessing),
+            ("image", info.image, first.image),
             ("trained_on", info.trained_on.md5, first.trained_on.md5),
         ):
             if ours != theirs:

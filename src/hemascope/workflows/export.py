@@ -1,7 +1,7 @@
 """`hemascope export`: a trained network as ONNX graphs, which need no torch, and how to decide."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from hemascope.core.classes import Split
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.images import Dataset
 from hemascope.core.predictions import Predictions
-from hemascope.data.npz import OFFICIAL_MD5, REBUILT_MD5
 from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.onnx_engine import OnnxEngine
 from hemascope.inference.to_onnx import has_maps, to_fp16, to_int8, to_onnx
@@ -25,38 +24,40 @@ from hemascope.metrics.uncertainty import (
     fit_temperature,
 )
 from hemascope.report.export import card_text, export_text
-from hemascope.settings.run import OnnxPrecision
-from hemascope.store.files import MARK, made_out, read_json, write_json, write_text
+from hemascope.settings.compute import OnnxPrecision
+from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
+from hemascope.store.files import write_text
 from hemascope.store.model_folder import (
     FORMAT_VERSION,
     Decision,
     OnnxGraph,
-    Photographs,
     SetRule,
     find_artifact,
+    load_artifact,
     load_seen,
     name_graph,
     save_graphs,
 )
-from hemascope.store.provenance import fingerprint
+from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import answers, check_fit
+from hemascope.workflows.results import answers
 from hemascope.workflows.sources import load_data
 
 _NUM_SAMPLES = 1024  # images of train by which int8 is quantized
 _LARGEST_DIFFERENCE = 1e-3  # of a logit in fp32, of about 10
 _LARGEST_LOSS = 0.002  # of val accuracy, in int8 and fp16
-_BLOODMNIST = Photographs(crop_pixels=200, of_pixels=360, jpeg_quality=75)  # MedMNIST v2's recipe
 
 
 def export(
     path: Path,
-    source: str,
-    out: Path,
+    data: DataSettings,
+    output: Output,
     *,
     int8: bool,
     fp16: bool,
-    overwrite: bool,
+    weights: bool = False,
     reporter: Reporter,
 ) -> str:
     """Writes a folder with the network in ONNX and everything that an answer needs.
@@ -66,11 +67,11 @@ def export(
 
     Args:
         path: A run folder or its model/.
-        source: The data it was trained on.
-        out: The folder for the exported model.
+        data: The data it was trained on.
+        output: The folder for the exported model.
         int8: Whether to add a graph in whole numbers.
         fp16: Whether to add one in half precision.
-        overwrite: Whether an older folder of ours may be deleted.
+        weights: Whether to keep the weights for PyTorch too, so that training can start from them.
         reporter: Whom to tell.
 
     Returns:
@@ -78,15 +79,14 @@ def export(
 
     Raises:
         DataError: If model and data do not fit together, a graph does not answer as the network
-            does, or val is too small for prediction sets.
-        OutputError: If `out` cannot be written.
+            does.
+        OutputError: If `output` cannot be written.
     """
     info, model = load_model(path)
-    dataset = load_data(source, reporter, image_size=info.preprocessing.image_size)
-    check_fit(info, dataset, path)
+    dataset = load_data(data, reporter, model=info)
     if dataset.md5 != info.trained_on.md5:
         raise DataError(
-            f"{path} was trained on other data than {source}: {info.trained_on.title}, md5 "
+            f"{path} was trained on other data than {data.title}: {info.trained_on.title}, md5 "
             f"{info.trained_on.md5}; give that, since thresholds are fitted on its val split."
         )
     properties = {
@@ -95,7 +95,7 @@ def export(
         "input": "RGB pixels, uint8, NHWC; no further preprocessing",
         "trained_on": info.trained_on.title,
     }
-    size = info.preprocessing.image_size
+    size = info.image.size
     with reporter.steps("exporting", 2 + int8 + fp16) as on_step:
         made: dict[OnnxPrecision, bytes] = {
             "fp32": to_onnx(model, image_size=size, properties=properties)
@@ -117,7 +117,7 @@ def export(
         }
         on_step()
     fastest = min(graphs.values(), key=lambda graph: graph.latency_ms_batch128)
-    changes: dict[str, Any] = {
+    changes: dict[str, object] = {
         "format_version": FORMAT_VERSION,
         "hemascope_version": __version__,
         "weights_file": "",
@@ -126,17 +126,19 @@ def export(
         "seen_sha256": "",
         "onnx": tuple(graphs.values()),
         "recommended": fastest.precision,
+        "settings": info.settings.model_copy(update={"data": DataSettings(sources=())}),
     }
-    if info.trained_on.md5 in (OFFICIAL_MD5, REBUILT_MD5):
-        changes["preprocessing"] = info.preprocessing.model_copy(
-            update={"photographs": _BLOODMNIST}
-        )
     info = info.model_copy(update=changes)
-    with made_out(out, overwrite=overwrite):
-        write_json(out / MARK, fingerprint(dataset, device="cpu"))
-        save_graphs(out, info, list(made.values()), seen=load_seen(path))
-        write_text(out / "MODEL_CARD.md", card_text(info, dataset.describe(), _results_of(path)))
-    return export_text(info, out)
+    with begun_out(output, fingerprint(dataset, device="cpu")) as out:
+        tensors = load_artifact(path)[1] if weights else None
+        save_graphs(out, info, list(made.values()), seen=load_seen(path), weights=tensors)
+        run = RunFolder(find_artifact(path).parent)
+        results, base = (
+            (run.read_results(), run.read_fingerprint().base) if run.is_finished else (None, None)
+        )
+        card = card_text(info, dataset.describe(), results, base)
+        write_text(out / "MODEL_CARD.md", card)
+    return export_text(info, output.folder)
 
 
 def _assess(
@@ -150,7 +152,7 @@ def _assess(
     """What a graph is like on val, and what is fitted to its answers there.
 
     Raises:
-        DataError: If it does not answer as the network does, or val is too small.
+        DataError: If it does not answer as the network does.
     """
     engine = OnnxEngine(content, origin=f"the {precision} graph")
     val = dataset.splits[Split.VAL]
@@ -188,14 +190,10 @@ def _assess(
 
 
 def _decide(on_val: Predictions, *, num_views: Literal[1, 8]) -> Decision:
-    """What is fitted to answers on val.
-
-    Raises:
-        DataError: If val is too small for the lowest coverage.
-    """
+    """What is fitted to answers on val; no prediction sets of a coverage it is too small for."""
     temperature = fit_temperature(on_val)
     scaled = on_val.scaled(temperature)
-    possible = [c for c in COVERAGES if c == COVERAGES[0] or len(on_val.labels) * (1 - c) >= c]
+    possible = [c for c in COVERAGES if len(on_val.labels) * (1 - c) >= c]
     rules = [fit_conformal(scaled, score="lac", coverage=coverage) for coverage in possible]
     try:
         threshold = abstain_below(scaled, accuracy=WANTED_ACCURACY)
@@ -210,9 +208,3 @@ def _decide(on_val: Predictions, *, num_views: Literal[1, 8]) -> Decision:
             SetRule(coverage=rule.coverage, min_prob=1 - rule.thresholds[0]) for rule in rules
         ),
     )
-
-
-def _results_of(path: Path) -> dict[str, Any] | None:
-    """What the run found on test, once, if the run is there."""
-    found = find_artifact(path).parent / "results.json"
-    return read_json(found) if found.is_file() else None

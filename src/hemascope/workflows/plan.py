@@ -9,19 +9,15 @@ from pydantic import ValidationError
 
 from hemascope.core.errors import UsageError
 from hemascope.models import check_model
-from hemascope.settings.run import (
-    Device,
-    PrecisionChoice,
-    RunSettings,
-    explain,
-    load_config,
-    load_preset,
-)
+from hemascope.settings.base import explain
+from hemascope.settings.compute import Device, PrecisionChoice
+from hemascope.settings.run import RunSettings, load_config, load_preset
 from hemascope.store.model_folder import find_artifact
 
 _MOST_EPOCHS_SCALE = 1000
 _MOST_DIGITS = 10
 MOST_IMAGES = 65_536  # in a call
+DEFAULT_PRESET = "hemanet"
 STUDY_PRESETS = ("paper-cnn", "paper-cnn-curve", "paper-mlnn")
 
 
@@ -31,19 +27,16 @@ def choose_settings(
     """A preset's or a file's settings, with what the command line says in their place.
 
     Args:
-        preset: Name of a preset.
+        preset: Name of a preset; where there is no file, `hemanet` by default.
         config: A TOML file instead.
         changes: New values by field, such as `training.loss`; None leaves a field as it is.
 
     Raises:
-        UsageError: If neither or both are named, or a value is wrong.
+        UsageError: If both are named, or a value is wrong.
     """
-    if preset is not None and config is None:
-        settings = load_preset(preset)
-    elif config is not None and preset is None:
-        settings = load_config(config)
-    else:
-        raise UsageError("give one of --preset NAME and --config FILE.")
+    if preset is not None and config is not None:
+        raise UsageError("give either `preset` or `config`, not both.")
+    settings = load_preset(preset or DEFAULT_PRESET) if config is None else load_config(config)
     settings = changed(settings, changes or {})
     check_model(settings.model)
     for path in (settings.start, settings.teacher):
@@ -86,8 +79,9 @@ def scaled_presets(
     """
     if not 0 < epochs_scale <= _MOST_EPOCHS_SCALE:
         raise UsageError(
-            f"--epochs-scale {epochs_scale}: give a number above 0 and up to "
-            f"{_MOST_EPOCHS_SCALE}, such as 0.2."
+            f"it is {epochs_scale}; give a number above 0 and up to "
+            f"{_MOST_EPOCHS_SCALE}, such as 0.2.",
+            field="epochs_scale",
         )
     changes = {"device": device, "precision": precision}
     settings = [choose_settings(name, None, changes) for name in names]
@@ -103,25 +97,26 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) < 2**32 for part in parts):
         raise UsageError(
-            f"--seeds {text!r}: give whole numbers with commas between, such as 0,1,2."
+            f"it is {text!r}; give whole numbers with commas between, such as 0,1,2.",
+            field="seeds",
         )
     seeds = tuple(int(part) for part in parts)
     if len(set(seeds)) < len(seeds):
-        raise UsageError(f"--seeds {text!r}: a seed stands there twice; each run needs its own.")
+        raise UsageError(f"it is {text!r}: duplicate seed; each run needs its own.", field="seeds")
     return seeds
 
 
-def check_share(option: str, value: float) -> None:
+def check_share(field: str, value: float) -> None:
     """Refuses what is not a share strictly between nothing and everything.
 
     Raises:
         UsageError: If it is not.
     """
     if not 0 < value < 1:
-        raise UsageError(f"{option} {value}: give a number between 0 and 1, such as 0.5.")
+        raise UsageError(f"it is {value}; give a number between 0 and 1.", field=field)
 
 
-def parse_shares(option: str, text: str) -> tuple[float, ...]:
+def parse_shares(field: str, text: str) -> tuple[float, ...]:
     """The shares in a list such as "0.95,0.99".
 
     Raises:
@@ -131,18 +126,18 @@ def parse_shares(option: str, text: str) -> tuple[float, ...]:
         shares = tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(
-            f"{option} {text!r}: give numbers with commas between, such as 0.95,0.99."
+            f"it is {text!r}; give numbers with commas between, such as 0.95,0.99.", field=field
         ) from error
     for share in shares:
-        check_share(option, share)
+        check_share(field, share)
     return shares
 
 
-def parse_counts(option: str, text: str, *, most: int, total: int | None = None) -> tuple[int, ...]:
+def parse_counts(field: str, text: str, *, most: int, total: int | None = None) -> tuple[int, ...]:
     """The numbers in a list such as "1,32"; see `parse_seeds`.
 
     Args:
-        option: What the list is given to.
+        field: What the list is given to.
         text: The list.
         most: The largest number allowed.
         total: What "all" stands for, if that is a number as well.
@@ -156,10 +151,11 @@ def parse_counts(option: str, text: str, *, most: int, total: int | None = None)
     if len(counts) < len(parts):
         or_all = "" if total is None else "'all' or "
         raise UsageError(
-            f"{option} {text!r}: give {or_all}whole numbers from 1 to {most:,} with commas between."
+            f"it is {text!r}; give {or_all}whole numbers from 1 to {most:,} with commas between.",
+            field=field,
         )
     if len(set(parts)) < len(parts):
-        raise UsageError(f"{option} {text!r}: a number stands there twice.")
+        raise UsageError(f"it is {text!r}: duplicate value.", field=field)
     return tuple(dict.fromkeys(counts))  # "all" may be one of the others
 
 

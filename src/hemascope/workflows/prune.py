@@ -1,20 +1,21 @@
 """`hemascope prune`: a narrower network made of a trained one."""
 
-import shlex
-import sys
 from pathlib import Path
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.inference.torch_engine import load_model
 from hemascope.models.pruning import prune as cut
-from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
+from hemascope.settings.output import Output
+from hemascope.store.files import make_folder, write_text
 from hemascope.store.model_folder import load_seen, save_artifact
+from hemascope.store.provenance import begun_out, provenance
+from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.plan import changed
 
 _CONFIG = "train-on.toml"
 
 
-def prune(path: Path, out: Path, *, keep: float, overwrite: bool) -> str:
+def prune(path: Path, output: Output, *, keep: float) -> str:
     """Cuts channels out of a network and writes the narrower one, with settings to train it on.
 
     Those settings are the network's own, beginning with the weights that are left and with the
@@ -22,9 +23,8 @@ def prune(path: Path, out: Path, *, keep: float, overwrite: bool) -> str:
 
     Args:
         path: The trained network.
-        out: The folder for the narrower one.
+        output: The folder for the narrower one.
         keep: Share of the channels to keep, in (0, 1).
-        overwrite: Whether an older result in `out` may be deleted.
 
     Returns:
         What was done and how to go on, for the terminal.
@@ -32,9 +32,10 @@ def prune(path: Path, out: Path, *, keep: float, overwrite: bool) -> str:
     Raises:
         UsageError: If the architecture cannot be pruned.
         DataError: If there is no whole model.
-        OutputError: If `out` may not be written to.
+        OutputError: If `output` may not be written to.
     """
     info, model = load_model(path)
+    out = output.folder
     smaller, weights = cut(info.model, model, keep)
     settings = changed(
         info.settings,
@@ -54,12 +55,10 @@ def prune(path: Path, out: Path, *, keep: float, overwrite: bool) -> str:
         "num_parameters": num_parameters,
         "settings": settings,
     }
-    with made_out(out, overwrite=overwrite):
-        command = shlex.join(["hemascope", *sys.argv[1:]])
-        write_json(out / MARK, {"notice": RESEARCH_USE_ONLY, "command": command})
+    with begun_out(output, provenance()):
         arrays = {name: tensor.contiguous().numpy() for name, tensor in weights.items()}
         save_artifact(
-            make_folder(out / "model"),
+            make_folder(RunFolder(out).model),
             info.model_copy(update=changes),
             arrays,
             seen=load_seen(path),

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from hemascope.core.classes import ClassSet, Split
-from hemascope.core.errors import RESEARCH_USE_ONLY, DataError, UsageError
+from hemascope.core.errors import DataError, UsageError
 from hemascope.core.images import Dataset, LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.inference import Engine, predict
@@ -20,10 +19,9 @@ from hemascope.inference.torch_engine import TorchEngine, load_model, pick_devic
 from hemascope.inference.views import ViewsEngine
 from hemascope.metrics import evaluate_all
 from hemascope.metrics.uncertainty import fit_temperature
-from hemascope.report.figures import ERRORS, caption_of, draw_errors
+from hemascope.report.figures import caption_of, draw_errors
 from hemascope.report.text import results_text
-from hemascope.settings.run import AnyPrecision, Device, OnnxPrecision, Precision, PrecisionChoice
-from hemascope.store.files import make_folder, write_json, write_text
+from hemascope.settings.compute import Compute, OnnxPrecision, Precision, PrecisionChoice
 from hemascope.store.model_folder import (
     ArtifactInfo,
     Calibration,
@@ -34,18 +32,25 @@ from hemascope.store.model_folder import (
     update_info,
 )
 from hemascope.store.predictions import write_predictions
+from hemascope.store.run_folder import (
+    Costs,
+    FiguresWithViews,
+    NetworkFacts,
+    RunFolder,
+    RunResults,
+)
 
 _NUM_ERRORS = 24  # shown of a run
 
 
 def write_results(
-    folder: Path,
+    folder: RunFolder,
     dataset: Dataset,
     *,
     device: torch.device,
     precision: Precision,
     views: int,
-    more: dict[str, Any],
+    costs: Costs,
 ) -> str:
     """Evaluates the model in `folder`, on val and once on test, and writes the results beside it.
 
@@ -58,45 +63,44 @@ def write_results(
     Raises:
         OutputError: If a file cannot be written.
     """
-    info, model = load_model(folder)
+    info, model = load_model(folder.path)
     val = dataset.splits[Split.VAL]
     engine: Engine = TorchEngine(model, device=device, precision=precision)
     images = dataset.splits[Split.TEST].images
-    on_val, on_test = _predict_and_save(folder, engine, dataset, "")
+    on_val, on_test = _predict_and_save(folder, engine, dataset, views=False)
     on_plain_test = on_test
     calibration = Calibration(
         fitted_on=f"{dataset.title}, split {Split.VAL.value}",
         num_images=len(val),
         temperature=fit_temperature(on_val),
     )
-    results = {
-        **describe(info, size_bytes=size_of_weights(folder, info)),
-        "data": dataset.title,
-        "data_md5": dataset.md5,
-        "split": Split.TEST.value,
-        "precision": precision,
-        "num_seen": count_seen(folder, dataset.splits[Split.TEST]),
-        "num_seen_val": count_seen(folder, val),
-        **evaluate_all(on_test),
-        "latency_ms_batch1": latency_ms(engine, images, batch_size=1),
-        "latency_ms_batch128": latency_ms(engine, images, batch_size=128),
-        **more,
-    }
+    results = RunResults(
+        **dict(describe(info, size_bytes=size_of_weights(folder.path, info))),
+        **dict(evaluate_all(on_test)),
+        **dict(costs),
+        data=dataset.title,
+        data_md5=dataset.md5,
+        split=Split.TEST.value,
+        precision=precision,
+        num_seen=count_seen(folder.path, dataset.splits[Split.TEST]),
+        num_seen_val=count_seen(folder.path, val),
+        latency_ms_batch1=latency_ms(engine, images, batch_size=1),
+        latency_ms_batch128=latency_ms(engine, images, batch_size=128),
+    )
     if views > 1:
         engine = ViewsEngine(engine)
-        on_val, on_test = _predict_and_save(folder, engine, dataset, "-views")
-        results["with_views"] = {"num_views": views, **evaluate_all(on_test)}
+        on_val, on_test = _predict_and_save(folder, engine, dataset, views=True)
+        figures = FiguresWithViews(num_views=views, **dict(evaluate_all(on_test)))
+        results = results.model_copy(update={"with_views": figures})
         with_views = {"temperature_views": fit_temperature(on_val)}
         calibration = calibration.model_copy(update=with_views)
-    update_info(find_artifact(folder), info.model_copy(update={"calibration": calibration}))
+    update_info(find_artifact(folder.path), info.model_copy(update={"calibration": calibration}))
     chosen = surest_errors(on_plain_test, _NUM_ERRORS)
     if len(chosen):
-        caption = caption_of(results, f"seed {results['seed']}, split {Split.TEST.value}")
-        make_folder(folder / "figures")
-        draw_errors(on_plain_test, chosen, images, folder / ERRORS, caption)
+        caption = caption_of(results, f"seed {results.seed}, split {Split.TEST.value}")
+        draw_errors(on_plain_test, chosen, images, folder, caption)
     text = results_text(results)
-    write_text(folder / "results.txt", text)
-    write_json(folder / "results.json", results)
+    folder.write_results(results, text)
     return text
 
 
@@ -112,9 +116,7 @@ class Loaded:
     size_bytes: int
 
 
-def load_engine(
-    path: Path, *, device: Device, precision: AnyPrecision | None, views: int
-) -> Loaded:
+def load_engine(path: Path, compute: Compute) -> Loaded:
     """The network in a run or model folder, by default in what it was trained in; or exported.
 
     Raises:
@@ -123,42 +125,55 @@ def load_engine(
     """
     info = load_info(path)
     if info.onnx:
-        return _load_exported(path, device=device, precision=precision, views=views)
-    if precision in ("fp16", "int8"):
-        raise UsageError(f"--precision {precision} is for exported models, and {path} is none.")
-    chosen_device = pick_device(device)
+        return _load_exported(path, compute)
+    device = pick_device(compute.device)
     info, model = load_model(path)
-    chosen_precision = pick_precision(precision or usual_precision([info]), chosen_device)
-    engine: Engine = TorchEngine(model, device=chosen_device, precision=chosen_precision)
-    if views > 1:
+    precision = torch_precision(compute, [info], device)
+    engine: Engine = TorchEngine(model, device=device, precision=precision)
+    if compute.views > 1:
         engine = ViewsEngine(engine)
-    size_bytes = size_of_weights(path, info)
-    return Loaded(path, info, engine, chosen_device, chosen_precision, size_bytes)
+    return Loaded(path, info, engine, device, precision, size_of_weights(path, info))
 
 
-def _load_exported(
-    path: Path, *, device: Device, precision: AnyPrecision | None, views: int
-) -> Loaded:
-    if device not in ("auto", "cpu"):
-        raise UsageError(f"--device {device}: exported models run on the CPU; leave it out.")
+def _load_exported(path: Path, compute: Compute) -> Loaded:
+    precision = compute.precision
+    if compute.device not in ("auto", "cpu"):
+        raise UsageError(
+            f"it is {compute.device}; exported models run on the CPU: leave it out.", field="device"
+        )
     if precision == "bf16":
-        raise UsageError("--precision bf16 is for PyTorch; exported models have fp32, fp16, int8.")
+        raise UsageError("bf16 is for PyTorch; exported models have others.", field="precision")
     info, graph, onnx_engine = load_onnx(path, None if precision == "auto" else precision)
-    engine: Engine = onnx_engine if views == 1 else ViewsEngine(onnx_engine)
+    engine: Engine = onnx_engine if compute.views == 1 else ViewsEngine(onnx_engine)
     return Loaded(path, info, engine, torch.device("cpu"), graph.precision, graph.size_bytes)
 
 
-def describe(info: ArtifactInfo, *, size_bytes: int) -> dict[str, Any]:
+def torch_precision(
+    compute: Compute, infos: Sequence[ArtifactInfo], device: torch.device
+) -> Precision:
+    """What PyTorch computes in: as asked, else what the models were trained in where possible.
+
+    Raises:
+        UsageError: If it is only for exported models, or this machine does not have it.
+    """
+    precision = compute.precision
+    if precision in ("fp16", "int8"):
+        raise UsageError(
+            f"{precision} is for exported models: export this one first.", field="precision"
+        )
+    return pick_precision(precision or usual_precision(infos), device)
+
+
+def describe(info: ArtifactInfo, *, size_bytes: int) -> NetworkFacts:
     """What the results say of the network itself."""
-    return {
-        "notice": RESEARCH_USE_ONLY,
-        "name": info.settings.name,
-        "seed": info.settings.seed,
-        "trained_on": info.trained_on.title,
-        "class_names": list(info.class_names),
-        "num_parameters": info.num_parameters,
-        "size_bytes": size_bytes,
-    }
+    return NetworkFacts(
+        name=info.settings.name,
+        seed=info.settings.seed,
+        trained_on=info.trained_on.title,
+        class_names=info.class_names,
+        num_parameters=info.num_parameters,
+        size_bytes=size_bytes,
+    )
 
 
 def count_seen(path: Path, images: LabeledImages) -> int | None:
@@ -193,35 +208,27 @@ def surest_errors(found: Predictions, count: int) -> NDArray[np.intp]:
     return wrong[np.argsort(-found.probs.max(axis=1)[wrong], kind="stable")][:count]
 
 
-def check_fit(
-    info: ArtifactInfo, dataset: Dataset, path: str | Path, *, mapped: bool = False
-) -> None:
-    """Holds the model at `path` and data to one another; `mapped` classes may differ.
+def check_same_input(info: ArtifactInfo, first: ArtifactInfo, path: str | Path) -> None:
+    """Holds a model to another that the data was read for.
 
     Raises:
-        DataError: If their classes or image sizes differ.
+        DataError: If their classes or images differ.
     """
-    if dataset.classes != info.classes and not mapped:
+    if info.class_names != first.class_names or info.image != first.image:
         raise DataError(
-            f"the classes of {dataset.source} ({', '.join(dataset.classes.names)}) are not those "
-            f"of the model {path} ({', '.join(info.class_names)}); rename the folders to the "
-            "model's classes, or choose another model."
-        )
-    if dataset.image_size != info.preprocessing.image_size:
-        wanted = info.preprocessing.image_size
-        raise DataError(
-            f"{dataset.source} holds images of {dataset.image_size} pixels, the model {path} takes "
-            f"{wanted}; give an .npz of {wanted}x{wanted} images, or choose another model."
+            f"the model {path} has the classes {', '.join(info.class_names)} and images of "
+            f"{info.image.size} pixels ({info.image!r}), {first.settings.name} has "
+            f"{', '.join(first.class_names)} and {first.image!r}; choose models of the same data."
         )
 
 
 def _predict_and_save(
-    folder: Path, engine: Engine, dataset: Dataset, suffix: str
+    folder: RunFolder, engine: Engine, dataset: Dataset, *, views: bool
 ) -> tuple[Predictions, Predictions]:
     """Predictions on val and on test, each saved."""
     both: list[Predictions] = []
     for split in (Split.VAL, Split.TEST):
         predictions = answers(engine, dataset.splits[split], dataset.classes)
-        write_predictions(folder / f"predictions-{split.value}{suffix}.csv", predictions)
+        write_predictions(folder.predictions(split, views=views), predictions)
         both.append(predictions)
     return both[0], both[1]

@@ -1,34 +1,47 @@
-"""Reads `--data` for a command, telling the user what was read and what was noticed."""
+"""Reads data for a command, telling the user what was read and what was noticed."""
 
+from pathlib import Path
 from typing import Literal
 
 from hemascope.core.classes import Split
+from hemascope.core.errors import DataError
 from hemascope.core.images import Dataset, LabeledImages, concatenate
-from hemascope.data import DEFAULT_IMAGE_SIZE, Request, SplitHow, check_source, load
+from hemascope.data import DATASETS, load
+from hemascope.data.source import Request
+from hemascope.settings.data import DataSettings
+from hemascope.store.model_folder import ArtifactInfo
 from hemascope.workflows.progress import Reporter
 
 SplitChoice = Literal["train", "val", "test", "all"]
 
 
 def load_data(
-    source: str,
+    settings: DataSettings,
     reporter: Reporter,
     *,
-    image_size: int = DEFAULT_IMAGE_SIZE,
-    split: SplitHow = "three",
-    crop: float = 1.0,
+    model: ArtifactInfo | None = None,
+    as_found: bool = False,
+    wanted: Split | None = None,
 ) -> Dataset:
-    """The data set that `--data` names; `image_size`, `split` and `crop` are for folders.
+    """The data that settings name.
+
+    Args:
+        settings: The sources and how they are read.
+        reporter: Whom to tell.
+        model: Whose images and classes the data is read as, if it is read for a model.
+        as_found: Whether data without splits stays whole.
+        wanted: The only split that is needed.
 
     Raises:
         DataError: If it is not there or not what it should be.
         UnreachableError: If it must be downloaded and cannot be.
     """
-    check_source(source)
     with reporter.download("downloading BloodMNIST") as on_download:
-        request = Request(image_size, split, crop, on_download)
-        dataset = load(source, request)
+        spec, classes = (model.image, model.classes) if model else (None, None)
+        dataset = load(Request(settings, spec, classes, as_found, wanted, on_download))
     counts = ", ".join(f"{split} {len(part):,}" for split, part in dataset.splits.items())
+    if not dataset.is_split and as_found:
+        counts = f"{len(dataset.splits[Split.TEST]):,}"
     reporter.say(f"Data: {dataset.title} ({counts} images)")
     for note in dataset.notes:
         reporter.say(f"Note: {note}")
@@ -36,16 +49,39 @@ def load_data(
 
 
 def load_split(
-    source: str, split: SplitChoice, reporter: Reporter, *, image_size: int, crop: float = 1.0
-) -> tuple[Dataset, LabeledImages]:
-    """The data set that `--data` names, and the images of one of its splits, or all of them.
+    settings: DataSettings,
+    split: SplitChoice | None,
+    reporter: Reporter,
+    *,
+    model: ArtifactInfo,
+) -> tuple[Dataset, LabeledImages, SplitChoice]:
+    """The data that settings name, read for a model, and the images of one of its splits, or all.
+
+    Without a choice, that is test, or all images of data that has no splits.
+
+    Returns:
+        The data, the images, and which they are.
 
     Raises:
-        DataError: As `load_data`.
+        DataError: As `load_data`, or if there is no such split.
         UnreachableError: As `load_data`.
     """
-    how = "one" if split == "all" else "three"
-    dataset = load_data(source, reporter, image_size=image_size, split=how, crop=crop)
-    if split == "all":
-        return dataset, concatenate(list(dataset.splits.values()))
-    return dataset, dataset.splits[Split(split)]
+    if split not in (None, "all"):
+        wanted = Split(split)
+        dataset = load_data(settings, reporter, model=model, wanted=wanted)
+        return dataset, dataset.splits[wanted], split
+    dataset = load_data(settings, reporter, model=model, as_found=True)
+    if split == "all" or not dataset.is_split:
+        return dataset, concatenate(list(dataset.splits.values())), "all"
+    if Split.TEST not in dataset.splits:
+        found = ", ".join(dataset.splits)
+        raise DataError(
+            f"{settings.title} has no test split, only {found}; choose one, or all.", field="split"
+        )
+    return dataset, dataset.splits[Split.TEST], "test"
+
+
+def located(settings: DataSettings) -> DataSettings:
+    """The same with whole paths, so that a run finds its data from anywhere."""
+    sources = [s if s in DATASETS else str(Path(s).resolve()) for s in settings.sources]
+    return settings.model_copy(update={"sources": tuple(sources)})

@@ -1,10 +1,10 @@
 """`hemascope train`: one network, one seed, one run folder."""
 
 import contextlib
-import csv
-import io
+import math
 import shutil
-from dataclasses import asdict, fields
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -23,143 +23,244 @@ from hemascope.core.errors import (
     UsageError,
     did_you_mean,
 )
-from hemascope.core.images import Dataset
+from hemascope.core.images import Dataset, LabeledImages
 from hemascope.inference.efficiency import peak_memory_bytes, reset_peak_memory
 from hemascope.inference.torch_engine import load_model, pick_device, pick_precision
 from hemascope.models import head_of
-from hemascope.report.figures import draw_run
+from hemascope.report.run_page import write_run_page
 from hemascope.report.text import epoch_line, results_text
-from hemascope.settings.run import Precision, RunSettings, load_config
+from hemascope.settings.compute import Precision
+from hemascope.settings.output import Output
+from hemascope.settings.run import RunSettings, load_config
 from hemascope.store.files import (
-    MARK,
     append_line,
     claimed,
     make_folder,
     make_out,
-    read_json,
     uninterrupted,
     write_json,
     write_text,
 )
 from hemascope.store.model_folder import (
     ArtifactInfo,
-    Preprocessing,
     TrainingData,
     load_artifact,
     load_info,
     load_seen,
     save_artifact,
 )
-from hemascope.store.provenance import fingerprint
-from hemascope.store.run_folder import read_run
+from hemascope.store.provenance import BaseNetwork, fingerprint
+from hemascope.store.run_folder import WRITTEN_FIRST, Costs, RunFolder
+from hemascope.training import loop
 from hemascope.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
-from hemascope.training.loop import fit, fresh_model
 from hemascope.training.state import EpochRecord, TrainingState
+from hemascope.training.task import ClassificationTask
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import check_fit, write_results
+from hemascope.workflows.results import write_results
+from hemascope.workflows.sources import load_data, located
 
 _Stage = Literal["nothing", "begun", "stopped", "finished"]
-# What a run holds before its first epoch is done.
-_WRITTEN_FIRST = {MARK, "config.toml", "training.log", "model", "figures", "checkpoint"}
+# The columns of history.csv; another one says which data it was.
+_HISTORY = (
+    *("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"),
+    *("test_loss", "test_accuracy", "test_f1_weighted", "train_seconds"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedRun:
+    """A run folder whose network is trained; `finish` evaluates it on the test split.
+
+    Attributes:
+        folder: The run folder.
+        settings: What was trained and how.
+        device: Where.
+        precision: In what.
+        history: Every epoch, as in `history.csv`.
+        peak_memory_bytes: Of this process while training; None where it is not known.
+    """
+
+    folder: RunFolder
+    settings: RunSettings
+    device: torch.device
+    precision: Precision
+    history: Sequence[EpochRecord]
+    peak_memory_bytes: int | None
+
+
+def train_and_tell(settings: RunSettings, output: Output, reporter: Reporter) -> str:
+    """Reads the data that the settings name and trains on it; see `train`.
+
+    Returns:
+        The results as text, where the report is, and what can be done next.
+    """
+    dataset = load_data(settings.data, reporter)
+    folder = train(settings, dataset, output, reporter)
+    text = folder.results_text.read_text("utf-8")
+    return f"{text}\nReport: {folder.page}\nNext: hemascope export {folder} --out MODEL"
 
 
 def train(
     settings: RunSettings,
     dataset: Dataset,
-    out: Path,
-    *,
-    overwrite: bool,
+    output: Output,
     reporter: Reporter,
-    resume: bool = False,
-) -> Path:
-    """Trains and evaluates one network; every stage leaves its file in the run folder `out`.
-
-    After each epoch, history, model and checkpoint are written together: a run that is stopped at
-    any point holds its last finished epoch, and `resume` goes on from there; on a CPU, to the same
-    weights, to the bit, that it would have had.
+) -> RunFolder:
+    """Trains one network and evaluates it: `fit`, then `finish`.
 
     Args:
         settings: What to train and how.
         dataset: With all three splits.
-        out: The run folder.
-        overwrite: Whether an older run in `out` may be deleted.
+        output: The run folder.
         reporter: Whom to tell.
-        resume: Whether to go on with the run in `out`, if there is one.
 
     Returns:
         The run folder.
 
     Raises:
+        UsageError: As `fit`.
+        DataError: As `fit`.
+        DivergedError: As `fit`.
+        OutputError: As `fit`.
+    """
+    watched = {"test": dataset.splits[Split.TEST]} if settings.training.test_every_epoch else None
+    with claimed(output.folder):
+        fitted = fit(settings, dataset, output, reporter, watched=watched)
+        finish(fitted, dataset)
+    return fitted.folder
+
+
+def fit(
+    settings: RunSettings,
+    dataset: Dataset,
+    output: Output,
+    reporter: Reporter,
+    *,
+    watched: Mapping[str, LabeledImages] | None = None,
+) -> FittedRun:
+    """Trains one network without the test split, so a search may call it as often as it likes.
+
+    After each epoch, history, model and checkpoint are written together: a run that is stopped at
+    any point holds its last finished epoch, and can be resumed from there; on a CPU, to the
+    same weights, to the bit, that it would have had.
+
+    Args:
+        settings: What to train and how.
+        dataset: Its train and val splits are used, and no other is looked at.
+        output: The run folder; a finished run that is to be resumed is kept.
+        reporter: Whom to tell.
+        watched: Further images to evaluate each epoch, by the name of their split; nothing is
+            chosen by them.
+
+    Raises:
         UsageError: If the settings cannot be carried out on this machine or data.
-        DataError: If `settings.start` or `settings.teacher` is no fitting model, or the run in
-            `out` is another one.
+        DataError: If `settings.start` or `settings.teacher` is not a fitting model, or the run in
+            the folder is another one.
         DivergedError: If the loss is no longer a number.
-        OutputError: If `out` may not be written to, or a file cannot be.
+        OutputError: If the folder may not be written to, or a file cannot be.
     """
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
     _check_classes(settings, dataset)
-    run = _Run(settings, dataset, out, device, precision)
-    with claimed(out):
-        earlier = run.look_back() if resume else "nothing"
+    seen = {"image": dataset.spec, "data": located(settings.data)}
+    settings, folder = settings.model_copy(update=seen), RunFolder(output.folder)
+    known = {split: dataset.splits[split] for split in (Split.TRAIN, Split.VAL)}
+    run = _Run(settings, replace(dataset, splits=known), folder, device, precision)
+    with claimed(folder.path):
+        earlier = run.look_back() if output.resume else "nothing"
         if earlier == "finished":
-            run.finish_drawing()
-        else:
-            state, teacher = _begin(run, earlier, overwrite=overwrite)
-            _go_through(run, state, teacher, reporter)
-    return out
+            return FittedRun(folder, settings, device, precision, run.read_history(), None)
+        state, task = _begin(run, earlier, overwrite=output.overwrite)
+        reset_peak_memory()
+        label, val = f"{settings.name} seed {settings.seed}", known[Split.VAL]
+        num_batches = -(-len(task) // settings.training.batch_size)
+        num_steps = (settings.training.epochs - len(state.history)) * num_batches
+        with _logged(folder), reporter.steps(label, num_steps) as on_step:
+            for _ in loop.fit(state, task, val, watched=watched, on_step=on_step):
+                reporter.say(f"{label}: {run.finish_epoch(state)}")
+        peak = peak_memory_bytes()
+        return FittedRun(folder, settings, device, precision, state.history, peak)
+
+
+def finish(fitted: FittedRun, dataset: Dataset) -> None:
+    """Evaluates the network that `fit` kept and draws the run; the only reader of the test split.
+
+    A run that has its results already is only drawn again. Nothing is left to resume.
+
+    Args:
+        fitted: What `fit` returned.
+        dataset: The same data, with its test split.
+
+    Raises:
+        DataError: If a part of the run is missing or damaged.
+        OutputError: If a file cannot be written.
+    """
+    folder = fitted.folder
+    with claimed(folder.path), _logged(folder):
+        if not folder.is_finished:
+            facts = folder.read_fingerprint()
+            if facts.data.md5 != dataset.md5:
+                raise DataError(
+                    f"{folder} was trained on other data than {dataset.source}; give the data that "
+                    "it was trained on."
+                )
+            facts = facts.model_copy(update={"data": dataset.describe()})
+            write_json(folder.fingerprint, facts)
+            text = write_results(
+                folder,
+                dataset,
+                device=fitted.device,
+                precision=fitted.precision,
+                views=fitted.settings.views,
+                costs=Costs(
+                    epochs=len(fitted.history),
+                    train_seconds=sum(record.seconds for record in fitted.history),
+                    peak_memory_bytes=fitted.peak_memory_bytes,
+                ),
+            )
+            append_line(folder.log, f"\n{text}")
+        write_text(folder.results_text, results_text(folder.read_results()))
+        write_run_page(folder)
+        shutil.rmtree(folder.checkpoint, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _logged(folder: RunFolder) -> Generator[None]:
+    """Notes in the run's log what stopped it."""
+    try:
+        yield
+    except BaseException as error:
+        # A full disk may refuse this line too; what stopped the run is the error to show.
+        with contextlib.suppress(OutputError):
+            append_line(
+                folder.log,
+                f"stopped ({error!r}): the results of the epochs listed above are kept",
+            )
+        raise
 
 
 def _begin(
     run: "_Run", earlier: _Stage, *, overwrite: bool
-) -> tuple[TrainingState, nn.Module | None]:
-    """The state to train on from, and the teacher, if any; the run folder is ready for them."""
-    settings, stopped = run.settings, earlier == "stopped"
+) -> tuple[TrainingState, ClassificationTask]:
+    """The state to train on from, and what it is to learn; the run folder is ready for them."""
+    settings, dataset, stopped = run.settings, run.dataset, earlier == "stopped"
     torch.manual_seed(settings.seed)
-    model = starting_model(settings, run.dataset, weights_follow=stopped)
-    teacher = _fitting_model(settings.teacher, run.dataset)[1] if settings.teacher else None
-    state = TrainingState(model, settings.training, seed=settings.seed, device=run.device)
+    model = starting_model(settings, dataset, weights_follow=stopped)
+    teacher = _teacher_for(settings.teacher, dataset) if settings.teacher else None
+    state = TrainingState(
+        model, settings.training, seed=settings.seed, device=run.device, precision=run.precision
+    )
     if stopped:
-        state.restore(*load_checkpoint(run.folder / "checkpoint"))
-        run.go_on(state)
+        state.restore(*load_checkpoint(run.folder.checkpoint))
+        run.continue_from(state)
     else:
-        make_out(run.folder, overwrite=overwrite or earlier == "begun")
+        make_out(run.folder.path, overwrite=overwrite or earlier == "begun")
         run.start()
-    return state, teacher
-
-
-def _go_through(
-    run: "_Run", state: TrainingState, teacher: nn.Module | None, reporter: Reporter
-) -> None:
-    """From where the run stands to its end; each epoch is saved when it is done."""
-    splits = run.dataset.splits
-    settings = run.settings
-    reset_peak_memory()
-    num_batches = -(-len(splits[Split.TRAIN]) // settings.training.batch_size)
-    label = f"{settings.name} seed {settings.seed}"
-    num_steps = (settings.training.epochs - len(state.history)) * num_batches
-    try:
-        with reporter.steps(label, num_steps) as on_step:
-            for record in fit(
-                state,
-                splits[Split.TRAIN],
-                splits[Split.VAL],
-                classes=run.dataset.classes,
-                precision=run.precision,
-                teacher=teacher,
-                watched=splits[Split.TEST] if settings.training.test_every_epoch else None,
-                on_step=on_step,
-            ):
-                run.finish_epoch(state)
-                line = epoch_line(asdict(record), settings.training.epochs)
-                reporter.say(f"{label}: {line}")
-        run.finish(state.history, peak_memory_bytes())
-        run.finish_drawing()
-    except BaseException as error:
-        # A full disk may refuse this line too; what stopped the run is the error to show.
-        with contextlib.suppress(OutputError):
-            run.log(f"stopped ({error!r}): what the epochs listed above left is kept")
-        raise
+    train = dataset.splits[Split.TRAIN]
+    task = ClassificationTask(
+        train, state, classes=dataset.classes, teacher=teacher, weights=train.weights
+    )
+    return state, task
 
 
 def starting_model(
@@ -177,33 +278,65 @@ def starting_model(
         DataError: If `settings.start` is another architecture or has other classes.
         UnreachableError: If pretrained weights cannot be fetched.
     """
-    model = fresh_model(
+    model = loop.fresh_model(
         settings,
         image_size=dataset.image_size,
         num_classes=len(dataset.classes),
         weights_follow=weights_follow or bool(settings.start),
     )
     if settings.start and not weights_follow:
-        info, started = _fitting_model(settings.start, dataset)
+        info, started = _model_for(settings.start, dataset)
+        weights = started.state_dict()
+        head = getattr(model, "head_layer", None)
+        if info.classes != dataset.classes:  # a new last layer
+            weights = {k: v for k, v in weights.items() if not (head and k.startswith(f"{head}."))}
         try:
-            model.load_state_dict(started.state_dict())
+            missing = model.load_state_dict(weights, strict=False)
         except RuntimeError as error:
-            raise DataError(
-                f"{settings.start} is a '{info.model.name}' with the options {info.model.options}, "
-                f"whose weights do not fit the '{settings.model.name}' to be trained; choose a "
-                "model of the same architecture."
-            ) from error
+            raise DataError(_misfit(settings, info)) from error
+        if missing.unexpected_keys or any(
+            not k.startswith(f"{head}.") or info.classes == dataset.classes
+            for k in missing.missing_keys
+        ):
+            raise DataError(_misfit(settings, info))
     if settings.training.freeze:
         model.requires_grad_(requires_grad=False)
         head_of(model).requires_grad_()
     return model
 
 
-def _fitting_model(path: str, dataset: Dataset) -> tuple[ArtifactInfo, nn.Module]:
-    """A trained network that takes these images and knows these classes."""
+def _misfit(settings: RunSettings, info: ArtifactInfo) -> str:
+    return (
+        f"{settings.start} is a '{info.model.name}' with the options {info.model.options}, whose "
+        f"weights do not fit the '{settings.model.name}' to be trained; choose a model of the same "
+        "architecture."
+    )
+
+
+def _model_for(path: str, dataset: Dataset) -> tuple[ArtifactInfo, nn.Module]:
+    """A trained network that takes images of this size.
+
+    Raises:
+        DataError: If it takes another size.
+    """
     info, model = load_model(Path(path))
-    check_fit(info, dataset, path)
+    if info.image.size != dataset.image_size:
+        raise DataError(
+            f"the model {path} takes images of {info.image.size} pixels, the data has "
+            f"{dataset.image_size}; give `image_size` {info.image.size}, or another model."
+        )
     return info, model
+
+
+def _teacher_for(path: str, dataset: Dataset) -> nn.Module:
+    """A trained network that knows these classes."""
+    info, model = _model_for(path, dataset)
+    if info.classes != dataset.classes:
+        raise DataError(
+            f"the teacher {path} knows {', '.join(info.class_names)}, the data has "
+            f"{', '.join(dataset.classes.names)}; a teacher needs the same classes."
+        )
+    return model
 
 
 def _check_classes(settings: RunSettings, dataset: Dataset) -> None:
@@ -213,6 +346,12 @@ def _check_classes(settings: RunSettings, dataset: Dataset) -> None:
             raise UsageError(f"augmentation.only_classes: there is no class '{name}'; {hint}")
 
 
+def _without_places(settings: RunSettings) -> str:
+    """Settings as TOML without where the data lies: it may have moved, and its md5 tells it."""
+    data = settings.data.model_copy(update={"sources": ()})
+    return settings.model_copy(update={"data": data}).to_toml()
+
+
 class _Run:
     """The run folder: what is written, and when."""
 
@@ -220,7 +359,7 @@ class _Run:
         self,
         settings: RunSettings,
         dataset: Dataset,
-        folder: Path,
+        folder: RunFolder,
         device: torch.device,
         precision: Precision,
     ) -> None:
@@ -235,30 +374,30 @@ class _Run:
         """How far the run in the folder came; "begun" is not yet the end of an epoch.
 
         Raises:
-            DataError: If it is another run than the one to go on with, or cannot be gone on with.
+            DataError: If it is another run than the one to resume, or cannot be resumed.
         """
-        if not (self.folder / MARK).is_file():
+        if not self.folder.fingerprint.is_file():
             return "nothing"
-        facts = read_json(self.folder / MARK)
-        data, machine = facts.get("data"), facts.get("machine")
-        if (
-            not isinstance(data, dict)
-            or not isinstance(machine, dict)
-            or not {"precision", "models"} <= facts.keys()
-        ):
-            raise DataError(f"--resume: {self.folder} holds no run of 'hemascope train'.")
-        config = self.folder / "config.toml"
-        begun = {path.name for path in self.folder.iterdir()} <= _WRITTEN_FIRST
+        none = f"--resume: {self.folder} holds no run of 'hemascope train'"
+        try:
+            facts = self.folder.read_fingerprint()
+        except DataError as error:
+            raise DataError(f"{none} that can be resumed: {error}") from error
+        if facts.precision is None or facts.models is None:
+            raise DataError(f"{none}; choose another --out.")
+        config = self.folder.config
+        begun = {path.name for path in self.folder.path.iterdir()} <= WRITTEN_FIRST
         if not config.is_file() and not begun:
             raise DataError(
-                f"--resume: {config} is missing, so that nobody knows how the run was trained; "
+                f"--resume: {config} is missing, so the run's settings are unknown; "
                 "give --overwrite instead, or another --out."
             )
         differences = {
-            "settings": config.is_file() and load_config(config).to_toml() != self._config,
-            "data": data.get("md5") != self.dataset.md5,
-            "weights in --start or --teacher": facts["models"] != self._models_used(),
-            "device or precision": (machine.get("device"), facts["precision"])
+            "settings": config.is_file()
+            and _without_places(load_config(config)) != _without_places(self.settings),
+            "data": facts.data.md5 != self.dataset.md5,
+            "weights in --start or --teacher": facts.models != self._models_used(),
+            "device or precision": (facts.machine.device, facts.precision)
             != (self.device.type, self.precision),
         }
         for what, differ in differences.items():
@@ -267,11 +406,11 @@ class _Run:
                     f"--resume: the run in {self.folder} was started with other {what}; give the "
                     "same command as then, or --overwrite instead of --resume."
                 )
-        if (self.folder / "results.json").is_file():
+        if self.folder.is_finished:
             return "finished"
-        if has_checkpoint(self.folder / "checkpoint"):
+        if has_checkpoint(self.folder.checkpoint):
             return "stopped"
-        if not begun or any((self.folder / "model").glob("*")):
+        if not begun or any(self.folder.model.glob("*")):
             raise DataError(
                 f"--resume: {self.folder} has no checkpoint to go on from; give --overwrite "
                 "instead, or another --out."
@@ -279,37 +418,54 @@ class _Run:
         return "begun"
 
     def start(self) -> None:
-        facts = {
-            **fingerprint(self.dataset, device=self.device.type),
-            "precision": self.precision,
-            "models": self._models_used(),
-        }
-        write_json(self.folder / MARK, facts)
+        facts = fingerprint(
+            self.dataset,
+            device=self.device.type,
+            precision=self.precision,
+            models=self._models_used(),
+            base=self._base(),
+        )
+        write_json(self.folder.fingerprint, facts)
         self._make_folders()
-        write_text(self.folder / "config.toml", self._config)
+        write_text(self.folder.config, self._config)
         self.log(f"data: {self.dataset.title} (md5 of {self.dataset.md5_of} {self.dataset.md5})")
-        self.log(f"command: {facts['command']}")
-        self.log(f"date: {facts['date']}, device: {self.device.type}. {RESEARCH_USE_ONLY}")
+        self.log(f"command: {facts.command}")
+        self.log(f"date: {facts.date}, device: {self.device.type}. {RESEARCH_USE_ONLY}")
 
     def _make_folders(self) -> None:
-        for name in ("model", "figures", "checkpoint"):
-            make_folder(self.folder / name)
+        for path in (self.folder.model, self.folder.figures, self.folder.checkpoint):
+            make_folder(path)
 
     def log(self, line: str) -> None:
-        append_line(self.folder / "training.log", line)
+        append_line(self.folder.log, line)
 
     def _models_used(self) -> dict[str, str]:
         """Which models the run begins with or learns from, by the SHA-256 of their weights."""
         used = {"start": self.settings.start, "teacher": self.settings.teacher}
         return {role: load_info(Path(path)).weights_sha256 for role, path in used.items() if path}
 
-    def finish_epoch(self, state: TrainingState) -> None:
+    def _base(self) -> BaseNetwork | None:
+        """What the run begins from, for its card."""
+        if not self.settings.start:
+            return None
+        info = load_info(Path(self.settings.start))
+        return BaseNetwork(
+            name=info.settings.name,
+            data=info.trained_on.title,
+            num_images=info.trained_on.num_images,
+            weights_sha256=info.weights_sha256,
+        )
+
+    def finish_epoch(self, state: TrainingState) -> str:
+        """Saves what the epoch left, and gives its line of the log."""
+        line = epoch_line(_row(state.history[-1]), self.settings.training.epochs)
         with uninterrupted():
             # The checkpoint is first, since `go_on` can make the others from it.
-            save_checkpoint(self.folder / "checkpoint", state.tensors(), state.history)
+            save_checkpoint(self.folder.checkpoint, state.tensors(), state.history)
             self._save_model(state)
             self._write_history(state.history)
-            self.log(epoch_line(asdict(state.history[-1]), self.settings.training.epochs))
+            self.log(line)
+        return line
 
     def _save_model(self, state: TrainingState) -> None:
         """Replaces the model by the one of the last epoch, if that is the one to keep."""
@@ -321,7 +477,7 @@ class _Run:
         }
         num_parameters = sum(p.numel() for p in state.result.parameters())
         info = self._info(state.history[-1], num_parameters)
-        save_artifact(self.folder / "model", info, weights, seen=self._seen)
+        save_artifact(self.folder.model, info, weights, seen=self._seen)
 
     @cached_property
     def _seen(self) -> NDArray[np.uint64] | None:
@@ -341,11 +497,13 @@ class _Run:
             hemascope_version=__version__,
             model=self.settings.model,
             class_names=self.dataset.classes.names,
-            preprocessing=Preprocessing(image_size=self.dataset.image_size),
+            class_aliases=dict(self.dataset.classes.aliases),
+            image=self.dataset.spec,
             num_parameters=num_parameters,
             trained_on=TrainingData(
                 title=self.dataset.title,
                 md5=self.dataset.md5,
+                collection=self.dataset.collection,
                 num_images=len(train),
                 channel_mean=self.dataset.channels.mean,
                 channel_std=self.dataset.channels.std,
@@ -354,49 +512,44 @@ class _Run:
             epoch=record.epoch,
         )
 
-    def go_on(self, state: TrainingState) -> None:
-        """Takes the run up: its checkpoint may be one epoch ahead of its other files."""
+    def continue_from(self, state: TrainingState) -> None:
+        """Resumes the run: its checkpoint may be one epoch ahead of its other files."""
         self._make_folders()
         self._save_model(state)
         self._write_history(state.history)
         self.log(f"resumed after epoch {len(state.history)}")
 
     def _write_history(self, history: list[EpochRecord]) -> None:
-        text = io.StringIO()
-        columns = [field.name for field in fields(EpochRecord)]
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*columns, "data"])
-        for record in history:
-            values = asdict(record).values()
-            cells = (f"{value:.6f}" if isinstance(value, float) else value for value in values)
-            writer.writerow([*cells, self.dataset.title])
-        write_text(self.folder / "history.csv", text.getvalue())
+        self.folder.write_history([_row(record) for record in history], self.dataset.title)
 
-    def finish(self, history: list[EpochRecord], peak_memory: int | None) -> None:
-        """Evaluates the network that was kept; the test split is read for the run's one figure."""
-        results = {
-            "epochs": len(history),
-            "train_seconds": sum(record.train_seconds for record in history),
-            "peak_memory_bytes": peak_memory,
-        }
-        text = write_results(
-            self.folder,
-            self.dataset,
-            device=self.device,
-            precision=self.precision,
-            views=self.settings.views,
-            more=results,
-        )
-        self.log(f"\n{text}")
-
-    def finish_drawing(self) -> None:
-        """Draws a run that has its results, and leaves nothing to resume.
+    def read_history(self) -> list[EpochRecord]:
+        """The history of a finished run.
 
         Raises:
             DataError: If a part of the run is missing or damaged.
         """
-        load_artifact(self.folder)
-        run = read_run(self.folder)
-        write_text(self.folder / "results.txt", results_text(run.results))
-        draw_run(run)
-        shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
+        load_artifact(self.folder.path)
+        columns = self.folder.read_history().columns
+        rows = np.stack(list(columns.values()), axis=1).tolist()
+        return [_record(dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _row(record: EpochRecord) -> dict[str, float | None]:
+    """The columns of `history.csv` but the last; None where a figure was not measured."""
+    values = {
+        "epoch": record.epoch,
+        "train_loss": record.train_loss,
+        "train_seconds": record.seconds,
+        **record.figures,
+    }
+    return {column: values.get(column) for column in _HISTORY}
+
+
+def _record(row: dict[str, float]) -> EpochRecord:
+    """What `_row` was made of."""
+    return EpochRecord(
+        epoch=int(row.pop("epoch")),
+        train_loss=row.pop("train_loss"),
+        seconds=row.pop("train_seconds"),
+        figures={name: value for name, value in row.items() if not math.isnan(value)},
+    )

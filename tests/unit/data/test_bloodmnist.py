@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from hemascope.core.errors import DataError, UnreachableError
-from hemascope.data import Request, bloodmnist, load
+from hemascope.core.images import Dataset
+from hemascope.data import bloodmnist, collections, load
+from hemascope.data.source import Request
+from hemascope.settings.data import DataSettings
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -55,17 +58,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Server]:
-    import medmnist
-
     server = Server(("127.0.0.1", 0), Handler)
     server.ranges = []
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}/bloodmnist.npz"
-    monkeypatch.setitem(medmnist.INFO["bloodmnist"], "url", url)
-    monkeypatch.setattr(
-        bloodmnist, "OFFICIAL_MD5", hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
-    )
+    _published(monkeypatch, url=url, md5=hashlib.md5(CONTENT, usedforsecurity=False).hexdigest())
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     yield server
     server.shutdown()
@@ -77,7 +75,16 @@ def _download(*, retries: int = 4) -> Path:
     return bloodmnist.download(retries=retries, on_download=lambda _done, _total: None)
 
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # medmnist's own imports warn
+def _published(monkeypatch: pytest.MonkeyPatch, *, url: str = "", md5: str = "") -> None:
+    """The collection as if it were published elsewhere, or as another file."""
+    known = collections.collection("bloodmnist")
+    changes = {"url": url or known.url, "md5s": {28: md5 or known.md5s[28]}}
+    changed = known.model_copy(update=changes)
+    monkeypatch.setitem(collections.collections(), "bloodmnist", changed)  # type: ignore[arg-type]
+
+
+def _load(source: str, **options: object) -> Dataset:
+    return load(Request(DataSettings.model_validate({"sources": (source,), **options})))
 
 
 def test_a_broken_download_goes_on_where_it_stopped(server: Server, home: Path) -> None:
@@ -105,7 +112,7 @@ def test_a_server_without_ranges_is_asked_again_from_the_start(server: Server) -
 
 
 def test_a_part_longer_than_the_file_is_thrown_away(server: Server, home: Path) -> None:
-    (home / ".medmnist").mkdir(exist_ok=True)  # importing medmnist makes it too
+    (home / ".medmnist").mkdir(exist_ok=True)
     (home / ".medmnist" / "bloodmnist.npz.part").write_bytes(CONTENT + b"more")
     assert _download().read_bytes() == CONTENT
 
@@ -119,7 +126,7 @@ def test_a_whole_file_is_not_fetched_again(server: Server) -> None:
 def test_a_file_with_another_md5_is_not_kept(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bloodmnist, "OFFICIAL_MD5", "0" * 32)
+    _published(monkeypatch, url=collections.collection("bloodmnist").url, md5="0" * 32)
     with pytest.raises(UnreachableError, match="MD5"):
         _download(retries=1)
     assert not (home / ".medmnist" / "bloodmnist.npz").exists()
@@ -128,25 +135,21 @@ def test_a_file_with_another_md5_is_not_kept(
 def test_without_a_connection_the_user_is_told_what_to_do(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import medmnist
-
-    monkeypatch.setitem(medmnist.INFO["bloodmnist"], "url", "http://127.0.0.1:1/bloodmnist.npz")
+    _published(monkeypatch, url="http://127.0.0.1:1/bloodmnist.npz")
     with pytest.raises(UnreachableError, match="HEMASCOPE_BLOODMNIST") as error:
-        load("bloodmnist")
+        _load("bloodmnist")
     assert error.value.exit_code == 3
-    assert "--data synthetic" in str(error.value)
+    assert "`data` synthetic" in str(error.value)
 
 
 def test_auto_falls_back_to_rendered_cells_and_says_so(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import medmnist
-
-    monkeypatch.setitem(medmnist.INFO["bloodmnist"], "url", "http://127.0.0.1:1/bloodmnist.npz")
+    _published(monkeypatch, url="http://127.0.0.1:1/bloodmnist.npz")
     monkeypatch.setattr(
         "hemascope.data.synthetic.COUNTS", dict.fromkeys(("train", "val", "test"), (1,) * 8)
     )
-    dataset = load("auto", Request(image_size=16))
+    dataset = _load("auto", image_size=16)
     assert dataset.title == "RENDERED CELLS, NOT BLOODMNIST"
     assert "could not be downloaded" in dataset.notes[0]
 
@@ -158,14 +161,14 @@ def test_auto_falls_back_from_a_damaged_cache_but_not_from_a_wrong_variable(
     monkeypatch.setattr(
         "hemascope.data.synthetic.COUNTS", dict.fromkeys(("train", "val", "test"), (1,) * 8)
     )
-    (home / ".medmnist").mkdir(exist_ok=True)  # importing medmnist makes it too
+    (home / ".medmnist").mkdir(exist_ok=True)
     (home / ".medmnist" / "bloodmnist.npz").write_bytes(b"damaged")
-    dataset = load("auto", Request(image_size=16))
+    dataset = _load("auto", image_size=16)
     assert dataset.kind == "rendered"
-    assert "is not a whole" in dataset.notes[0]
+    assert "is not the official BloodMNIST" in dataset.notes[0]
     monkeypatch.setenv("HEMASCOPE_BLOODMNIST", str(home / "none.npz"))
     with pytest.raises(DataError, match="HEMASCOPE_BLOODMNIST names"):
-        load("auto")
+        _load("auto")
 
 
 def test_the_variable_comes_before_the_cache(
@@ -175,10 +178,10 @@ def test_the_variable_comes_before_the_cache(
     cache.mkdir(exist_ok=True)
     (cache / "bloodmnist.npz").write_bytes(b"damaged")
     monkeypatch.setenv("HEMASCOPE_BLOODMNIST", str(small_npz))
-    assert load("bloodmnist").source == str(small_npz)
+    assert _load("bloodmnist").source == str(small_npz)
     monkeypatch.setenv("HEMASCOPE_BLOODMNIST", str(home / "none.npz"))
     with pytest.raises(DataError, match="HEMASCOPE_BLOODMNIST names"):
-        load("bloodmnist")
+        _load("bloodmnist")
 
 
 def test_another_file_in_medmnist_s_cache_is_not_taken_for_bloodmnist(
@@ -188,17 +191,4 @@ def test_another_file_in_medmnist_s_cache_is_not_taken_for_bloodmnist(
     cache.mkdir(exist_ok=True)
     (cache / "bloodmnist.npz").write_bytes(small_npz.read_bytes())
     with pytest.raises(DataError, match="is not the official BloodMNIST"):
-        load("bloodmnist")
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("bloodmnst", "did you mean 'bloodmnist'"),
-        ("none.npz", "there is no such file or folder"),
-        ("some/where", "there is no such file or folder"),
-    ],
-)
-def test_a_source_that_is_nothing(source: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        load(source)
+        _load("bloodmnist")

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from hemascope.core.images import channel_statistics
+from hemascope.core.jpeg import jpeg_round_trip
 from hemascope.data.colors import fit_colors
-from hemascope.data.corruptions import CORRUPTIONS, corrupted, jpeg_round_trip
+from hemascope.data.corruptions import CORRUPTIONS, corrupted
 from hemascope.data.rendered import render
-from hemascope.settings.run import Colors
+from hemascope.settings.data import Colors
 
 IMAGES = render(np.arange(48) % 8, seed=4)
 
@@ -20,6 +21,16 @@ def test_each_severity_changes_more(name: str) -> None:
     change = [np.abs(images.astype(float) - IMAGES).mean() for images in found]
     assert change == sorted(change)
     assert change[0] > 0
+
+
+@pytest.mark.parametrize("level", CORRUPTIONS["bubbles"].levels)
+def test_bubbles_are_as_large_for_the_cell_in_larger_images(level: float) -> None:
+    change: list[float] = []
+    for times in (1, 4):
+        images = IMAGES.repeat(times, axis=1).repeat(times, axis=2)
+        corrupt = CORRUPTIONS["bubbles"].apply(images, level, np.random.default_rng(0))
+        change.append(np.abs(corrupt.astype(float) - images).mean())
+    assert change[1] == pytest.approx(change[0], rel=0.05)
 
 
 def test_the_same_seed_gives_the_same_images() -> None:

@@ -1,7 +1,10 @@
 """What `predict` finds below a path, and what it leaves out."""
 
+import io
 import os
+import shutil
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,11 @@ import pytest
 from PIL import Image
 
 from hemascope.core.errors import DataError, UsageError
-from hemascope.data import inputs
+from hemascope.data import inputs, walk
 from hemascope.data.inputs import check_inputs, count_items, items
 from hemascope.data.npz import rows_of
-from hemascope.data.pictures import BadPictureError, middle, read_rgb
+from hemascope.data.pictures import BadPictureError
+from hemascope.data.walk import PassedOver
 
 
 def save(path: Path, size: tuple[int, int] = (12, 12), mode: str = "RGB") -> None:
@@ -26,18 +30,23 @@ def test_a_folder_is_walked_by_name_and_links_to_folders_are_not_followed(tmp_pa
     (tmp_path / "b" / "notes.txt").write_text("")
     save(tmp_path / ".hidden.png")
     (tmp_path / "c" / "loop").symlink_to(tmp_path)
-    found = [os.path.relpath(item.path, tmp_path) for item in items([str(tmp_path)])]
+    passed = PassedOver()
+    found = [os.path.relpath(item.path, tmp_path) for item in items([str(tmp_path)], passed)]
+    assert passed.notes() == (
+        "2 file(s) that are not images were passed over (notes.txt, loop).",
+        "1 hidden or system file(s) were passed over.",
+    )
     assert found == ["a.png", "b/1.JPG", "b/2.png", "c/d/e.tif"]
-    assert count_items([str(tmp_path)]) == 4
+    assert count_items([str(tmp_path)]) == 5  # at most: nothing is opened
 
 
 def test_a_very_large_folder_is_read_in_sorted_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inputs, "_SORTED_AT_ONCE", 3)
+    monkeypatch.setattr(walk, "_SORTED_AT_ONCE", 3)
     for i in range(8):
         (tmp_path / f"{i}.png").touch()
-    found = [Path(item.path).name for item in items([str(tmp_path)])]
+    found = [Path(item.path).name for item in items([str(tmp_path)], PassedOver())]
     assert sorted(found) == [f"{i}.png" for i in range(8)]
     assert found[:3] == sorted(found[:3])
 
@@ -54,18 +63,18 @@ def test_what_is_no_file_and_what_is_too_large_is_refused(
         archive.add(tmp_path / "x.png", "x.png")
         archive.add(tmp_path / "gone.png", "link.png")  # stays a link, and is left out
     errors: dict[str, str] = {}
-    for item in items([str(tmp_path / "pipe.png"), str(tmp_path / "one.tar")]):
+    for item in items([str(tmp_path / "pipe.png"), str(tmp_path / "one.tar")], PassedOver()):
         with pytest.raises(BadPictureError) as refused:
             item.read()
         errors[item.path.removeprefix(f"{tmp_path}/")] = str(refused.value)
-    assert errors["pipe.png"] == "it is no file"
-    assert "bytes are too many" in errors["one.tar!/x.png"]
+    assert errors["pipe.png"] == "not a file"
+    assert "file too large" in errors["one.tar!/x.png"]
     assert len(errors) == 2
-    [gone] = items([str(tmp_path / "gone.png")])
+    [gone] = items([str(tmp_path / "gone.png")], PassedOver())
     with pytest.raises(OSError, match="No such file"):
         gone.read()
-    [broken] = items([str(tmp_path / "many.tar")])
-    with pytest.raises(BadPictureError, match="no whole tar archive"):
+    [broken] = items([str(tmp_path / "many.tar")], PassedOver())
+    with pytest.raises(BadPictureError, match="not a whole tar archive"):
         broken.read()
 
 
@@ -75,9 +84,13 @@ def test_rows_of_any_npz_with_images(tmp_path: Path) -> None:
     rows = dict(rows_of(tmp_path / "ok.npz"))
     assert list(rows) == ["0", "1", "val/0"]
     assert np.array_equal(rows["1"], pixels[1])
+    np.savez(tmp_path / "first.npz", images=pixels.transpose(0, 3, 1, 2), gray=pixels[..., 0])
+    assert np.array_equal(dict(rows_of(tmp_path / "first.npz"))["1"], pixels[1])
     np.savez(tmp_path / "gray.npz", images=pixels[..., 0])
+    assert np.array_equal(dict(rows_of(tmp_path / "gray.npz"))["0"], pixels[0, :, :, 0])
+    np.savez(tmp_path / "flat.npz", images=pixels.reshape(2, -1))
     with pytest.raises(DataError, match="has shape"):
-        list(rows_of(tmp_path / "gray.npz"))
+        list(rows_of(tmp_path / "flat.npz"))
     np.savez(tmp_path / "none.npz", labels=[1])
     with pytest.raises(DataError, match="has no array 'images'"):
         list(rows_of(tmp_path / "none.npz"))
@@ -96,15 +109,64 @@ def test_missing_inputs_are_refused_before_any_work(tmp_path: Path) -> None:
     assert count_items(["-"]) is None
 
 
-def test_the_middle_is_cut_out_and_sixteen_bits_are_refused(tmp_path: Path) -> None:
-    image = Image.new("RGB", (100, 60))
-    image.paste((255, 0, 0), (40, 20, 60, 40))
-    assert (middle(image, 10, 20) == (255, 0, 0)).all()
-    assert (middle(image, 10, 60)[0] == 0).all()
-    Image.fromarray(np.zeros((9, 9), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(BadPictureError, match="not 8 bits"):
-        read_rgb(tmp_path / "deep.png")
-    save(tmp_path / "clear.png", mode="RGBA")
-    picture, converted = read_rgb(tmp_path / "clear.png")
-    assert picture.mode == "RGB"
-    assert converted
+def test_a_list_on_standard_input_may_have_a_mark_and_any_bytes(tmp_path: Path) -> None:
+    names = [str(tmp_path / name) for name in ("ä b.png", "2.png")]
+    text = "\r\n".join([*names, ""]).encode("utf-8-sig") + b"\xff.png\n"
+    found = [item.path for item in items(["-"], PassedOver(), io.BytesIO(text))]
+    assert found == [*names, "\udcff.png"]
+
+
+def test_an_image_on_standard_input_is_one_image(tmp_path: Path) -> None:
+    save(tmp_path / "x.png", (9, 8))
+    content = io.BytesIO((tmp_path / "x.png").read_bytes())
+    [item] = items(["-"], PassedOver(), content)
+    assert item.path == "-"
+    assert item.read().image.size == (9, 8)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "folder", "list"])
+def test_no_image_at_all_is_an_error_that_says_what_was_there(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "x"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("x")
+    source = str(folder)
+    if kind in ("zip", "tar"):
+        source = shutil.make_archive(str(tmp_path / "y"), kind, folder)
+    paths, stdin = (["-"], io.BytesIO()) if kind == "list" else ([source], None)
+    with pytest.raises(DataError, match="there is no image in") as error:
+        list(items(paths, PassedOver(), stdin))
+    assert "notes.txt" in str(error.value) or kind == "list"
+
+
+def test_hidden_members_of_archives_are_left_out(tmp_path: Path) -> None:
+    save(tmp_path / "x.png")
+    path = tmp_path / "mac.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(tmp_path / "x.png", "cells/x.png")
+        archive.write(tmp_path / "x.png", "cells/picture")  # known by its content
+        archive.writestr("__MACOSX/cells/._x.png", b"x")
+        archive.writestr("cells/Thumbs.db", b"x")
+        archive.writestr("cells/labels.csv", b"x")
+    passed = PassedOver()
+    found = [item.path for item in items([str(path)], passed)]
+    assert found == [f"{path}!/cells/x.png", f"{path}!/cells/picture"]
+    assert (passed.count, passed.num_hidden, passed.names) == (1, 2, ["labels.csv"])
+
+
+def test_a_folder_that_cannot_be_read_has_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "a.png")
+    save(tmp_path / "locked" / "b.png")
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if path.endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    first, second = items([str(tmp_path)], PassedOver())
+    assert first.read().image.size == (12, 12)
+    with pytest.raises(BadPictureError, match="the folder cannot be read: Permission denied"):
+        second.read()

@@ -61,6 +61,27 @@ def test_shifts_move_by_whole_pixels_and_mirror_the_edge() -> None:
     assert len(seen) == 25
 
 
+def test_lengths_scale_with_the_image() -> None:
+    """Twice the pixels a side: shifts, squares and blur are twice as long."""
+    rows = torch.arange(56, dtype=torch.uint8).view(1, 56, 1, 1).expand(400, 56, 56, 3)
+    labels = torch.zeros(400, dtype=torch.int64)
+    shifted = 255 * _augmentation(shift=2)(rows, labels)[:, 0, 28, 28] - 28
+    assert set(shifted.round().int().tolist()) == set(range(-4, 5))
+    painted = _augmentation(cutout=8)(torch.zeros_like(rows), labels)[:, 0] != 0
+    assert painted.any(dim=2).sum(dim=1).max() == 16
+    small = _augmentation(shift=1)(rows[:, :8, :8], labels)  # a third of a pixel is none
+    assert torch.equal(small, to_input(rows[:, :8, :8]))
+
+
+def test_blur_is_as_wide_for_the_cell_in_larger_images() -> None:
+    edge = torch.zeros(64, 28, 28, 3, dtype=torch.uint8)
+    edge[:, :, 14:] = 255
+    larger = edge.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    blurred = _augmentation(blur=1.0)(edge, LABELS)
+    of_larger = torch.nn.functional.avg_pool2d(_augmentation(blur=1.0)(larger, LABELS), 4)
+    assert (blurred - of_larger).abs().mean() < 0.2 * (blurred - to_input(edge)).abs().mean()
+
+
 def test_affine_changes_about_its_share_of_the_images() -> None:
     inputs = _augmentation(affine=0.5)(IMAGES, LABELS)
     changed = (inputs != to_input(IMAGES)).flatten(1).any(dim=1)
@@ -103,16 +124,29 @@ def test_mixed_targets_say_how_much_of_each_image_is_there(settings: dict[str, f
     images = (labels * 255).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 28, 28, 3)
     augmentation = _augmentation(0, **settings)
     for _ in range(10):
-        inputs, targets = augmentation.mix(to_input(images), labels, 2)
+        inputs, targets, _ = augmentation.mix(to_input(images), labels, 2)
         torch.testing.assert_close(targets.sum(dim=1), torch.ones(32))
         torch.testing.assert_close(inputs.mean(dim=(1, 2, 3)), targets[:, 1], atol=1e-5, rtol=0)
 
 
 def test_without_mixing_targets_stay_classes() -> None:
     inputs = to_input(IMAGES)
-    same, targets = _augmentation(turns=True).mix(inputs, LABELS, 8)
+    weights = torch.rand(64)
+    same, targets, same_weights = _augmentation(turns=True).mix(inputs, LABELS, 8, weights)
     assert same is inputs
     assert targets is LABELS
+    assert same_weights is weights
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.5}, {"cutmix": 1.0}])
+def test_each_image_keeps_its_weight_in_what_is_mixed(settings: dict[str, float]) -> None:
+    labels, weights = torch.arange(8), torch.arange(8) / 4  # each image is of its own class
+    inputs = to_input(IMAGES[:8])
+    plain = _augmentation(0, **settings).mix(inputs, labels, 8)
+    mixed, targets, mixed_weights = _augmentation(0, **settings).mix(inputs, labels, 8, weights)
+    assert torch.equal(mixed, plain[0])
+    assert mixed_weights is not None
+    torch.testing.assert_close(mixed_weights.unsqueeze(1) * targets, plain[1] * weights)
 
 
 def test_the_same_seed_draws_the_same_variants() -> None:

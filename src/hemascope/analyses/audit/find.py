@@ -1,14 +1,25 @@
 """What may be wrong with a data set: copies, doubtful labels, images that show nothing.
 
+Images are compared at 28 pixels a side, or their own size if that is smaller: larger ones as
+thumbnails, so that no threshold depends on how large the photographs are. The shift that is looked
+for shrinks with smaller images, and detail is judged only among images of one size.
+
 Pure functions over pixels, labels and probabilities; nothing here knows files or trains.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import laplace
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import median_abs_deviation
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.neighbors import NearestNeighbors
 
 from hemascope.core.images import symmetry
 
@@ -20,12 +31,11 @@ Pairs = NDArray[np.intp]
 NEAR_DISTANCE, NEAR_SHARE = 12.0, 0.35
 HASH_DISTANCE = 6  # bits of 64
 NUM_NEIGHBORS = 5
-_LARGEST_SHIFT = 2
+_LARGEST_SHIFT, _SIZE = 2, 28  # pixels that a copy may be moved by in an image of so many
 _NUM_SYMMETRIES = 8
 _ROWS = 512  # images at a time
 _BLANK_SPREAD = 4.0  # gray levels
 _FAR = 5.0  # robust standard deviations
-_MAD_TO_SD = 1.4826  # of normal numbers
 
 
 def thumbnails(images: Images, size: int) -> Images:
@@ -71,16 +81,15 @@ def hash_pairs(hashes: NDArray[np.uint64], *, most_bits: int = HASH_DISTANCE) ->
 
 def neighbor_pairs(embeddings: NDArray[np.float32], *, k: int = NUM_NEIGHBORS) -> Pairs:
     """Each image with those nearest to it by the cosine of embeddings (N, D), shape (P, 2)."""
+    k = min(k, len(embeddings) - 1)
+    if not k:
+        return np.empty((0, 2), dtype=np.intp)
     centered = embeddings - embeddings.mean(axis=0)
     centered /= np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-12)
-    k = min(k, len(centered) - 1)
-    nearest: list[Pairs] = []
-    for first in range(0, len(centered), _ROWS):
-        cosine = centered[first : first + _ROWS] @ centered.T
-        own = np.arange(len(cosine))
-        cosine[own, own + first] = -np.inf
-        nearest.append(np.argpartition(-cosine, k - 1, axis=1)[:, :k] if k else own[:, None][:, :0])
-    pairs = np.stack([np.repeat(np.arange(len(centered)), k), np.concatenate(nearest).ravel()], 1)
+    # Of vectors of one length, those nearest in space are those nearest by cosine, found faster.
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(centered)
+    nearest = search.kneighbors(return_distance=False)
+    pairs = np.stack([np.repeat(np.arange(len(centered)), k), nearest.ravel()], axis=1)
     return np.sort(pairs, axis=1)
 
 
@@ -102,24 +111,23 @@ def aligned_distance(ours: Images, theirs: Images) -> NDArray[np.float64]:
     """How far apart two images of each pair are at best, in gray levels, shape (N,).
 
     The root of the mean squared difference, when one of them (N, H, H, 3) is mirrored, turned by
-    quarters and shifted by up to two pixels so that they are most alike. Which mirror image or turn
-    is decided on copies of half the size.
+    quarters and shifted by up to two pixels in 28 so that they are most alike. Which mirror image
+    or turn is decided on copies of 14 pixels.
     """
-    half = ours.shape[1] // 2
-    coarse = thumbnails(ours, half), thumbnails(theirs, half)
+    coarse = thumbnails(ours, _SIZE // 2), thumbnails(theirs, _SIZE // 2)
     by_symmetry = [
-        _shifted_squares(coarse[0], symmetry(coarse[1], s), _LARGEST_SHIFT // 2)
-        for s in range(_NUM_SYMMETRIES)
+        _shifted_squares(coarse[0], symmetry(coarse[1], s)) for s in range(_NUM_SYMMETRIES)
     ]
     chosen = np.argmin(by_symmetry, axis=0)
     turned = np.empty_like(theirs)
     for s in np.unique(chosen):
         turned[chosen == s] = symmetry(theirs[chosen == s], int(s))
-    return np.sqrt(_shifted_squares(ours, turned, _LARGEST_SHIFT))
+    return np.sqrt(_shifted_squares(ours, turned))
 
 
-def _shifted_squares(ours: Images, theirs: Images, largest_shift: int) -> NDArray[np.float64]:
+def _shifted_squares(ours: Images, theirs: Images) -> NDArray[np.float64]:
     """The least mean squared difference over all shifts, shape (N,)."""
+    largest_shift = round(_LARGEST_SHIFT * ours.shape[1] / _SIZE)
     inside = ours.shape[1] - 2 * largest_shift
     crop = slice(largest_shift, largest_shift + inside)
     inner = ours[:, crop, crop].astype(np.float32)
@@ -135,9 +143,6 @@ def _shifted_squares(ours: Images, theirs: Images, largest_shift: int) -> NDArra
 
 def joined_groups(num_images: int, pairs: Pairs) -> list[list[int]]:
     """What hangs together through pairs: groups of at least two, each in order."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (num_images, num_images))
     _, group = connected_components(links, directed=False)
     return equal_groups(group.astype(np.uint64))
@@ -196,7 +201,7 @@ def find_flaws(images: Images, labels: NDArray[np.int64], sizes: NDArray[np.int6
         rows = slice(first, first + _ROWS)
         gray = images[rows].astype(np.float32).mean(axis=3)
         spread[rows] = gray.std(axis=(1, 2))
-        detail[rows] = _laplacian(gray).var(axis=(1, 2))
+        detail[rows] = laplace(gray, axes=(1, 2))[:, 1:-1, 1:-1].var(axis=(1, 2))
     blank = spread < _BLANK_SPREAD
     blurred = np.zeros(len(images), dtype=bool)
     log_detail = np.log(np.maximum(detail, 1e-3))
@@ -211,17 +216,9 @@ def find_flaws(images: Images, labels: NDArray[np.int64], sizes: NDArray[np.int6
     return Flaws(np.flatnonzero(blank).tolist(), np.flatnonzero(blurred).tolist(), off_size)
 
 
-def _laplacian(gray: NDArray[np.float32]) -> NDArray[np.float32]:
-    inner = gray[:, 1:-1, 1:-1]
-    return (
-        gray[:, :-2, 1:-1] + gray[:, 2:, 1:-1] + gray[:, 1:-1, :-2] + gray[:, 1:-1, 2:] - 4 * inner
-    )
-
-
 def _far_below(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    median = np.median(values)
-    scale = _MAD_TO_SD * np.median(np.abs(values - median))
-    return values < median - _FAR * scale if scale > 0 else np.zeros(len(values), dtype=bool)
+    scale = median_abs_deviation(values, scale="normal")  # pyright: ignore[reportArgumentType] - scipy's stubs
+    return (values < np.median(values) - _FAR * scale) & (scale > 0)
 
 
 def folds_of(
@@ -235,20 +232,22 @@ def folds_of(
 
     Args:
         labels: Shape (N,).
-        num_folds: How many folds.
-        together: Images with the same number, shape (N,), go into the same fold, that of the first.
+        num_folds: How many folds; those beyond the images of the largest class, or beyond the
+            groups, stay empty.
+        together: Images with the same number, shape (N,), go into the same fold.
         seed: Of the draw.
     """
-    rng = np.random.default_rng(seed)
-    keys = np.arange(len(labels)) if together is None else together
-    _, first, key = np.unique(keys, return_index=True, return_inverse=True)
-    fold = np.empty(len(first), dtype=np.int64)
-    start = 0
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels[first] == label))
-        fold[members] = (np.arange(len(members)) + start) % num_folds
-        start += len(members)
-    return fold[key]
+    fold = np.zeros(len(labels), dtype=np.int64)
+    groups = np.arange(len(labels)) if together is None else together
+    num_folds = min(num_folds, int(np.bincount(labels).max()), len(np.unique(groups)))
+    if num_folds < 2:
+        return fold
+    splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than folds
+        for number, (_, held) in enumerate(splitter.split(labels, labels, groups)):
+            fold[held] = number
+    return fold
 
 
 def across(groups: Sequence[Sequence[int]], kinds: Sequence[object]) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """`hemascope audit`: copies, doubtful labels and flawed images in a data set."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,13 @@ from hemascope.core.images import Dataset, LabeledImages, concatenate
 from hemascope.inference import predict
 from hemascope.inference.torch_engine import TorchEngine, features, pick_device, pick_precision
 from hemascope.models import build_model
+from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
 from hemascope.store.files import MARK, made_out, write_json, write_text
 from hemascope.store.provenance import fingerprint
 from hemascope.training.loop import fit
 from hemascope.training.state import TrainingState
+from hemascope.training.task import ClassificationTask
 from hemascope.workflows.plan import choose_settings
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.sources import load_data
@@ -30,13 +33,12 @@ _MOST_EPOCHS = 20
 _PRESET = "hemanet-tiny"
 
 
-def audit(source: str, out: Path, *, overwrite: bool, reporter: Reporter) -> str:
+def audit(data: DataSettings, output: Output, reporter: Reporter) -> str:
     """Looks for what may be wrong with a data set and writes audit.json and audit.html.
 
     Args:
-        source: The data.
-        out: Gets the findings.
-        overwrite: Whether an older folder of ours may be deleted.
+        data: The data; damaged files are listed and left out.
+        output: Gets the findings.
         reporter: Whom to tell.
 
     Returns:
@@ -44,18 +46,19 @@ def audit(source: str, out: Path, *, overwrite: bool, reporter: Reporter) -> str
 
     Raises:
         DataError: If the data cannot be read.
-        OutputError: If `out` cannot be written.
+        OutputError: If `output` cannot be written.
     """
-    dataset = load_data(source, reporter, split="as found")
-    with made_out(out, overwrite=overwrite):
+    data = data.model_copy(update={"skip_bad": True})
+    dataset = load_data(data, reporter, as_found=True)
+    with made_out(output) as out:
         mark = fingerprint(dataset, device="cpu")
         write_json(out / MARK, mark)
         images = concatenate(list(dataset.splits.values()))
         content = {
             "notice": RESEARCH_USE_ONLY,
-            "command": mark["command"],
-            "date": mark["date"],
-            "data": dataset.describe(),
+            "command": mark.command,
+            "date": mark.date,
+            "data": asdict(dataset.describe()),
             "settings": {
                 "near_distance": find.NEAR_DISTANCE,
                 "near_share": find.NEAR_SHARE,
@@ -67,7 +70,7 @@ def audit(source: str, out: Path, *, overwrite: bool, reporter: Reporter) -> str
         place = {image_id: i for i, image_id in enumerate(images.ids)}
         page = render_audit(content, lambda image_id: images.images[place[image_id]])
         write_text(out / "audit.html", page)
-    return f"{audit_text(content)}\nPage: {out / 'audit.html'}"
+    return f"{audit_text(content)}\nPage: {output.folder / 'audit.html'}"
 
 
 def examine(dataset: Dataset, images: LabeledImages, reporter: Reporter) -> dict[str, Any]:
@@ -82,9 +85,9 @@ def examine(dataset: Dataset, images: LabeledImages, reporter: Reporter) -> dict
     small = LabeledImages(find.thumbnails(images.images, _SIZE), images.labels, images.ids)
     hashes = images.hashes
     exact = find.equal_groups(hashes)
-    reporter.say("Asking a small network about images it has not seen ...")
+    reporter.say("Cross-validating a small network ...")
     probs, embeddings = _cross_validate(small, _kept_together(images), dataset, reporter)
-    reporter.say("Looking for copies ...")
+    reporter.say("Looking for duplicates ...")
     _, once, which = np.unique(hashes, return_index=True, return_inverse=True)
     candidates = [
         find.hash_pairs(find.perceptual_hashes(small.images[once])),
@@ -174,10 +177,13 @@ def _cross_validate(
                 image_size=images.images.shape[1],
                 num_classes=len(dataset.classes),
             )
-            state = TrainingState(model, settings.training, seed=number, device=device)
+            state = TrainingState(
+                model, settings.training, seed=number, device=device, precision=precision
+            )
             if len(held) and len(others):
                 train, unseen = images.take(others), images.take(held)
-                for _ in fit(state, train, unseen, classes=dataset.classes, precision=precision):
+                task = ClassificationTask(train, state, classes=dataset.classes)
+                for _ in fit(state, task, unseen):
                     on_epoch()
                 network = TorchEngine(state.result, device=device, precision=precision)
                 probs[held] = predict(network, unseen, dataset.classes).probs
@@ -193,7 +199,7 @@ def _sources(images: LabeledImages, splits: Sequence[str]) -> dict[str, Any]:
         return {
             "groups_in_several_splits": [],
             "group_statement": "The data does not say which images come from the same patient or "
-            "smear, so that none of its splits can be shown to be free of images of the same "
+            "smear, so none of its splits can be shown to be free of images of the same "
             "patient (an .npz says it by arrays such as train_groups).",
         }
     if len(set(splits)) == 1:

@@ -36,14 +36,14 @@ def summary(content: Mapping[str, Any]) -> list[str]:
     accuracy = content["cross_validated_accuracy"]
     return [
         f"{_count(exact, 'group')} of images that are the same pixel for pixel.",
-        f"{_count(near, 'group')} of images that show the same cell once more, nearly the same.",
-        f"{_count(content['label_conflicts'], 'group')} of such images with different labels.",
+        f"{_count(near, 'group')} of near-duplicates: the same cell, nearly the same pixels.",
+        f"{_count(content['label_conflicts'], 'group')} of duplicates with different labels.",
         _across(content),
         content["group_statement"],
         "Labels were not judged: there are too few images or classes."
         if accuracy is None
-        else f"{_count(issues, 'image')} whose label is doubtful, judged by a small network that "
-        f"had not seen them ({100 * accuracy:.1f} % right).",
+        else f"{_count(issues, 'image')} with a likely label error, by a cross-validated small "
+        f"network ({100 * accuracy:.1f} % accuracy).",
         ", ".join(
             f"{_count(content[key], 'image')} {word}"
             for key, word in (("blank", "blank"), ("blurred", "blurred"), ("off_size", "off size"))
@@ -62,7 +62,7 @@ def audit_text(content: Mapping[str, Any]) -> str:
 
 def _across(content: Mapping[str, Any]) -> str:
     if len(content["data"]["counts"]) == 1:
-        return "The data is not split, so that nothing can stand in two splits."
+        return "The data is not split, so no image can be in two splits."
     groups = content["cross_split_groups"]
     return f"{_count(groups, 'group')} of the same or nearly the same images in different splits."
 

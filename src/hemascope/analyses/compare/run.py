@@ -7,35 +7,33 @@ from hemascope.analyses.saved import Saved, leaks, passed_over, read_all
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.metrics.comparison import Comparison, compare_networks
 from hemascope.report.statistics import draw_comparison, statistics_text
+from hemascope.settings.output import Output
 from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
 from hemascope.store.provenance import provenance
 
 NUM_RESAMPLES = 2000
 
 
-def compare(
-    folders: Sequence[Path], out: Path, *, views: bool, num_resamples: int, overwrite: bool
-) -> str:
+def compare(folders: Sequence[Path], output: Output, *, views: bool, num_resamples: int) -> str:
     """Compares every network in some folders with every other, and writes what it finds.
 
     Args:
         folders: Run folders, folders of evaluations, or their parents.
-        out: Gets comparison.json, comparison.md and figures/.
+        output: Gets comparison.json, comparison.md and figures/.
         views: Whether to take the predictions with eight views.
         num_resamples: How many resampled test sets the bootstrap draws.
-        overwrite: Whether an older folder of ours may be deleted.
 
     Returns:
         The tables as text.
 
     Raises:
         DataError: If there are no predictions, or they are not of the same images in one order.
-        OutputError: If `out` cannot be written.
+        OutputError: If `output` cannot be written.
     """
     networks = read_all(folders, views=views)
     comparison = compare_saved(networks, num_resamples=num_resamples, skipped=passed_over(folders))
     text = "\n\n".join([statistics_text(comparison), RESEARCH_USE_ONLY])
-    with made_out(out, overwrite=overwrite):
+    with made_out(output) as out:
         write_json(out / MARK, provenance())
         write_json(out / "comparison.json", {"notice": RESEARCH_USE_ONLY, **vars(comparison)})
         write_text(out / "comparison.md", text + "\n")

@@ -1,4 +1,4 @@
-"""`hemascope evaluate --corruptions`: what is left of a network's accuracy on worse pictures."""
+"""`hemascope corruptions`: what is left of a network's accuracy on worse pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,39 +12,35 @@ from hemascope.core.images import Dataset, LabeledImages
 from hemascope.data.corruptions import CORRUPTIONS, NUM_SEVERITIES, corrupted
 from hemascope.metrics import METRICS
 from hemascope.report.text import seen_sentence
-from hemascope.settings.run import AnyPrecision, Device
+from hemascope.settings.compute import Compute
+from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
 from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
 from hemascope.store.provenance import fingerprint
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import Loaded, answers, check_fit, count_seen, load_engine
+from hemascope.workflows.results import Loaded, answers, check_same_input, count_seen, load_engine
 from hemascope.workflows.sources import SplitChoice, load_split
 
 
 def corruptions(
     path: Path,
-    source: str,
-    split: SplitChoice,
+    data: DataSettings,
+    split: SplitChoice | None,
     *,
     against: Sequence[Path],
-    out: Path | None,
-    device: Device,
-    precision: AnyPrecision | None,
-    views: int,
-    overwrite: bool,
+    compute: Compute,
+    output: Output | None,
     reporter: Reporter,
 ) -> str:
     """Evaluates a model on every corruption in five severities.
 
     Args:
         path: A run folder or its model/.
-        source: The data.
+        data: The data.
         split: Which images of it.
         against: Other models; the errors of the first of them count as 1.
-        out: Gets corruptions.json, corruptions.md and figures/, if given.
-        device: Where to compute.
-        precision: What in; by default what each model was trained in.
-        views: How many views of each image.
-        overwrite: Whether older results may be replaced.
+        compute: How the models are asked.
+        output: Gets corruptions.json, corruptions.md and figures/, if given.
         reporter: Whom to tell.
 
     Returns:
@@ -56,16 +52,15 @@ def corruptions(
         OutputError: If results cannot be written.
     """
     paths = [path, *against]
-    loaded = [load_engine(p, device=device, precision=precision, views=views) for p in paths]
+    loaded = [load_engine(p, compute) for p in paths]
     names = [_name(one) for one in loaded]
     if len(set(names)) < len(names):
         raise UsageError(
             f"--against: two of {', '.join(names)} are the same; choose other networks."
         )
-    image_size = loaded[0].info.preprocessing.image_size
-    dataset, images = load_split(source, split, reporter, image_size=image_size)
-    for one in loaded:
-        check_fit(one.info, dataset, one.path)
+    dataset, images, split = load_split(data, split, reporter, model=loaded[0].info)
+    for one in loaded[1:]:
+        check_same_input(one.info, loaded[0].info, one.path)
     seen = {name: count_seen(one.path, images) for name, one in zip(names, loaded, strict=True)}
     warnings = [sentence for name, n in seen.items() if (sentence := seen_sentence(name, n))]
     content: dict[str, Any] = {
@@ -73,7 +68,7 @@ def corruptions(
         "data": dataset.title,
         "split": split,
         "num_images": len(images),
-        "num_views": views,
+        "num_views": compute.views,
         "image_size": dataset.image_size,
         "warnings": warnings,
         "corruptions": {
@@ -86,8 +81,8 @@ def corruptions(
         content["against"] = names[1]
         content["relative_error"] = _relative(*(content["networks"][name] for name in names[:2]))
     text = "\n\n".join([corruptions_text(content), RESEARCH_USE_ONLY])
-    if out is not None:
-        with made_out(out, overwrite=overwrite):
+    if output is not None:
+        with made_out(output) as out:
             write_json(out / MARK, fingerprint(dataset, device=loaded[0].device.type))
             write_json(out / "corruptions.json", content)
             write_text(out / "corruptions.md", text + "\n")

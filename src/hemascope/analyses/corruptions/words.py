@@ -1,4 +1,4 @@
-"""What `hemascope evaluate --corruptions` found, in words and one picture."""
+"""What `hemascope corruptions` found, in words and one picture."""
 
 from collections.abc import Mapping
 from pathlib import Path

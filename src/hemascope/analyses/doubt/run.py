@@ -24,13 +24,15 @@ from hemascope.inference.torch_engine import (
 from hemascope.metrics.uncertainty import judge, together
 from hemascope.report.text import seen_sentence
 from hemascope.report.uncertainty import Uncertainty, uncertainty_text
-from hemascope.settings.run import Device
+from hemascope.settings.compute import Compute
+from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
 from hemascope.store.files import MARK, made_out, write_json, write_text
 from hemascope.store.model_folder import ArtifactInfo
 from hemascope.store.predictions import write_predictions
 from hemascope.store.provenance import fingerprint
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import answers, check_fit, count_seen
+from hemascope.workflows.results import answers, check_same_input, count_seen
 from hemascope.workflows.sources import load_data
 
 _PRIORS = (0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -47,24 +49,22 @@ class _Answers:
 
 def uncertainty(
     paths: Sequence[Path],
-    source: str,
-    out: Path,
+    data: DataSettings,
+    output: Output,
     *,
     num_samples: int,
-    device: Device,
-    overwrite: bool,
+    compute: Compute,
     reporter: Reporter,
 ) -> str:
     """Compares a network's own doubt with MC dropout, Laplace and a deep ensemble.
 
     Args:
         paths: Run folders or their model/; several make the deep ensemble.
-        source: The data: train gives the Laplace approximation its curvature, val its prior and
+        data: The data: train gives the Laplace approximation its curvature, val its prior and
             every temperature, test the figures.
-        out: Gets uncertainty.json, uncertainty.md and the predictions of every way.
+        output: Gets uncertainty.json, uncertainty.md and the predictions of every way.
         num_samples: How many answers of MC dropout and Laplace.
-        device: Where to compute.
-        overwrite: Whether an older folder of ours may be deleted.
+        compute: Where to compute.
         reporter: Whom to tell.
 
     Returns:
@@ -73,19 +73,19 @@ def uncertainty(
     Raises:
         UsageError: If two of the models are called the same.
         DataError: If models and data do not fit together.
-        OutputError: If `out` cannot be written.
+        OutputError: If `output` cannot be written.
     """
-    chosen = pick_device(device)
+    chosen = pick_device(compute.device)
     loaded = [(path, *load_model(path)) for path in paths]
     names = [f"{info.settings.name}-seed{info.settings.seed}" for _, info, _ in loaded]
     if len(set(names)) < len(names):
         raise UsageError(f"two of the models are called {names[0]}; name each once.")
-    dataset = load_data(source, reporter, image_size=loaded[0][1].preprocessing.image_size)
+    dataset = load_data(data, reporter, model=loaded[0][1])
     ways: dict[str, _Answers] = {}
     notes: list[str] = []
     singles: list[_Answers] = []
     for name, (path, info, model) in zip(names, loaded, strict=True):
-        check_fit(info, dataset, path)
+        check_same_input(info, loaded[0][1], path)
         reporter.say(f"{name} ...")
         seen = count_seen(path, dataset.splits[Split.TEST])
         if sentence := seen_sentence(name, seen):
@@ -115,7 +115,7 @@ def uncertainty(
         ways={name: figures for name, (figures, _) in judged.items()},
     )
     text = "\n\n".join([uncertainty_text(content), RESEARCH_USE_ONLY])
-    with made_out(out, overwrite=overwrite):
+    with made_out(output) as out:
         write_json(out / MARK, fingerprint(dataset, device=chosen.type))
         write_json(out / "uncertainty.json", {"notice": RESEARCH_USE_ONLY, **vars(content)})
         write_text(out / "uncertainty.md", text + "\n")

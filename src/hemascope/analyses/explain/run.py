@@ -18,11 +18,13 @@ from hemascope.inference.explanations import (
 )
 from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
 from hemascope.report.text import seen_sentence
-from hemascope.settings.run import Device
+from hemascope.settings.compute import Compute
+from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
 from hemascope.store.files import MARK, made_out, make_folder, write_json
 from hemascope.store.provenance import fingerprint
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import answers, check_fit, count_seen, surest_errors
+from hemascope.workflows.results import answers, count_seen, surest_errors
 from hemascope.workflows.sources import SplitChoice, load_split
 
 _NUM_CURVES = 256  # images of which insertion and deletion are computed
@@ -30,25 +32,23 @@ _NUM_CURVES = 256  # images of which insertion and deletion are computed
 
 def explain(
     path: Path,
-    source: str,
-    split: SplitChoice,
-    out: Path,
+    data: DataSettings,
+    split: SplitChoice | None,
+    output: Output,
     *,
     num_images: int,
-    device: Device,
-    overwrite: bool,
+    compute: Compute,
     reporter: Reporter,
 ) -> str:
     """Draws contact sheets of the surest errors and the least sure hits with what speaks for them.
 
     Args:
         path: A run folder or its model/.
-        source: The data.
+        data: The data.
         split: Which images of it.
-        out: Gets explanations.json and figures/.
+        output: Gets explanations.json and figures/.
         num_images: How many errors and how many hits.
-        device: Where to compute.
-        overwrite: Whether an older folder of ours may be deleted.
+        compute: Where to compute.
         reporter: Whom to tell.
 
     Returns:
@@ -56,13 +56,11 @@ def explain(
 
     Raises:
         DataError: If model and data do not fit together, or the model answers nonsense.
-        OutputError: If `out` cannot be written.
+        OutputError: If `output` cannot be written.
     """
-    chosen_device = pick_device(device)
+    chosen_device = pick_device(compute.device)
     info, model = load_model(path)
-    image_size = info.preprocessing.image_size
-    dataset, images = load_split(source, split, reporter, image_size=image_size)
-    check_fit(info, dataset, path)
+    dataset, images, split = load_split(data, split, reporter, model=info)
     found = answers(TorchEngine(model, device=chosen_device), images, dataset.classes)
     warning = seen_sentence(info.settings.name, count_seen(path, images))
     methods = {n: m for n, m in METHODS.items() if m is not grad_cam or has_grad_cam(model)}
@@ -107,12 +105,12 @@ def explain(
         "curves": curves,
         **{group: [_line(found, i) for i in chosen] for group, chosen in groups.items()},
     }
-    with made_out(out, overwrite=overwrite):
+    with made_out(output) as out:
         write_json(out / MARK, fingerprint(dataset, device=chosen_device.type))
         write_json(out / "explanations.json", content)
         shown = {group: images.images[chosen] for group, chosen in groups.items()}
         draw_explanations(content, shown, maps, make_folder(out / "figures"))
-    return f"{explain_text(content)}\nPictures: {out / 'figures'}"
+    return f"{explain_text(content)}\nFigures: {output.folder / 'figures'}"
 
 
 def least_sure_hits(found: Predictions, count: int) -> NDArray[np.intp]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from hemascope.core.errors import HemascopeError, UsageError
 from hemascope.inference import Engine
 from hemascope.inference.efficiency import peak_memory_bytes, reset_peak_memory
-from hemascope.settings.run import OnnxPrecision
+from hemascope.settings.compute import OnnxPrecision
 from hemascope.store.model_folder import load_graph
 
 EngineKind = Literal["eager", "compile"] | OnnxPrecision

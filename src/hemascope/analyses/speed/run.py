@@ -19,6 +19,7 @@ from hemascope.analyses.speed.process import EngineKind, Job, Ready, serve
 from hemascope.analyses.speed.words import benchmark_text, draw_benchmark
 from hemascope.core.errors import RESEARCH_USE_ONLY, UsageError
 from hemascope.data.rendered import render
+from hemascope.settings.output import Output
 from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
 from hemascope.store.model_folder import find_artifact, load_info, size_of_weights
 from hemascope.store.provenance import provenance
@@ -37,8 +38,7 @@ def benchmark(
     threads: Sequence[int],
     seconds: float,
     compiled: bool,
-    out: Path | None,
-    overwrite: bool,
+    output: Output | None,
     reporter: Reporter,
 ) -> str:
     """Times every engine of some models on the CPU, from uint8 pixels to logits.
@@ -52,8 +52,7 @@ def benchmark(
         threads: How many threads a call is spread over.
         seconds: How long each engine is timed with each number of threads and batch size.
         compiled: Whether run folders are also tried with torch.compile.
-        out: Gets benchmark.json, benchmark.md and figures/, if given.
-        overwrite: Whether older results may be replaced.
+        output: Gets benchmark.json, benchmark.md and figures/, if given.
         reporter: Whom to tell.
 
     Returns:
@@ -64,7 +63,7 @@ def benchmark(
         DataError: If a model is none, or damaged.
         OutputError: If results cannot be written.
     """
-    if out is not None:
+    if output is not None:
         import_module("hemascope.report.plots")  # if matplotlib is missing, it is to be said now
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # not on Windows
     engines = _engines(paths, compiled=compiled)
@@ -101,8 +100,8 @@ def benchmark(
     facts = provenance()
     content: dict[str, Any] = {
         "notice": RESEARCH_USE_ONLY,
-        "machine": facts["machine"],
-        "versions": facts["versions"],
+        "machine": facts.machine.model_dump(exclude_none=True),
+        "versions": facts.versions,
         "load_average": load,
         "rounds": ROUNDS,
         "seconds": seconds,
@@ -111,8 +110,8 @@ def benchmark(
         "speeds": speeds,
     }
     text = "\n\n".join([benchmark_text(content), RESEARCH_USE_ONLY])
-    if out is not None:
-        with made_out(out, overwrite=overwrite):
+    if output is not None:
+        with made_out(output) as out:
             write_json(out / MARK, facts)
             write_json(out / "benchmark.json", content)
             write_text(out / "benchmark.md", text + "\n")
@@ -138,7 +137,7 @@ def _engines(paths: Sequence[Path], *, compiled: bool) -> list[_Engine]:
     engines: list[_Engine] = []
     for label, path in zip(_labels(paths), paths, strict=True):
         info = load_info(path)
-        size = info.preprocessing.image_size
+        size = info.image.size
         for graph in info.onnx:
             name = f"{label}, ONNX {graph.precision}"
             engines.append(_Engine(name, path, graph.precision, size, graph.size_bytes))

@@ -1,4 +1,4 @@
-"""`hemascope evaluate --map`: a network on another laboratory's cells."""
+"""`hemascope transfer`: a network on another laboratory's cells."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,24 +6,28 @@ from pathlib import Path
 import numpy as np
 
 from hemascope.analyses.compare.run import NUM_RESAMPLES
-from hemascope.analyses.transfer.words import (
-    ShiftedCalibration,
-    Transfer,
-    preprocessing_sentence,
-)
-from hemascope.core.classes import ClassSet
-from hemascope.core.errors import DataError, UsageError, did_you_mean
+from hemascope.analyses.transfer.words import ShiftedCalibration, Transfer, transfer_text
+from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.images import LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.data.colors import fit_colors
-from hemascope.data.corruptions import jpeg_round_trip
 from hemascope.inference import Engine
 from hemascope.metrics import METRICS
 from hemascope.metrics import calibration as cal
 from hemascope.metrics.comparison import compare_networks
-from hemascope.settings.run import Colors, TransferMap
+from hemascope.report.statistics import draw_comparison
+from hemascope.report.text import seen_sentence
+from hemascope.settings.compute import Compute
+from hemascope.settings.data import Colors, DataSettings
+from hemascope.settings.output import Output
+from hemascope.store.files import make_folder, write_json, write_text
 from hemascope.store.model_folder import ArtifactInfo
-from hemascope.workflows.results import answers
+from hemascope.store.predictions import write_predictions
+from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.run_folder import RunFolder
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.results import answers, count_seen, load_engine
+from hemascope.workflows.sources import SplitChoice, load_split
 
 _IMPOSSIBLE = -1e6  # a logit
 _COLORS: dict[Colors, str] = {
@@ -33,110 +37,104 @@ _COLORS: dict[Colors, str] = {
 }
 
 
-def mapped(
-    images: LabeledImages, names: ClassSet, wanted: ClassSet, settings: TransferMap, origin: Path
-) -> LabeledImages:
-    """Images with the labels of a network's classes; those of classes left out are gone.
+def transfer(
+    path: Path,
+    data: DataSettings,
+    split: SplitChoice | None,
+    *,
+    colors: Colors,
+    compute: Compute,
+    output: Output | None,
+    reporter: Reporter,
+) -> str:
+    """Evaluates a model on another laboratory's cells, with every way to fit their colors.
 
     Args:
-        images: With labels of their own.
-        names: What those labels are called.
-        wanted: The network's classes.
-        settings: Which is which.
-        origin: The file with the map, for errors.
+        path: A run folder or an exported model.
+        data: The cells; its map says which class is which where names differ.
+        split: Which images of it; by default test, or all of data that has no splits.
+        colors: The way whose predictions are saved.
+        compute: How the model is asked.
+        output: Gets transfer.json, transfer.md, the predictions and figures/, if given.
+        reporter: Whom to tell.
+
+    Returns:
+        What was found, as text.
 
     Raises:
-        UsageError: If the map leaves a class out, or names one that does not exist.
+        DataError: If model and data do not fit together.
+        OutputError: If results cannot be written.
     """
-    occurring = [names.names[label] for label in np.unique(images.labels)]
-    for name in occurring:
-        if name not in settings.classes:
-            raise UsageError(
-                f"{origin}: classes leaves '{name}' out, which the data has; say which class it "
-                'is, or "" to leave its images out.'
-            )
-    for name, target in settings.classes.items():
-        if name not in names.names:
-            hint = did_you_mean(name, names.names)
-            raise UsageError(f"{origin}: classes: the data has no class '{name}'; {hint}")
-        if target and target not in wanted.names:
-            hint = did_you_mean(target, wanted.names)
-            raise UsageError(f"{origin}: classes.{name}: the model knows no '{target}'; {hint}")
-    targets = {
-        names.names.index(name): wanted.names.index(target)
-        for name, target in settings.classes.items()
-        if target
-    }
-    kept = images.take(np.flatnonzero(np.isin(images.labels, list(targets))))
-    if not len(kept):
-        raise UsageError(f"{origin}: classes leaves all images out.")
-    return replace(kept, labels=np.array([targets[label] for label in kept.labels.tolist()]))
+    loaded = load_engine(path, compute)
+    info, engine = loaded.info, loaded.engine
+    dataset, images, split = load_split(data, split, reporter, model=info)
+    found = try_colors(engine, images, info, views=compute.views)
+    title = f"{info.settings.name} on {dataset.title}, split {split}"
+    parts = [title, transfer_text(found, info.image)]
+    if sentence := seen_sentence(info.settings.name, count_seen(path, images)):
+        parts.append(sentence)
+    text = "\n\n".join([*parts, RESEARCH_USE_ONLY])
+    if output is not None:
+        predictions = answers(engine, fitted(images, colors, info), info.classes)
+        with begun_out(output, fingerprint(dataset, device=loaded.device.type)) as out:
+            content = {
+                "notice": RESEARCH_USE_ONLY,
+                "name": info.settings.name,
+                "data": dataset.title,
+                "split": split,
+                "image": info.image,
+                **vars(found),
+            }
+            write_json(out / "transfer.json", content)
+            write_text(out / "transfer.md", text + "\n")
+            write_predictions(RunFolder(out).predictions(split), predictions)
+            caption = f"{info.settings.name} | {dataset.title}\n{RESEARCH_USE_ONLY}"
+            draw_comparison(found.comparison, make_folder(RunFolder(out).figures), caption)
+    return text
 
 
-def shown(
-    images: LabeledImages, settings: TransferMap, colors: Colors, info: ArtifactInfo
-) -> LabeledImages:
-    """Images as the network is to see them.
+def fitted(images: LabeledImages, colors: Colors, info: ArtifactInfo) -> LabeledImages:
+    """Images with colors fitted to those that a network was trained on.
 
     Raises:
-        DataError: If colors are to be fitted and the model does not say to which.
+        DataError: If the model does not say what those are.
     """
-    pixels = images.images
-    if colors != "none":
-        trained_on = info.trained_on
-        if trained_on.channel_mean is None or trained_on.channel_std is None:
-            raise DataError(
-                f"the model '{info.settings.name}' does not say what colors it was trained on; "
-                'train it again, or set colors = "none".'
-            )
-        pixels = fit_colors(
-            pixels, colors, mean=trained_on.channel_mean, std=trained_on.channel_std
+    if colors == "none":
+        return images
+    mean, std = info.trained_on.channel_mean, info.trained_on.channel_std
+    if mean is None or std is None:
+        raise DataError(
+            f"the model '{info.settings.name}' does not say what colors it was trained on; train "
+            'it again, or set colors = "none".'
         )
-    if settings.jpeg:
-        pixels = jpeg_round_trip(pixels, settings.jpeg)
-    return replace(images, images=pixels)
+    return replace(images, images=fit_colors(images.images, colors, mean=mean, std=std))
 
 
 def try_colors(
-    engine: Engine,
-    images: LabeledImages,
-    names: ClassSet,
-    settings: TransferMap,
-    info: ArtifactInfo,
-    *,
-    origin: Path,
-    views: int,
+    engine: Engine, images: LabeledImages, info: ArtifactInfo, *, views: int
 ) -> Transfer:
     """Every way to fit colors on the same cells, compared in pairs.
 
-    Each is judged as it answers, and with its answers restricted to the classes that the map names:
-    what it would say if it knew which classes can occur. Colors are fitted to all images, before
-    any are left out.
+    Each is judged as it answers, and with its answers restricted to the classes that occur: what
+    it would say if it knew which classes can.
 
     Args:
         engine: The network.
-        images: All images, with labels of their own.
-        names: What those labels are called.
-        settings: The map.
+        images: All images, labeled with the network's classes.
         info: Of the network.
-        origin: The file with the map, for errors.
         views: How many views of each image the engine takes.
     """
-    mapped(images, names, info.classes, settings, origin)  # refuses a map that does not fit
-    possible = sorted({info.class_names.index(name) for name in settings.classes.values() if name})
+    occurring = np.unique(images.labels).tolist()
     temperature = _temperature(info, views)
     ways: dict[str, Predictions] = {}
     for colors, name in _COLORS.items():
         if colors != "none" and info.trained_on.channel_mean is None:
             continue
-        fitted = shown(images, settings, colors, info)
-        judged = mapped(fitted, names, info.classes, settings, origin)
-        found = answers(engine, judged, info.classes)
+        found = answers(engine, fitted(images, colors, info), info.classes)
         ways[name] = found
-        ways[f"{name}, classes known"] = restricted(found, possible)
+        ways[f"{name}, classes known"] = restricted(found, occurring)
     scaled = {name: found.scaled(temperature or 1.0) for name, found in ways.items()}
     return Transfer(
-        preprocessing=preprocessing_sentence(images.images.shape[1], settings),
         temperature=temperature,
         calibration={
             name: ShiftedCalibration(

@@ -11,28 +11,27 @@ from hemascope.metrics import calibration as cal
 from hemascope.metrics.trust import Trust, assess, sets_left_out
 from hemascope.metrics.uncertainty import COVERAGES, judge, risk_coverage
 from hemascope.report import trust as pages
+from hemascope.settings.output import Output
 from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
 from hemascope.store.provenance import provenance
 
 
 def trust(
     folders: Sequence[Path],
-    out: Path,
+    output: Output,
     *,
     views: bool,
     coverages: Sequence[float],
     accuracy: float,
-    overwrite: bool,
 ) -> str:
     """Fits temperature, prediction sets and abstaining on val, and tries them on test.
 
     Args:
         folders: Run folders or their parents; several seeds of a network are averaged.
-        out: Gets trust.json, trust.md and figures/.
+        output: Gets trust.json, trust.md and figures/.
         views: Whether to take the predictions with eight views.
         coverages: How often prediction sets are to hold the true class.
         accuracy: The accuracy wanted on the images that are answered.
-        overwrite: Whether an older folder of ours may be deleted.
 
     Returns:
         The tables as text.
@@ -40,7 +39,7 @@ def trust(
     Raises:
         DataError: If predictions are missing, do not fit together, or val is too small for every
             coverage asked for.
-        OutputError: If `out` cannot be written.
+        OutputError: If `output` cannot be written.
     """
     networks = read_pairs(folders, views=views)
     content = assess_all(networks, coverages=coverages, accuracy=accuracy)
@@ -48,7 +47,7 @@ def trust(
     if asked_for and not any(run.sets for runs in content.networks.values() for run in runs):
         raise DataError(f"{content.left_out[0]} Ask for less or give more images.")
     text = "\n\n".join([pages.trust_text(content), RESEARCH_USE_ONLY])
-    with made_out(out, overwrite=overwrite):
+    with made_out(output) as out:
         write_json(out / MARK, provenance())
         write_json(out / "trust.json", {"notice": RESEARCH_USE_ONLY, **vars(content)})
         write_text(out / "trust.md", text + "\n")

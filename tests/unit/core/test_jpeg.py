@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hemascope.data.jpeg import jpeg_round_trip
+from hemascope.core.jpeg import jpeg_round_trip
 from hemascope.data.rendered import render
 
 

@@ -1,0 +1,117 @@
+"""What is known of published collections, once: classes, recipe, md5s, source, license, limits.
+
+The table was written from MedMNIST's own metadata by `benchmarks/collections_table.py`, so that
+nothing here imports MedMNIST's library, which needs torch.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hemascope.core.classes import ClassSet
+from hemascope.core.errors import DataError, did_you_mean
+from hemascope.core.image_spec import ImageSpec
+
+Kind = Literal["official", "rebuilt", "rendered", "other"]
+
+
+class Recipe(BaseModel):
+    """How a collection's photographs became its images of the smallest size; see `ImageSpec`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    crop: float = 1.0
+    jpeg_quality: int = 0
+    photo_size: int = 0
+
+
+class Collection(BaseModel):
+    """One published data set.
+
+    Attributes:
+        title: Its name.
+        classes: The names of its labels, in order.
+        aliases: Other names of some of them.
+        channels: 3 for color, 1 for gray.
+        counts: Images by split.
+        md5s: Of its files, by image size.
+        rebuilt_md5s: Of files with the same images in a split of our own, by image size.
+        url: Where the file of the smallest size is.
+        license: As its publisher states it.
+        image: How photographs became its images.
+        source: Where the images are from, for the cards.
+        reference: Who gave the labels.
+        preparation: What was done to the images before they were published.
+        limits: What they cannot show.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    classes: tuple[str, ...] = Field(min_length=1)
+    aliases: dict[str, str] = Field(default_factory=dict)
+    channels: Literal[1, 3]
+    counts: dict[str, int]
+    md5s: dict[int, str]
+    rebuilt_md5s: dict[int, str] = Field(default_factory=dict)
+    url: str
+    license: str
+    image: Recipe = Recipe()
+    source: str
+    reference: str = "As given by the publisher; one label each."
+    preparation: str = "As published."
+    limits: str = "Nothing is known of the patients behind the images."
+
+    @property
+    def class_set(self) -> ClassSet:
+        """What its labels mean."""
+        return ClassSet(self.classes, self.aliases)
+
+    def spec(self, size: int) -> ImageSpec:
+        """How a photograph becomes one of its images of a size; the JPEG step is of 28 pixels."""
+        quality = self.image.jpeg_quality if size == min(self.md5s) else 0
+        return ImageSpec(
+            size=size,
+            crop=self.image.crop,
+            jpeg_quality=quality,
+            photo_size=self.image.photo_size,
+        )
+
+    def title_of(self, kind: Kind) -> str:
+        """What pages call data of this collection."""
+        if kind == "official":
+            return f"{self.title}, official split (MedMNIST v2)"
+        return f"{self.title} pixels, rebuilt split (our own split, not the official one)"
+
+
+@cache
+def collections() -> Mapping[str, Collection]:
+    """Every collection in the table, by key."""
+    text = (resources.files("hemascope.data") / "collections.json").read_text("utf-8")
+    return {key: Collection.model_validate(row) for key, row in json.loads(text).items()}
+
+
+def collection(key: str) -> Collection:
+    """One collection.
+
+    Raises:
+        DataError: If there is none of this key.
+    """
+    if key not in collections():
+        hint = did_you_mean(key, collections())
+        raise DataError(f"no collection is called '{key}'; {hint}", field="collection")
+    return collections()[key]
+
+
+def recognized(md5: str) -> tuple[str, Kind] | None:
+    """The collection whose file has this md5, and whose split it is; None if it is no one's."""
+    for key, known in collections().items():
+        if md5 in known.md5s.values():
+            return key, "official"
+        if md5 in known.rebuilt_md5s.values():
+            return key, "rebuilt"
+    return None

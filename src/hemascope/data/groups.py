@@ -1,0 +1,51 @@
+"""What an image comes from, such as a patient, found in its file's name."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import PurePath
+
+from hemascope.core.errors import UsageError
+from hemascope.data.source import Record
+
+FOLDER = "folder"  # what lies between the class folder and the file
+
+
+def grouped(records: Sequence[Record], subfolders: Sequence[str], pattern: str) -> list[Record]:
+    """Records with the group that a pattern finds in each file's name.
+
+    Args:
+        records: The records.
+        subfolders: The folder inside the class folder that each file lies in, "" for none.
+        pattern: A regular expression, whose first pair of parentheses (or all of it) is the group;
+            or `FOLDER`.
+
+    Raises:
+        UsageError: If it is not a regular expression, or finds nothing in some names.
+    """
+    if pattern == FOLDER:
+        own = zip(records, subfolders, strict=True)
+        return [replace(record, group=folder or record.id) for record, folder in own]
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(
+            f"{pattern!r} is not a regular expression ({error}); give one such as '^([^_]+)_'.",
+            field="group_from",
+        ) from error
+    found: list[Record] = []
+    without: list[str] = []
+    for record in records:
+        name = PurePath(record.path).name
+        match = expression.search(name)
+        if match and (group := match.group(1 if expression.groups else 0)):
+            found.append(replace(record, group=group))
+        else:
+            without.append(name)
+    if without:
+        raise UsageError(
+            f"{pattern!r} finds nothing in {len(without):,} of {len(records):,} file names, such "
+            f"as {without[0]}; every image needs a group.",
+            field="group_from",
+        )
+    return found

@@ -1,0 +1,103 @@
+"""One walk over files: pictures by content, in order; what is passed over is counted and named."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import PurePosixPath
+from stat import S_ISREG
+
+from hemascope.data.pictures import NUM_PREFIX_BYTES, SUFFIXES, is_picture
+
+_SYSTEM = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found"}
+_NAMED = 3  # of the files passed over
+_SORTED_AT_ONCE = 100_000  # names of a folder; a larger one is read in parts that are each sorted
+
+
+@dataclass
+class PassedOver:
+    """Files that are not pictures, counted, the first of them by name; hidden ones apart."""
+
+    count: int = 0
+    num_hidden: int = 0
+    names: list[str] = field(default_factory=list)
+
+    def add(self, path: str) -> None:
+        """Takes note of a file that is not a picture."""
+        self.count += 1
+        if len(self.names) < _NAMED:
+            self.names.append(PurePosixPath(path).name)
+
+    def notes(self) -> tuple[str, ...]:
+        """What was passed over, in sentences; none where nothing was."""
+        more = ", ..." if self.count > len(self.names) else ""
+        found: list[str] = []
+        if self.count:
+            named = f"{', '.join(self.names)}{more}"
+            found.append(f"{self.count:,} file(s) that are not images were passed over ({named}).")
+        if self.num_hidden:
+            found.append(f"{self.num_hidden:,} hidden or system file(s) were passed over.")
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture's path, or a folder that cannot be read and why."""
+
+    path: str
+    error: str = ""
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a file, or a folder it lies in, is hidden or the system's own."""
+    return any(part[0] == "." or part.casefold() in _SYSTEM for part in PurePosixPath(path).parts)
+
+
+def walk(folder: str, passed: PassedOver) -> Iterator[Found]:
+    """The pictures below a folder, by name; links to folders are not followed.
+
+    A file counts as a picture by its content, or, lest a damaged one be lost, by its suffix.
+    """
+    waiting = [_entries(folder)]  # and not a call for each level: there may be thousands
+    while waiting:
+        for entry in waiting[-1]:
+            if isinstance(entry, Found):
+                yield entry
+            elif is_hidden(entry.name):
+                passed.num_hidden += not entry.is_dir(follow_symlinks=False)
+            elif entry.is_dir(follow_symlinks=False):
+                waiting.append(_entries(entry.path))
+                break
+            elif _is_picture_file(entry.path):
+                yield Found(entry.path)
+            else:
+                passed.add(entry.path)
+        else:
+            waiting.pop()
+
+
+def has_picture_suffix(path: str) -> bool:
+    """Whether a file calls itself a picture."""
+    return PurePosixPath(path).suffix.lower() in SUFFIXES
+
+
+def _is_picture_file(path: str) -> bool:
+    if has_picture_suffix(path):
+        return True
+    try:
+        if not S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a pipe would be waited for
+            return False
+        with open(path, "rb") as file:  # noqa: PTH123 - a path from scandir, in a hot loop
+            return is_picture(file.read(NUM_PREFIX_BYTES))
+    except OSError:
+        return False
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str] | Found]:
+    """What lies in a folder, by name; an error where the folder cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            while part := sorted(islice(entries, _SORTED_AT_ONCE), key=lambda entry: entry.name):
+                yield from part
+    except OSError as error:
+        yield Found(folder, f"the folder cannot be read: {error.strerror or error}")

@@ -1,0 +1,25 @@
+"""Where and in what a network computes."""
+
+from typing import Literal
+
+from hemascope.settings.base import Settings
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16"]
+PrecisionChoice = Literal["auto", "fp32", "bf16"]
+OnnxPrecision = Literal["fp32", "fp16", "int8"]  # of exported graphs
+AnyPrecision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+NumViews = Literal[1, 8]
+
+
+class Compute(Settings):
+    """How a command asks a trained network.
+
+    `device` "auto" takes MPS, then CUDA, then the CPU. `precision` None is what the model was
+    trained in, or the exported graph it recommends. `views` 8 averages over an image's eight
+    symmetries (test-time augmentation).
+    """
+
+    device: Device = "auto"
+    precision: AnyPrecision | None = None
+    views: NumViews = 1

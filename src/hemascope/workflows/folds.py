@@ -1,0 +1,165 @@
+"""`hemascope train --folds | --leave-out`: train and judge in turn, mean and spread over folds."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.core.classes import Split
+from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.core.images import Dataset, LabeledImages, concatenate
+from hemascope.data.splits import folds, split_by_shares
+from hemascope.inference.torch_engine import pick_device
+from hemascope.metrics.summary import Spread, spread
+from hemascope.report.text import markdown_table
+from hemascope.settings.output import Output
+from hemascope.settings.run import RunSettings
+from hemascope.store.files import MARK, claimed, make_out, write_json, write_text
+from hemascope.store.provenance import fingerprint
+from hemascope.store.run_folder import RunFolder
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.sources import load_data
+from hemascope.workflows.train import train
+
+Scheme = Literal["laboratory", "group"] | int  # what is left out in turn, or how many folds
+_FIGURES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1_macro": "macro F1",
+}
+_VAL_SHARE = 0.1  # of what a fold does not hold out
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one fold found.
+
+    Attributes:
+        name: What was held out.
+        num_test: Images it is judged by.
+        figures: Its figures on them.
+        left_out: Images of classes that it did not train on, by class; not judged.
+    """
+
+    name: str
+    num_test: int
+    figures: dict[str, float]
+    left_out: dict[str, int]
+
+
+def cross_validate(
+    settings: RunSettings, output: Output, *, scheme: Scheme, reporter: Reporter
+) -> str:
+    """Trains one network for each fold, in a run folder of its own, and judges it by what it held.
+
+    Groups are never on two sides of a fold, nor of its train and val.
+
+    Args:
+        settings: What to train, how, and on which data; splits that it has are not used.
+        output: Gets a run folder for each fold, folds.json and folds.md.
+        scheme: How many folds, or what is left out in turn.
+        reporter: Whom to tell.
+
+    Returns:
+        Mean and spread over the folds, and each fold, as text.
+
+    Raises:
+        DataError: If the data does not say what is to be left out, or there is too little of it.
+    """
+    dataset = load_data(settings.data, reporter, as_found=True)
+    images = concatenate(list(dataset.splits.values()))
+    held = held_out(images, scheme)
+    out = output.folder
+    with claimed(out):
+        if not (output.resume and (out / MARK).is_file()):
+            make_out(out, overwrite=output.overwrite)
+            mark = fingerprint(dataset, device=pick_device(settings.device).type)
+            write_json(out / MARK, mark)
+        found: list[Fold] = []
+        for name, rows in held.items():
+            data, left_out = fold_of(dataset, images, rows, name)
+            folder = out / f"fold-{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}"
+            train(settings, data, Output(folder, resume=output.resume), reporter)
+            results = RunFolder(folder).read_results()
+            figures = {key: float(getattr(results, key)) for key in _FIGURES}
+            found.append(Fold(name, len(data.splits[Split.TEST]), figures, left_out))
+        means = {key: spread([fold.figures[key] for fold in found]) for key in _FIGURES}
+        content: dict[str, object] = {
+            "notice": RESEARCH_USE_ONLY,
+            "data": dataset.title,
+            "scheme": str(scheme),
+            "folds": [asdict(fold) for fold in found],
+            "mean": {key: asdict(value) for key, value in means.items()},
+        }
+        text = _text(dataset, scheme, found, means)
+        write_json(out / "folds.json", content)
+        write_text(out / "folds.md", text + "\n")
+    return text
+
+
+def held_out(images: LabeledImages, scheme: Scheme) -> dict[str, NDArray[np.intp]]:
+    """The images that each fold holds out, by the fold's name."""
+    if isinstance(scheme, int):
+        fold = folds(images, scheme)
+        return {str(k + 1): np.flatnonzero(fold == k) for k in range(scheme)}
+    known = images.laboratories if scheme == "laboratory" else images.groups
+    if known is None:
+        how = (
+            "a column 'laboratory', or several sources"
+            if scheme == "laboratory"
+            else ("a column 'group', or `group_from`")
+        )
+        raise DataError(f"the data does not say the {scheme} of its images; give {how}.")
+    names = sorted(set(known))
+    if len(names) < 2:
+        raise DataError(f"there is one {scheme} only, {names[0]}; two are needed to leave one out.")
+    keys = np.array(known)
+    return {name: np.flatnonzero(keys == name) for name in names}
+
+
+def fold_of(
+    dataset: Dataset, images: LabeledImages, held: NDArray[np.intp], name: str
+) -> tuple[Dataset, dict[str, int]]:
+    """A fold's data: its train and val, and of what it holds out the classes that it trains on."""
+    others = np.setdiff1d(np.arange(len(images)), held)
+    if not len(others):
+        raise DataError(f"leaving out {name} leaves nothing to train on.")
+    splits = split_by_shares(images.take(others), dataset.classes, {Split.VAL: _VAL_SHARE})
+    trained_on = np.unique(splits[Split.TRAIN].labels)
+    parts = {**splits, Split.TEST: images.take(held)}
+    left_out: dict[str, int] = {}
+    for split in (Split.VAL, Split.TEST):
+        part = parts[split]
+        known = np.isin(part.labels, trained_on)
+        parts[split] = part.take(np.flatnonzero(known))
+        if split is Split.TEST:
+            labels, counts = np.unique(part.labels[~known], return_counts=True)
+            names = [dataset.classes.names[label] for label in labels]
+            left_out = dict(zip(names, counts.tolist(), strict=True))
+        if not len(parts[split]):
+            raise DataError(
+                f"with {name} held out, no {split} image is of a class in train; give data of more "
+                "groups."
+            )
+    title = f"{dataset.title}, {name} held out"
+    ordered = {split: parts[split] for split in Split}
+    return replace(dataset, splits=ordered, title=title, is_split=True), left_out
+
+
+def _text(dataset: Dataset, scheme: Scheme, found: list[Fold], means: Mapping[str, Spread]) -> str:
+    what = f"{scheme} folds" if isinstance(scheme, int) else f"each {scheme} left out in turn"
+    rows = [["held out", "images", *(f"{label} (%)" for label in _FIGURES.values())]]
+    for fold in found:
+        cells = [f"{100 * fold.figures[key]:.1f}" for key in _FIGURES]
+        rows.append([fold.name, f"{fold.num_test:,}", *cells])
+    cells = [f"{100 * m.mean:.1f} ± {100 * (m.sd or 0):.1f}" for m in means.values()]
+    rows.append([f"mean ± sd, n = {len(found)}", "", *cells])
+    lines = [f"{dataset.title}: {what}", "", markdown_table(rows)]
+    for fold in found:
+        if fold.left_out:
+            named = ", ".join(f"{name} ({count:,})" for name, count in fold.left_out.items())
+            lines.append(f"\nWith {fold.name} held out, not judged: not trained on {named}.")
+    return "\n".join([*lines, "", RESEARCH_USE_ONLY])

@@ -1,0 +1,126 @@
+"""Archives of folders, tables and arrays."""
+
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import read, save_cells
+from hemascope.core.classes import Split
+from hemascope.core.errors import DataError, HemascopeError
+from hemascope.core.images import Dataset
+from hemascope.data import load
+from hemascope.data.source import Request
+from hemascope.settings.data import DataSettings
+
+KINDS = {".zip": "zip", ".tar": "tar", ".tar.gz": "gztar", ".tar.bz2": "bztar", ".tar.xz": "xztar"}
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_cells(tmp_path_factory.mktemp("cells") / "My cells", {"ig": 4, "neutrophil": 4})
+
+
+def _packed(folder: Path, root: Path, suffix: str) -> Path:
+    """An archive that holds `root`, as when a folder is packed by a click."""
+    made = shutil.make_archive(str(folder / "packed"), KINDS[suffix], root.parent, root.name)
+    return Path(made)
+
+
+def _as_found(path: Path, *, skip_bad: bool = False) -> Dataset:
+    settings = DataSettings(sources=(str(path),), skip_bad=skip_bad)
+    return load(Request(settings, as_found=True))
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_packed_class_folders_are_read_as_if_unpacked(
+    cells: Path, tmp_path: Path, suffix: str
+) -> None:
+    ours, theirs = _as_found(_packed(tmp_path, cells, suffix)), _as_found(cells)
+    assert ours.md5 == theirs.md5
+    assert ours.classes == theirs.classes
+    assert ours.title == f"packed{suffix} (archive)"
+    assert [path.name for path in tmp_path.iterdir()] == [f"packed{suffix}"]
+
+
+def test_a_packed_table_with_its_images(tmp_path: Path) -> None:
+    root = save_cells(tmp_path / "x", {"images": 6})
+    lines = [f"images/{i}.png,{('ig', 'platelet')[i % 2]},p{i}" for i in range(6)]
+    (root / "labels.csv").write_text("\n".join(["path,label,group", *lines]))
+    (root / "readme.csv").write_text("not,a,table\n1,2,3\n")
+    part = _as_found(_packed(tmp_path, root, ".zip")).splits[Split.TEST]
+    assert sorted(part.groups or ()) == [f"p{i}" for i in range(6)]
+    shutil.copy(root / "labels.csv", root / "again.csv")
+    with pytest.raises(DataError, match=r"several data sets \(again\.csv, labels\.csv\)"):
+        _as_found(_packed(tmp_path, root, ".zip"))
+
+
+def test_packed_arrays(tmp_path: Path, small_npz: Path) -> None:
+    path = tmp_path / "packed.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(small_npz, "deep/inside/small.npz")
+        archive.writestr("__MACOSX/._small.npz", b"x")
+    assert read(path, collection="bloodmnist").md5 == read(small_npz).md5
+
+
+def test_names_of_windows_inside_an_archive(cells: Path, tmp_path: Path) -> None:
+    path = tmp_path / "windows.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in cells.glob("*/*.png"):
+            info = zipfile.ZipInfo("x.png")
+            info.filename = f"cells\\{file.parent.name}\\{file.name}"
+            archive.writestr(info, file.read_bytes())
+    assert _as_found(path).classes.names == ("immature granulocyte", "neutrophil")
+
+
+def test_what_is_wrong_inside_is_named_by_the_archive(cells: Path, tmp_path: Path) -> None:
+    root = tmp_path / "cells"
+    shutil.copytree(cells, root)
+    (root / "ig" / "bad.png").write_bytes(b"not an image")
+    path = _packed(tmp_path, root, ".tar")
+    with pytest.raises(DataError) as error:
+        _as_found(path)
+    assert f"{path}!/cells/ig/bad.png" in str(error.value)
+    dataset = _as_found(path, skip_bad=True)
+    assert [bad.path for bad in dataset.bad] == [f"{path}!/cells/ig/bad.png"]
+    assert len(dataset.splits[Split.TEST]) == 8
+    shutil.rmtree(root / "ig")
+    shutil.rmtree(root / "neutrophil")
+    empty = _packed(tmp_path, root, ".tar")
+    with pytest.raises(DataError, match=r"packed\.tar! has no class folders with images"):
+        _as_found(empty)
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_a_damaged_archive_is_one_sentence(cells: Path, tmp_path: Path, suffix: str) -> None:
+    path = _packed(tmp_path, cells, suffix)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    messages: list[str] = []
+    for trial in range(40):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        damaged[rng.integers(len(whole), size=20)] ^= rng.integers(1, 256, 20, dtype=np.uint8)
+        path.write_bytes(damaged.tobytes() if trial % 2 else whole[: rng.integers(len(whole))])
+        try:
+            _as_found(path)
+        except HemascopeError as error:
+            messages.append(str(error))
+    assert all("\n" not in message and path.name in message for message in messages)
+    assert len(messages) > 30 or suffix == ".tar"  # which has no checksum of what it holds
+
+
+def test_members_outside_and_bombs_are_refused(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "packed.tar"
+    with tarfile.open(path, "w") as archive:
+        archive.add(cells / "ig" / "0.png", "../outside.png")
+    with pytest.raises(DataError, match="is not a whole archive"):
+        _as_found(path)
+    monkeypatch.setattr("hemascope.data.archive._MOST_BYTES", 100)
+    for suffix in (".zip", ".tar"):
+        with pytest.raises(DataError, match="unpack it yourself and name the folder"):
+            _as_found(_packed(tmp_path, cells, suffix))
