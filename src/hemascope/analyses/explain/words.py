@@ -11,8 +11,8 @@ from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.report import plots
 
 _TITLES = {
-    "errors": "The errors it is surest of",
-    "hits": "The hits it is least sure of",
+    "errors": "Most confident errors",
+    "hits": "Least confident correct predictions",
 }
 
 
