@@ -1,6 +1,7 @@
 """`hemascope compare`: saved predictions against one another, with intervals and tests."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from hemascope.analyses.saved import Saved, leaks, passed_over, read_all
@@ -8,8 +9,7 @@ from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.metrics.comparison import Comparison, compare_networks
 from hemascope.report.statistics import draw_comparison, statistics_text
 from hemascope.settings.output import Output
-from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
-from hemascope.store.provenance import provenance
+from hemascope.store.provenance import provenance, publish
 
 NUM_RESAMPLES = 2000
 
@@ -33,12 +33,17 @@ def compare(folders: Sequence[Path], output: Output, *, views: bool, num_resampl
     networks = read_all(folders, views=views)
     comparison = compare_saved(networks, num_resamples=num_resamples, skipped=passed_over(folders))
     text = "\n\n".join([statistics_text(comparison), RESEARCH_USE_ONLY])
-    with made_out(output) as out:
-        write_json(out / MARK, provenance())
-        write_json(out / "comparison.json", {"notice": RESEARCH_USE_ONLY, **vars(comparison)})
-        write_text(out / "comparison.md", text + "\n")
-        caption = f"{comparison.data}\n{RESEARCH_USE_ONLY}"
-        draw_comparison(comparison, make_folder(out / "figures"), caption)
+    publish(
+        output,
+        provenance(),
+        contents={
+            "comparison.json": {"notice": RESEARCH_USE_ONLY, **vars(comparison)},
+            "comparison.md": f"{text}\n",
+        },
+        draw=partial(
+            draw_comparison, comparison, caption=f"{comparison.data}\n{RESEARCH_USE_ONLY}"
+        ),
+    )
     return text
 
 

@@ -27,10 +27,10 @@ from hemascope.report.uncertainty import Uncertainty, uncertainty_text
 from hemascope.settings.compute import Compute
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
-from hemascope.store.files import MARK, made_out, write_json, write_text
+from hemascope.store.files import write_json, write_text
 from hemascope.store.model_folder import ArtifactInfo
 from hemascope.store.predictions import write_predictions
-from hemascope.store.provenance import fingerprint
+from hemascope.store.provenance import begun_out, fingerprint
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers, check_same_input, count_seen
 from hemascope.workflows.sources import load_data
@@ -115,8 +115,7 @@ def uncertainty(
         ways={name: figures for name, (figures, _) in judged.items()},
     )
     text = "\n\n".join([uncertainty_text(content), RESEARCH_USE_ONLY])
-    with made_out(output) as out:
-        write_json(out / MARK, fingerprint(dataset, device=chosen.type))
+    with begun_out(output, fingerprint(dataset, device=chosen.type)) as out:
         write_json(out / "uncertainty.json", {"notice": RESEARCH_USE_ONLY, **vars(content)})
         write_text(out / "uncertainty.md", text + "\n")
         for name, (_, predictions) in judged.items():

@@ -1,6 +1,7 @@
 """`hemascope trust`: what a network's confidence is worth, from its saved predictions."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,7 @@ from hemascope.metrics.trust import Trust, assess, sets_left_out
 from hemascope.metrics.uncertainty import COVERAGES, judge, risk_coverage
 from hemascope.report import trust as pages
 from hemascope.settings.output import Output
-from hemascope.store.files import MARK, made_out, make_folder, write_json, write_text
-from hemascope.store.provenance import provenance
+from hemascope.store.provenance import provenance, publish
 
 
 def trust(
@@ -47,12 +47,16 @@ def trust(
     if asked_for and not any(run.sets for runs in content.networks.values() for run in runs):
         raise DataError(f"{content.left_out[0]} Ask for less or give more images.")
     text = "\n\n".join([pages.trust_text(content), RESEARCH_USE_ONLY])
-    with made_out(output) as out:
-        write_json(out / MARK, provenance())
-        write_json(out / "trust.json", {"notice": RESEARCH_USE_ONLY, **vars(content)})
-        write_text(out / "trust.md", text + "\n")
-        caption = f"{content.data}\n{RESEARCH_USE_ONLY}"
-        pages.draw_trust(curves(networks, content), make_folder(out / "figures"), caption)
+    shown, caption = curves(networks, content), f"{content.data}\n{RESEARCH_USE_ONLY}"
+    publish(
+        output,
+        provenance(),
+        contents={
+            "trust.json": {"notice": RESEARCH_USE_ONLY, **vars(content)},
+            "trust.md": f"{text}\n",
+        },
+        draw=partial(pages.draw_trust, shown, caption=caption),
+    )
     return text
 
 
