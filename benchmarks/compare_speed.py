@@ -32,7 +32,7 @@ def main() -> None:
     seconds = time.perf_counter() - start
     print(
         f"{NUM_IMAGES:,} images x {len(BLOOD_CELLS)} classes x {NUM_NETWORKS} networks, "
-        f"{NUM_RESAMPLES:,} resamples, {len(found['pairs'])} pairs: {seconds:.1f} s (goal: 5)"
+        f"{NUM_RESAMPLES:,} resamples, {len(found.pairs)} pairs: {seconds:.1f} s (goal: 5)"
     )
 
 

@@ -4,13 +4,14 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 from sklearn import metrics
 
 from hemascope.core.predictions import Predictions
 from hemascope.data.collections import BLOOD_CELLS
 from hemascope.metrics import METRICS
-from hemascope.metrics.comparison import compare_networks
+from hemascope.metrics.comparison import Difference, compare_networks
 from hemascope.metrics.statistics import (
     AUROC,
     FIGURES,
@@ -127,18 +128,23 @@ def test_a_comparison_is_paired_corrected_and_says_which_is_better() -> None:
         "poor": {7: _predictions(5, lean=1.0)},
     }
     found = compare_networks(networks, num_resamples=500)
-    same, better, _ = found["pairs"]
-    assert same["differences"]["accuracy"] == {
-        "value": 0, "low": 0, "high": 0, "p": 1, "p_holm": 1,
-    }  # fmt: skip
-    assert same["mcnemar"]["p_holm"] == 1
-    assert better["differences"]["accuracy"]["low"] > 0.1
-    assert better["differences"]["accuracy"]["p_holm"] == pytest.approx(3 * 2 / 501)
-    assert better["mcnemar"]["p"] < better["mcnemar"]["p_holm"] < 1e-6
-    good = found["networks"]["good"]["figures"]["accuracy"]
-    assert good["value"] == pytest.approx(np.mean(good["values"]))
-    assert good["low"] < good["value"] < good["high"]
-    assert found["networks"]["poor"]["figures"][AUROC]["sd_over_seeds"] is None
+    same, better, _ = found.pairs
+    assert same.differences["accuracy"] == Difference(value=0, low=0, high=0, p=1, p_holm=1)
+    assert same.mcnemar.p_holm == 1
+    difference = better.differences["accuracy"]
+    assert difference is not None
+    assert difference.low > 0.1
+    assert difference.p_holm == pytest.approx(3 * 2 / 501)
+    assert better.mcnemar.p < better.mcnemar.p_holm < 1e-6
+    good, poor = (
+        found.networks[name].figures[key] for name, key in (("good", "accuracy"), ("poor", AUROC))
+    )
+    assert good is not None
+    assert good.value == pytest.approx(np.mean(good.values))
+    assert good.low < good.value < good.high
+    assert poor is not None
+    assert poor.sd_over_seeds is None
+    assert not found.left_out
 
 
 def test_wilson_agrees_with_scipy() -> None:
@@ -153,10 +159,46 @@ def test_p_values_of_several_seeds_become_twice_their_median() -> None:
     assert combined_p([0.7, 0.8]) == 1
 
 
+def _without(p: Predictions, dropped: NDArray[np.bool_]) -> Predictions:
+    keep = np.flatnonzero(~dropped)
+    return Predictions(tuple(p.ids[i] for i in keep), p.logits[keep], p.labels[keep], BLOOD_CELLS)
+
+
 def test_a_class_that_does_not_occur_has_no_sensitivity() -> None:
     p = _predictions(0, lean=2)
-    keep = np.flatnonzero(p.labels != 2)
-    fewer = Predictions(tuple(p.ids[i] for i in keep), p.logits[keep], p.labels[keep], BLOOD_CELLS)
-    found = compare_networks({"one": {0: fewer}}, num_resamples=100)["networks"]["one"]["figures"]
-    assert "sensitivity:erythroblast" not in found
-    assert "specificity:erythroblast" in found
+    fewer = _without(p, p.labels == 2)
+    found = compare_networks({"one": {0: fewer}}, num_resamples=100)
+    figures = found.networks["one"].figures
+    assert "sensitivity:erythroblast" not in figures
+    assert "specificity:erythroblast" in figures
+    assert found.left_out == {"sensitivity:erythroblast": "the class has no images"}
+
+
+def test_a_class_with_one_image_is_left_out_by_name_and_nothing_else_is_lost() -> None:
+    p = _predictions(0, lean=2)
+    fewer = _without(p, (p.labels == 2) & (np.arange(len(p.labels)) > 8))
+    assert (fewer.labels == 2).sum() == 1
+    found = compare_networks({"one": {0: fewer}}, num_resamples=300)
+    figures = found.networks["one"].figures
+    assert list(found.left_out) == ["sensitivity:erythroblast"]
+    assert "a single image" in found.left_out["sensitivity:erythroblast"]
+    assert "sensitivity:erythroblast" not in figures
+    assert "sensitivity:monocyte" in figures
+    for name in FIGURES:
+        figure = figures[name]
+        assert figure is not None
+        assert figure.value == pytest.approx(METRICS[name](fewer))
+        assert figure.low < figure.value < figure.high
+
+
+def test_images_of_one_class_have_no_auroc_but_an_accuracy() -> None:
+    p, q = (_predictions(seed, lean=2) for seed in (0, 1))
+    one, other = (_without(each, each.labels != 2) for each in (p, q))
+    found = compare_networks({"one": {0: one}, "other": {0: other}}, num_resamples=100)
+    figures = found.networks["one"].figures
+    assert figures[AUROC] is None
+    assert figures["accuracy"] is not None
+    assert found.pairs[0].differences[AUROC] is None
+    assert found.pairs[0].differences["accuracy"] is not None
+    assert "two classes" in found.left_out[AUROC]
+    assert "two classes" in found.left_out["specificity:erythroblast"]

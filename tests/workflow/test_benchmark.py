@@ -15,10 +15,11 @@ from torch import nn
 
 from conftest import Outcome
 from hemascope.analyses.speed.process import EngineKind, Job, Ready, serve
-from hemascope.analyses.speed.words import benchmark_text
+from hemascope.analyses.speed.words import Benchmark, Speed, benchmark_text
 from hemascope.core.errors import UsageError
 from hemascope.inference.onnx_engine import OnnxEngine
 from hemascope.store.model_folder import find_artifact, load_info
+from hemascope.store.provenance import Machine
 
 Run = Callable[..., Outcome]
 QUICK = ("--seconds", 0.01, "--no-compile")
@@ -225,22 +226,31 @@ def test_without_torch_compile_the_others_are_timed(
 
 def test_a_busy_machine_is_said() -> None:
     def text(load: float | None, *by_round: float) -> str:
-        speed = {
-            "engine": "a",
-            "threads": 1,
-            "batch_size": 1,
-            "images_per_second": by_round[0],
-            "images_per_second_by_round": by_round,
-            "ratio": 1.0,
-            "p50_ms": 1.0,
-            "p99_ms": 1.0,
-            "p50_ms_per_image": 1.0,
-            "p99_ms_per_image": 1.0,
-            "num_calls": 99,
-        }
-        machine = {"processor": "P", "cores": 2}
-        content = {"machine": machine, "load_average": load, "rounds": 2, "seconds": 1}
-        return benchmark_text({**content, "reference": "a", "engines": [], "speeds": [speed]})
+        speed = Speed(
+            engine="a",
+            threads=1,
+            batch_size=1,
+            images_per_second=by_round[0],
+            images_per_second_by_round=by_round,
+            images_per_second_mean=by_round[0],
+            ratio=1.0,
+            p50_ms=1.0,
+            p99_ms=1.0,
+            p50_ms_per_image=1.0,
+            p99_ms_per_image=1.0,
+            num_calls=99,
+        )
+        content = Benchmark(
+            machine=Machine(platform="O", processor="P", cores=2),
+            versions={},
+            load_average=load,
+            rounds=2,
+            seconds=1,
+            reference="a",
+            engines=[],
+            speeds=[speed],
+        )
+        return benchmark_text(content)
 
     assert "Other programs" not in text(0.2, 100, 120)
     assert "Other programs" not in text(None, 100, 120)

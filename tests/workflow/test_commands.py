@@ -176,12 +176,14 @@ def test_reproduce_reports_and_says_rendered_everywhere(hemascope: Run, tmp_path
     page = (out / "report.html").read_text()
     assert 'src="http' not in page
     of_each = 6  # two curves, the confusion matrix twice, precision and recall, errors
-    of_all = 4 + 2  # ours against the study's curve; intervals of networks and of differences
+    of_all = 4 + 2 + 4  # against the study's curve; intervals; reliability of three, risk-coverage
     assert page.count("data:image/svg+xml;base64,") == of_all + 3 * of_each
     comparison = json.loads((out / "comparison.json").read_text())
     assert comparison["certainty"]["statistics"]["networks"].keys() == comparison["networks"].keys()
-    (left_out,) = comparison["certainty"]["left_out"]
-    assert left_out.startswith("Trust: val has 6 images of the class 'basophil', too few")
+    trust = comparison["certainty"]["trust"]
+    assert trust["networks"].keys() == comparison["networks"].keys()
+    assert trust["left_out"][0].startswith("Class-conditional prediction sets of 95 % are left out")
+    assert trust["left_out"][0] in page
     assert comparison["networks"]["paper-cnn"]["n"] == 2
     accuracy = comparison["table_2"][0]
     assert accuracy["value"] == 0.8652
@@ -250,7 +252,13 @@ def test_a_class_of_one_image_costs_the_report_nothing_else(
     assert 0 < figures["accuracy"]["low"] < figures["accuracy"]["high"]
     page = (run_folder.parent / "report.html").read_text()
     assert "Every network with its intervals" in page
-    assert "Left out. Trust: val has 16 images in all, too few" in page
+    (named,) = comparison["certainty"]["statistics"]["left_out"].items()
+    assert named[0].startswith("sensitivity:")
+    assert named[1] in page
+    trust = comparison["certainty"]["trust"]["networks"]["paper-cnn"][0]
+    assert 0 < trust["after"]["ece"] < 1
+    assert trust["sets"] == []
+    assert "Prediction sets of 95 % are left out: val has 16 images, and 19 are needed." in page
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from hemascope.core.errors import DataError
 from hemascope.data.rendered import render
 from hemascope.inference import predictor as predictor_module
 from hemascope.inference.predictor import Predictor
-from hemascope.store.answers import Journal
+from hemascope.store.answers import Journal, Row
 
 Run = Callable[..., Outcome]
 
@@ -143,7 +143,7 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(
     monkeypatch.setattr("hemascope.inference.stream._BATCH", 3)
     add, calls = Journal.add, []
 
-    def stop(journal: Journal, rows: list[dict[str, object]]) -> None:
+    def stop(journal: Journal, rows: list[Row]) -> None:
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(rows)

@@ -12,6 +12,7 @@ import sys
 import weakref
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome
+from hemascope.core.answers import Answer
 from hemascope.core.errors import DataError
 from hemascope.data.inputs import items
 from hemascope.data.pictures import BadPictureError, Picture, read_picture
@@ -28,6 +30,7 @@ from hemascope.data.walk import PassedOver
 from hemascope.inference.onnx_engine import OnnxEngine
 from hemascope.inference.predictor import Predictor
 from hemascope.report.answers import Outcome as Answers
+from hemascope.store.answers import Journal, columns_of, row_of
 from hemascope.store.model_folder import find_artifact
 
 Run = Callable[..., Outcome]
@@ -203,7 +206,6 @@ def test_a_full_disk_leaves_nothing_where_nothing_was_answered(
     hemascope: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hemascope.core.errors import OutputError
-    from hemascope.store.answers import Journal
 
     def full(self: Journal, rows: Any) -> None:
         del self, rows
@@ -221,8 +223,6 @@ def test_ctrl_c_says_how_to_go_on_and_going_on_gives_the_same_file(
     given = (*[pictures / "0.png"] * 3, pictures, pictures / "2.png")  # some of them twice
     whole, out = tmp_path / "whole.csv", tmp_path / "o.csv"
     assert hemascope("predict", *given, "--out", whole).code == 0
-    from hemascope.store.answers import Journal
-
     add = Journal.add
 
     def interrupted(self: Journal, rows: Any) -> None:
@@ -290,7 +290,7 @@ def test_a_graph_that_fails_when_it_is_asked() -> None:
 
 def test_a_terminal_is_not_controlled_by_names(capsys: pytest.CaptureFixture[str]) -> None:
     answers = Answers(PassedOver())
-    answers.add([{"path": "a\x1b[2J\n.png", "error": "no \x1b[31mpicture", "note": ""}])
+    answers.add([row_of("a\x1b[2J\n.png", Answer(error="no \x1b[31mpicture"), ())])
     answers.print_table()
     assert "\x1b" not in capsys.readouterr().out
 
@@ -317,3 +317,20 @@ def test_parquet_takes_any_name_and_any_reason(hemascope: Run, tmp_path: Path) -
     [row] = parquet.read_table(out).to_pylist()
     assert "\\udcff.npz" in row["path"]
     assert "not a whole .npz" in row["error"]
+
+
+def test_what_an_interrupted_version_0_1_left_is_not_resumed(tmp_path: Path) -> None:
+    path = tmp_path / ".o.csv.part"
+    journal = Journal(path)
+    journal.add(
+        [row_of("a.png", Answer("b", 0.9, ("b",), abstain=False, probs=(0.1, 0.9)), ("a", "b"))]
+    )
+    journal.close()
+    with closing(Journal(path)) as again:
+        assert again.num_done == 1
+    row = json.loads(path.read_text())
+    assert list(row) == columns_of(("a", "b"))
+    del row["note"]
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match="holds something else than answers; delete it and begin"):
+        Journal(path)

@@ -102,15 +102,41 @@ def test_compare_refuses_other_images_and_says_where_they_differ(
     refused("the second run called 'poor' with seed 0")
 
 
-def test_a_class_of_one_image_has_no_interval(hemascope: Run, runs: Path, tmp_path: Path) -> None:
-    path = runs / "poor-0" / "predictions-test.csv"
+def _keep_one(path: Path, class_name: str) -> None:
+    """Leaves one image of a class in some predictions."""
     header, *rows = path.read_text().splitlines()
-    basophils = [row for row in rows if ",basophil," in row.split(",true")[0][:25]]
-    kept = [row for row in rows if row not in basophils[1:]]
-    path.write_text("\n".join([header, *kept]))
-    outcome = hemascope("compare", runs / "poor-0", "--out", tmp_path / "comparison")
-    assert outcome.code == 2
-    assert "1 image of the class 'basophil'" in outcome.err
+    of_class = [row for row in rows if row.split(",")[1] == class_name]
+    path.write_text("\n".join([header, *(row for row in rows if row not in of_class[1:])]))
+
+
+def test_a_class_of_one_image_has_no_interval_and_the_others_keep_theirs(
+    hemascope: Run, runs: Path, tmp_path: Path
+) -> None:
+    _keep_one(runs / "poor-0" / "predictions-test.csv", "basophil")
+    out = tmp_path / "comparison"
+    outcome = hemascope("compare", runs / "poor-0", "--out", out, "--resamples", "300")
+    assert outcome.code == 0, outcome.err
+    assert "sensitivity of basophil (the class has a single image" in outcome.out
+    found = json.loads((out / "comparison.json").read_text())
+    assert list(found["left_out"]) == ["sensitivity:basophil"]
+    figures = found["networks"]["poor"]["figures"]
+    assert "sensitivity:basophil" not in figures
+    assert figures["f1_macro"]["low"] < figures["f1_macro"]["value"] < figures["f1_macro"]["high"]
+    assert figures["auroc_ovr_macro"]["value"] > 0.5
+
+
+def test_compare_names_the_folders_it_passed_over(
+    hemascope: Run, runs: Path, tmp_path: Path
+) -> None:
+    stopped = runs / "stopped"
+    for folder in (stopped, runs / "figures", runs / ".cache", runs / "good-0" / "model"):
+        folder.mkdir()
+    out = tmp_path / "comparison"
+    outcome = hemascope("compare", runs, runs / "good-0", "--out", out, "--resamples", "100")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("Passed over: ") == 1
+    assert f"Passed over: {stopped} (no results.json)" in outcome.out
+    assert json.loads((out / "comparison.json").read_text())["passed_over"] == [str(stopped)]
 
 
 def test_trust_is_fitted_on_val_and_tried_on_test(
@@ -151,11 +177,71 @@ def test_what_is_fitted_depends_on_val_alone(hemascope: Run, runs: Path, tmp_pat
     assert one["after"] != other["after"]
 
 
+def test_trust_leaves_out_by_name_what_val_is_too_small_for(
+    hemascope: Run, runs: Path, tmp_path: Path
+) -> None:
+    for split in ("val", "test"):
+        _keep_one(runs / "good-0" / f"predictions-{split}.csv", "basophil")
+    out = tmp_path / "trust"
+    arguments = ("--coverage", "0.9,0.99,0.999", "--accuracy", "0.97")
+    outcome = hemascope("trust", runs / "good-0", "--out", out, *arguments)
+    assert outcome.code == 0, outcome.err
+    found = json.loads((out / "trust.json").read_text())
+    (run,) = found["networks"]["good"]
+    tried = {(one["score"], one["class_conditional"], one["coverage"]) for one in run["sets"]}
+    scores = ("lac", "aps", "raps")
+    rules = ((False, 0.9), (True, 0.9), (False, 0.99))
+    assert tried == {(score, *rule) for score in scores for rule in rules}
+    assert len(found["left_out"]) == 3
+    for sentence, part in zip(
+        found["left_out"],
+        (
+            "Class-conditional prediction sets of 99 % are left out: no class has the 99 images",
+            "Prediction sets of 99.9 % are left out: val has 351 images, and 999 are needed",
+            "Class-conditional prediction sets of 99.9 % are left out",
+        ),
+        strict=True,
+    ):
+        assert part in sentence
+        assert part in outcome.out
+    for one in run["sets"]:
+        assert one["observed"] == pytest.approx(one["coverage"], abs=0.06)
+        if one["class_conditional"]:
+            assert one["left_out"] == {"basophil": "val has 1 images of it, and 9 are needed"}
+            assert one["thresholds"][BLOOD_CELLS.names.index("basophil")] is None
+            assert None not in one["thresholds"][1:]
+            assert "basophil" not in one["per_class"]
+        else:
+            assert not one["left_out"]
+            assert "basophil" in one["per_class"]
+    assert "val has too few images of basophil" in outcome.out
+    assert run["after"]["ece"] < run["before"]["ece"] + 0.01
+
+
+def test_trust_needs_no_sets_to_judge_the_confidence(
+    hemascope: Run, runs: Path, tmp_path: Path
+) -> None:
+    path = runs / "good-0" / "predictions-val.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:17]))
+    out = tmp_path / "trust"
+    outcome = hemascope("trust", runs / "good-0", "--out", out)
+    assert outcome.code == 0, outcome.err
+    found = json.loads((out / "trust.json").read_text())
+    assert len(found["left_out"]) == 4
+    (run,) = found["networks"]["good"]
+    assert run["sets"] == []
+    assert 0 < run["after"]["ece"] < 1
+    assert "Prediction sets, after scaling" not in outcome.out
+
+
 def test_trust_refuses_what_it_cannot_keep(hemascope: Run, runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "trust"
     for arguments, part in (
-        (("--coverage", "0.999"), "too few for prediction sets with a coverage of 0.999"),
-        (("--coverage", "0.99"), "of the class 'basophil', too few"),
+        (
+            ("--coverage", "0.999"),
+            "Prediction sets of 99.9 % are left out: val has 400 images, and 999 are needed",
+        ),
+        (("--coverage", "0.999,0.9999"), "999 are needed"),
         (("--coverage", "high"), "--coverage: it is 'high'"),
         (("--accuracy", "1.5"), "--accuracy: it is 1.5"),
         (("--views", "8"), "was not evaluated with 8 views"),

@@ -4,16 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from hemascope.core.classes import Split
 from hemascope.core.errors import DataError
 from hemascope.core.predictions import Predictions
 from hemascope.report.text import seen_sentence
+from hemascope.store.files import FIGURES
 from hemascope.store.predictions import read_predictions
 from hemascope.store.run_folder import RunFolder, find_results
-
-FEWEST_IMAGES = 2  # of a class: resampling one gives the same one
 
 
 @dataclass(frozen=True)
@@ -158,19 +155,15 @@ def _first_difference(here: Sequence[object], there: Sequence[object]) -> str:
     return f"{len(here)} rows in one and {len(there)} in the other"
 
 
-def check_intervals(saved: Saved) -> None:
-    """Refuses images of which no interval can be given.
-
-    Raises:
-        DataError: If a class has a single image, or only one class occurs.
-    """
-    names = saved.predictions.classes.names
-    counts = np.bincount(saved.predictions.labels, minlength=len(names))
-    for name, count in zip(names, counts.tolist(), strict=True):
-        if 0 < count < FEWEST_IMAGES:
-            raise DataError(
-                f"{saved.path} has {count} image of the class '{name}', too few for an interval; "
-                f"evaluate on a split with at least {FEWEST_IMAGES} of each class that occurs."
-            )
-    if (counts > 0).sum() == 1:
-        raise DataError(f"{saved.path} has images of one class only; AUROC needs two.")
+def passed_over(folders: Sequence[Path]) -> list[Path]:
+    """The subfolders of some parents of runs that hold no results, by name."""
+    return [
+        path
+        for folder in folders
+        if not RunFolder(folder).is_finished
+        for path in sorted(folder.iterdir())
+        if path.is_dir()
+        and path.name != FIGURES
+        and not path.name.startswith(".")
+        and not RunFolder(path).is_finished
+    ]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.core.predictions import Predictions
+from hemascope.metrics.classification import cross_entropy
 
 Floats = NDArray[np.float64]
 NUM_BINS = 15  # Guo et al. use 15
@@ -102,6 +103,30 @@ def brier(predictions: Predictions) -> float:
     """
     truth = np.eye(len(predictions.classes))[predictions.labels]
     return float(((predictions.probs - truth) ** 2).sum(axis=1).mean())
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Every calibration figure of one network on some images; `nll` is in nats."""
+
+    ece: float
+    ece_by_chance: float
+    ece_equal_mass: float
+    ece_classwise: float
+    brier: float
+    nll: float
+
+
+def calibration(predictions: Predictions) -> Calibration:
+    """How far these probabilities can be taken at their word."""
+    return Calibration(
+        ece=ece(predictions),
+        ece_by_chance=ece_by_chance(predictions),
+        ece_equal_mass=ece(predictions, equal_mass=True),
+        ece_classwise=classwise_ece(predictions),
+        brier=brier(predictions),
+        nll=cross_entropy(predictions),
+    )
 
 
 def top_label(predictions: Predictions) -> tuple[Floats, NDArray[np.bool_]]:

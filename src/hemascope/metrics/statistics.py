@@ -39,6 +39,8 @@ class Interval:
 class Resampled:
     """Figures of one network, mean over its runs, on the test set and on B resampled ones.
 
+    The difference of two networks' figures on the same sets is of this type too.
+
     Attributes:
         values: Each figure on the test set itself.
         samples: The same on every resampled set, shape (B,).
@@ -46,6 +48,12 @@ class Resampled:
 
     values: dict[str, float]
     samples: dict[str, Floats]
+
+    def __sub__(self, other: "Resampled") -> "Resampled":
+        return Resampled(
+            {name: value - other.values[name] for name, value in self.values.items()},
+            {name: drawn - other.samples[name] for name, drawn in self.samples.items()},
+        )
 
     def interval(self, figure: str, *, level: float = 0.95) -> Interval:
         """The percentile interval of a figure.
@@ -85,7 +93,11 @@ class Bootstrap:
             self.counts[members] = counts.reshape(cell.shape)
 
     def __call__(self, runs: Sequence[Predictions]) -> Resampled:
-        """The figures of a network: the mean over its runs, for each run on the same images."""
+        """The figures of a network: the mean over its runs, for each run on the same images.
+
+        A class of a single image is the same in every set: no figure of it varies. Where only one
+        class occurs, there is no AUROC.
+        """
         whole = [self.figures(run) for run in runs]
         drawn = [self._figures(run, self.counts) for run in runs]
         return Resampled(
@@ -104,12 +116,12 @@ class Bootstrap:
             name: figure(confusions) for name, figure in _OF_CONFUSION.items()
         }
         present = np.unique(self._labels)
-        aurocs = [
-            _aurocs(predictions.probs[:, label], self._labels == label, counts)
-            for label in present
-            if len(present) > 1
-        ]
-        figures[AUROC] = np.mean(aurocs, axis=0) if aurocs else np.full(counts.shape[1], np.nan)
+        if len(present) > 1:
+            aurocs = [
+                _aurocs(predictions.probs[:, label], self._labels == label, counts)
+                for label in present
+            ]
+            figures[AUROC] = np.mean(aurocs, axis=0)
         sensitivity, specificity = cls.recall(confusions), cls.specificity(confusions)
         for label, name in enumerate(predictions.classes.names):
             figures[f"sensitivity:{name}"] = sensitivity[:, label]

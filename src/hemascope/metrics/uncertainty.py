@@ -5,7 +5,7 @@ no others.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from hemascope.core.errors import DataError
 from hemascope.core.predictions import Predictions
+from hemascope.metrics.calibration import ece, top_label
+from hemascope.metrics.classification import accuracy, auroc, confusion_of, cross_entropy
 
 Floats = NDArray[np.float64]
 Score = Literal["lac", "aps", "raps"]
@@ -53,10 +55,11 @@ class ConformalRule:
         score: How odd a class is for an image: "lac", "aps" or "raps".
         coverage: The share of images whose true class the set is to hold.
         thresholds: For each class, the oddness up to which it is in the set; all equal unless the
-            rule is class-conditional.
+            rule is class-conditional. Infinite for a class of which val has too few images: nothing
+            justifies leaving it out of a set, so it is in all of them.
         class_conditional: Whether the coverage holds within each class, and not only overall.
         ranks: For each class, which of the val images it was fitted on set the threshold, counted
-            from the least odd.
+            from the least odd; more than there are where the threshold is infinite.
         sizes: For each class, how many val images those were.
     """
 
@@ -66,6 +69,11 @@ class ConformalRule:
     class_conditional: bool
     ranks: tuple[int, ...]
     sizes: tuple[int, ...]
+
+    @property
+    def is_fitted(self) -> NDArray[np.bool_]:
+        """Which classes have a threshold from val, shape (C,)."""
+        return np.isfinite(self.thresholds)
 
     def sets(self, predictions: Predictions, *, seed: int = 0) -> NDArray[np.bool_]:
         """Which classes are in the set of each image, shape (N, C); a set may be empty.
@@ -85,39 +93,44 @@ def fit_conformal(
     was fitted to val. A temperature was, and sometimes the best epoch: one or two numbers, so that
     what is left is nearly that chance.
 
+    Class-conditional sets need `fewest_images` of a class in val; a class with fewer is in every
+    set.
+
     Raises:
-        DataError: If val has too few images for the coverage.
+        DataError: If val has too few images for the coverage, or too few of every class.
 
     Source: LAC, Sadinle et al., JASA 2019; APS, Romano et al., NeurIPS 2020 (with its random
     tie-breaking); RAPS, Angelopoulos et al., ICLR 2021; class-conditional, Vovk, 2012.
     """
     oddness = _oddness(val, score, seed=1)[np.arange(len(val.labels)), val.labels]
-    names = val.classes.names
-    groups = [(oddness, "in all")] * len(names)
+    groups = [np.sort(oddness)] * len(val.classes)
     if class_conditional:
-        groups = [(oddness[val.labels == c], f"of the class '{n}'") for c, n in enumerate(names)]
-    ranks = [_rank(len(group), coverage, whose) for group, whose in groups]
-    ordered = [np.sort(group) for group, _ in groups]
-    return ConformalRule(
+        groups = [np.sort(oddness[val.labels == c]) for c in range(len(val.classes))]
+    ranks = [int(np.ceil((len(group) + 1) * coverage - 1e-9)) for group in groups]
+    rule = ConformalRule(
         score=score,
         coverage=coverage,
-        thresholds=tuple(float(o[r - 1]) for o, r in zip(ordered, ranks, strict=True)),
+        thresholds=tuple(
+            float(group[rank - 1]) if rank <= len(group) else float("inf")
+            for group, rank in zip(groups, ranks, strict=True)
+        ),
         class_conditional=class_conditional,
         ranks=tuple(ranks),
-        sizes=tuple(len(o) for o in ordered),
+        sizes=tuple(map(len, groups)),
     )
-
-
-def _rank(size: int, coverage: float, whose: str) -> int:
-    """Which of `size` images, from the least odd, sets the threshold."""
-    rank = int(np.ceil((size + 1) * coverage - 1e-9))
-    if rank > size:
-        needed = int(np.ceil(coverage / (1 - coverage) - 1e-9))
+    if not rule.is_fitted.any():
+        whose = "of its largest class" if class_conditional else "in all"
         raise DataError(
-            f"val has {size} images {whose}, too few for prediction sets with a coverage of "
-            f"{coverage:g}; at least {needed} are needed: ask for less or give more images."
+            f"val has {max(rule.sizes)} images {whose}, too few for prediction sets with a "
+            f"coverage of {coverage:g}; at least {fewest_images(coverage)} are needed: ask for "
+            "less or give more images."
         )
-    return rank
+    return rule
+
+
+def fewest_images(coverage: float) -> int:
+    """The fewest images on which prediction sets of a coverage can be fitted."""
+    return int(np.ceil(coverage / (1 - coverage) - 1e-9))
 
 
 def _oddness(predictions: Predictions, score: Score, seed: int) -> Floats:
@@ -217,3 +230,67 @@ def covered(
 ) -> NDArray[np.bool_]:
     """Whether each image's set holds its true class, shape (N,)."""
     return sets[np.arange(len(sets)), labels]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What the mean of several answers to the same images is worth, and which doubt finds errors.
+
+    Attributes:
+        num_answers: The number of answers to each image.
+        temperature: By which the logits of the mean were divided, fitted on val.
+        accuracy: Of the mean, as the next three.
+        nll: In nats.
+        ece: The expected calibration error.
+        aurc: The area under the risk-coverage curve.
+        mean_entropy: The mean predictive entropy, in nats.
+        mean_mutual_information: In nats; None for a single answer.
+        finds_errors_confidence: The AUROC of telling errors from correct predictions by the
+            confidence; None where there are none of one kind, as the next two.
+        finds_errors_entropy: By the predictive entropy.
+        finds_errors_mutual_information: By the mutual information; None for a single answer.
+    """
+
+    num_answers: int
+    temperature: float
+    accuracy: float
+    nll: float
+    ece: float
+    aurc: float
+    mean_entropy: float
+    mean_mutual_information: float | None
+    finds_errors_confidence: float | None
+    finds_errors_entropy: float | None
+    finds_errors_mutual_information: float | None
+
+
+def judge(val: Sequence[Predictions], test: Sequence[Predictions]) -> tuple[Doubt, Predictions]:
+    """The figures of several answers to the same images, and what they predict on test together.
+
+    A temperature is fitted to the mean answer on val.
+    """
+    of_val, answers = (np.stack([one.log_probs for one in part]) for part in (val, test))
+    on_val = replace(val[0], logits=together(of_val))
+    on_test = replace(test[0], logits=together(answers))
+    temperature = fit_temperature(on_val)
+    on_test = on_test.scaled(temperature)
+    confidence, right = top_label(on_test)
+    entropies = entropy(on_test.log_probs)
+    information = mutual_information(answers) if len(answers) > 1 else None
+
+    def finds_errors(doubt: Floats) -> float | None:
+        return auroc(doubt, ~right) if 0 < right.sum() < len(right) else None
+
+    return Doubt(
+        num_answers=len(answers),
+        temperature=temperature,
+        accuracy=float(accuracy(confusion_of(on_test))),
+        nll=cross_entropy(on_test),
+        ece=ece(on_test),
+        aurc=risk_coverage(confidence, right).area,
+        mean_entropy=float(entropies.mean()),
+        mean_mutual_information=None if information is None else float(information.mean()),
+        finds_errors_confidence=finds_errors(1 - confidence),
+        finds_errors_entropy=finds_errors(entropies),
+        finds_errors_mutual_information=None if information is None else finds_errors(information),
+    ), on_test

@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.data.walk import PassedOver
+from hemascope.store.answers import Row
 
 _SHOWN = 40  # rows of the table
 
@@ -20,7 +20,7 @@ class Outcome:
 
     Attributes:
         passed: The files that were passed over.
-        rows: The first rows, by the names of the columns.
+        rows: The first rows.
         num_rows: How many there were in this run.
         num_failed: How many pictures could not be read, those of an interrupted run counted.
         num_abstained: How many of the answered ones are to be left to an expert.
@@ -30,40 +30,40 @@ class Outcome:
 
     passed: PassedOver
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     num_rows: int = 0
     num_failed: int = 0
     num_abstained: int = 0
     notes: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
 
-    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+    def add(self, rows: Sequence[Row]) -> None:
         """Takes note of some rows."""
         self.rows += rows[: _SHOWN - len(self.rows)]
         self.num_rows += len(rows)
         for row in rows:
-            self.notes.update(note for note in row["note"].split("; ") if note)
-            if row["error"]:
+            self.notes.update(note for note in row.note.split("; ") if note)
+            if row.error:
                 self.num_failed += 1
             else:
-                self.counts[row["predicted_class"]] += 1
-                self.num_abstained += row["abstain"]
+                self.counts[row.predicted_class] += 1
+                self.num_abstained += row.abstain
 
     def print_table(self) -> None:
         """Prints the first rows, and how many more there are."""
         picture = Column("image", overflow="fold")
         table = Table(picture, "class", "confidence", "prediction set", "review")
         for row in self.rows:
-            path = _printable(row["path"])
-            if row["error"]:
-                table.add_row(path, f"unreadable: {_printable(row['error'])}", style="red")
+            path = _printable(row.path)
+            if row.error or row.confidence is None:
+                table.add_row(path, f"unreadable: {_printable(row.error)}", style="red")
                 continue
             table.add_row(
                 path,
-                row["predicted_class"],
-                f"{100 * row['confidence']:.1f} %",
-                ", ".join(row["prediction_set"]) or "(empty)",
-                "yes" if row["abstain"] else "",
+                row.predicted_class,
+                f"{100 * row.confidence:.1f} %",
+                ", ".join(row.prediction_set) or "(empty)",
+                "yes" if row.abstain else "",
             )
         console = Console(highlight=False, markup=False)
         console.print(table)

@@ -1,12 +1,12 @@
 """A comparison of networks, as `metrics.comparison` makes it, in words and pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
-from hemascope.metrics.statistics import FIGURES
+from hemascope.metrics.comparison import Comparison, Difference, NetworkFigure
+from hemascope.metrics.statistics import FIGURES, Interval
 from hemascope.report import plots
 from hemascope.report.text import markdown_table
 
@@ -17,91 +17,104 @@ LABELS = {
     "auroc_ovr_macro": "AUROC, macro",
 }
 _SMALLEST_P = 0.0001
+_UNDEFINED = "-"
 
 
-def statistics_text(comparison: Mapping[str, Any]) -> str:
+def statistics_text(comparison: Comparison) -> str:
     """Everything as Markdown."""
     return "\n\n".join(
         [
-            comparison["data"],
+            comparison.data,
             how_to_read(comparison),
             *map(markdown_table, tables(comparison)),
-            *comparison["warnings"],
+            *comparison.warnings,
+            *(f"Passed over: {path} (no results.json)" for path in comparison.passed_over),
         ]
     )
 
 
-def tables(comparison: Mapping[str, Any]) -> list[list[list[str]]]:
+def tables(comparison: Comparison) -> list[list[list[str]]]:
     """Every table of a comparison, each as its header and its rows."""
-    pairs = [pairs_table(comparison)] if comparison["pairs"] else []
+    pairs = [pairs_table(comparison)] if comparison.pairs else []
     kinds = ("sensitivity", "specificity")
     of_classes = [classes_table(comparison, kind) for kind in kinds]
-    return [networks_table(comparison), *pairs, *of_classes]
+    return [networks_table(comparison), *pairs, *(rows for rows in of_classes if len(rows) > 1)]
 
 
-def draw_comparison(comparison: Mapping[str, Any], folder: Path, caption: str) -> None:
+def draw_comparison(comparison: Comparison, folder: Path, caption: str) -> None:
     """The forest plots of a comparison: networks, and differences where there are two."""
     plots.save_figure(forest_of_networks(comparison, caption), folder / "networks")
-    if comparison["pairs"]:
+    if comparison.pairs:
         plots.save_figure(forest_of_differences(comparison, caption), folder / "differences")
 
 
-def networks_table(comparison: Mapping[str, Any]) -> list[list[str]]:
+def networks_table(comparison: Comparison) -> list[list[str]]:
     """The header and a row for each network: mean, 95 % interval, spread over seeds."""
     rows = [["network", "n", *LABELS.values()]]
-    for name, network in comparison["networks"].items():
-        figures = network["figures"]
-        rows.append([name, str(network["n"]), *(_estimate(figures[key]) for key in FIGURES)])
+    for name, network in comparison.networks.items():
+        cells = (_mean(network.figures[key]) for key in FIGURES)
+        rows.append([name, str(network.n), *cells])
     return rows
 
 
-def pairs_table(comparison: Mapping[str, Any]) -> list[list[str]]:
+def pairs_table(comparison: Comparison) -> list[list[str]]:
     """The header and a row for each pair: differences in accuracy and macro F1, and the tests."""
     header = ["pair", "accuracy", "p", "F1, macro", "p", "right alone", "tests", "McNemar p"]
-    rows, smallest = [header], comparison["smallest_p"]
-    for pair in comparison["pairs"]:
-        accuracy, f1 = (pair["differences"][key] for key in ("accuracy", "f1_macro"))
-        mcnemar = pair["mcnemar"]
+    rows = [header]
+    for pair in comparison.pairs:
+        mcnemar = pair.mcnemar
         rows.append(
             [
-                f"{pair['first']} - {pair['second']}",
-                _difference(accuracy),
-                p_text(accuracy["p_holm"], smallest),
-                _difference(f1),
-                p_text(f1["p_holm"], smallest),
-                f"{mcnemar['only_first']:.0f} : {mcnemar['only_second']:.0f}",
-                str(mcnemar["num_tests"]),
-                p_text(mcnemar["p_holm"]),
+                f"{pair.first} - {pair.second}",
+                *_difference(pair.differences["accuracy"], comparison.smallest_p),
+                *_difference(pair.differences["f1_macro"], comparison.smallest_p),
+                f"{mcnemar.only_first:.0f} : {mcnemar.only_second:.0f}",
+                str(mcnemar.num_tests),
+                p_text(mcnemar.p_holm),
             ]
         )
     return rows
 
 
-def classes_table(comparison: Mapping[str, Any], kind: str) -> list[list[str]]:
+def classes_table(comparison: Comparison, kind: str) -> list[list[str]]:
     """The header and a row for each class: its "sensitivity" or "specificity" in every network."""
-    networks = comparison["networks"]
-    of_first = next(iter(networks.values()))["figures"]
-    keys = [key for key in of_first if key.startswith(f"{kind}:")]
+    networks = comparison.networks
+    first = next(iter(networks.values()))
     rows = [[kind, *networks]]
-    for key in keys:
-        cells = (_estimate(network["figures"][key]) for network in networks.values())
-        rows.append([key.partition(":")[2], *cells])
+    for key in first.figures:
+        if key.startswith(f"{kind}:"):
+            cells = (_mean(network.figures[key]) for network in networks.values())
+            rows.append([key.partition(":")[2], *cells])
     return rows
 
 
-def how_to_read(comparison: Mapping[str, Any]) -> str:
-    """What the intervals and p-values are, in a few sentences."""
-    return (
-        f"Per cent, on {comparison['num_images']:,} images. In brackets the 95 % interval of "
-        f"{comparison['num_resamples']:,} stratified bootstrap resamples of these images, of the "
+def how_to_read(comparison: Comparison) -> str:
+    """What the intervals and p-values are, and which are missing, in a few sentences."""
+    text = (
+        f"Per cent, on {comparison.num_images:,} images. In brackets the 95 % interval of "
+        f"{comparison.num_resamples:,} stratified bootstrap resamples of these images, of the "
         "mean over the n runs; after ± the standard deviation over runs, which is of the seeds "
         "alone. Intervals of one class are Wilson's. Differences and their p-values are paired on "
         "the same resamples, which cannot show a p-value below "
-        f"{comparison['smallest_p']:.2g} here (--resamples draws more). 'Right alone' counts the "
+        f"{comparison.smallest_p:.2g} here (--resamples draws more). 'Right alone' counts the "
         "images that only one of the two gets right, tested by McNemar's exact test: the mean "
         "over the tests, one for each seed that both have, and twice their median p-value where "
         "they are several. All p-values are corrected for the number of pairs, after Holm."
     )
+    return f"{text} {left_out_sentence(comparison)}".strip()
+
+
+def left_out_sentence(comparison: Comparison) -> str:
+    """Which figures are missing and why; empty if none are."""
+    if not comparison.left_out:
+        return ""
+    missing = (f"{_words(key)} ({reason})" for key, reason in comparison.left_out.items())
+    return f"Left out: {', '.join(missing)}."
+
+
+def _words(figure: str) -> str:
+    kind, _, name = figure.partition(":")
+    return f"{kind} of {name}" if name else LABELS[figure]
 
 
 def p_text(p: float, smallest: float = 0) -> str:
@@ -111,53 +124,60 @@ def p_text(p: float, smallest: float = 0) -> str:
     return f"< {_SMALLEST_P}" if p < _SMALLEST_P else f"{p:.4f}"
 
 
-def forest_of_networks(comparison: Mapping[str, Any], caption: str) -> Figure:
+def forest_of_networks(comparison: Comparison, caption: str) -> Figure:
     """Every network's figures with their intervals; small marks are single runs."""
     panels = {
-        label: [
-            plots.ForestRow(
-                f"{name} (n = {network['n']})",
-                *(100 * network["figures"][key][part] for part in ("value", "low", "high")),
-                points=[100 * value for value in network["figures"][key]["values"]],
+        f"{label} (%)": [
+            _forest_row(
+                f"{name} (n = {network.n})", figure, [100 * value for value in figure.values]
             )
-            for name, network in comparison["networks"].items()
+            for name, network in comparison.networks.items()
+            if (figure := network.figures[key])
         ]
         for key, label in LABELS.items()
     }
     return plots.forest(
-        {f"{label} (%)": rows for label, rows in panels.items()},
+        {label: rows for label, rows in panels.items() if rows},
         title="Mean over runs with its 95 % interval; small marks are single runs",
         caption=caption,
     )
 
 
-def forest_of_differences(comparison: Mapping[str, Any], caption: str) -> Figure:
+def forest_of_differences(comparison: Comparison, caption: str) -> Figure:
     """Every pair's differences with their intervals."""
     panels = {
         f"{label} (points)": [
-            plots.ForestRow(
-                f"{pair['first']} - {pair['second']}",
-                *(100 * pair["differences"][key][part] for part in ("value", "low", "high")),
-            )
-            for pair in comparison["pairs"]
+            _forest_row(f"{pair.first} - {pair.second}", difference)
+            for pair in comparison.pairs
+            if (difference := pair.differences[key])
         ]
         for key, label in LABELS.items()
     }
     return plots.forest(
-        panels,
+        {label: rows for label, rows in panels.items() if rows},
         title="Paired differences with their 95 % intervals",
         caption=caption,
         zero_line=True,
     )
 
 
-def _estimate(figure: Mapping[str, Any]) -> str:
-    value, low, high = (100 * figure[key] for key in ("value", "low", "high"))
-    sd = figure["sd_over_seeds"]
+def _forest_row(label: str, figure: Interval, points: Sequence[float] = ()) -> plots.ForestRow:
+    value, low, high = (100 * part for part in (figure.value, figure.low, figure.high))
+    return plots.ForestRow(label, value, low, high, points=points)
+
+
+def _mean(figure: NetworkFigure | None) -> str:
+    if figure is None:
+        return _UNDEFINED
+    value, low, high = (100 * part for part in (figure.value, figure.low, figure.high))
+    sd = figure.sd_over_seeds
     spread = "" if sd is None else f" ± {100 * sd:.2f}"
     return f"{value:.2f}{spread} [{low:.2f}, {high:.2f}]"
 
 
-def _difference(figure: Mapping[str, Any]) -> str:
-    value, low, high = (100 * figure[key] for key in ("value", "low", "high"))
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+def _difference(figure: Difference | None, smallest_p: float) -> tuple[str, str]:
+    """A difference with its interval, and its p-value."""
+    if figure is None:
+        return _UNDEFINED, _UNDEFINED
+    value, low, high = (100 * part for part in (figure.value, figure.low, figure.high))
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]", p_text(figure.p_holm, smallest_p)

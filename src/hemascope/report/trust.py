@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.metrics.calibration import Reliability
 from hemascope.metrics.summary import spread
+from hemascope.metrics.trust import ClassCoverage, RunTrust, TriedSets, Trust
+from hemascope.metrics.uncertainty import SCORES
 from hemascope.report import plots
 from hemascope.report.text import markdown_table
 from hemascope.report.uncertainty import HOW_TO_READ, doubt_rows
@@ -22,28 +23,40 @@ _CALIBRATION = {
     "brier": "Brier",
     "nll": "NLL (nats)",
 }
+Networks = Mapping[str, Sequence[RunTrust]]
 _SCORES = {"lac": "LAC", "aps": "APS", "raps": "RAPS"}
 
 
-def trust_text(content: Mapping[str, Any]) -> str:
+def trust_text(content: Trust) -> str:
     """Everything as Markdown."""
     parts = [f"**{title}**\n\n{markdown_table(rows)}" for title, rows in tables(content)]
-    return "\n\n".join([how_to_read(content), *parts, *content["warnings"]])
+    return "\n\n".join([how_to_read(content), *parts, *content.warnings])
 
 
-def how_to_read(content: Mapping[str, Any]) -> str:
-    """What was fitted where."""
-    return (
-        f"{content['data']}: {content['num_test']:,} images. Temperature, thresholds and "
-        f"prediction sets were fitted on {content['num_val']:,} other images "
-        f"({content['fitted_on']}); mean ± standard deviation over n runs."
+def how_to_read(content: Trust) -> str:
+    """What was fitted where, and what could not be."""
+    first = _first(content.networks)
+    classes = [
+        f"For class-conditional sets of {100 * sets.coverage:g} %, val has too few images of "
+        f"{', '.join(sets.left_out)}: these classes are in every set and are not counted."
+        for sets in first.sets
+        if sets.left_out and sets.score == SCORES[0]
+    ]
+    return " ".join(
+        [
+            f"{content.data}: {content.num_test:,} images. Temperature, thresholds and prediction "
+            f"sets were fitted on {content.num_val:,} other images ({content.fitted_on}); mean ± "
+            "standard deviation over n runs.",
+            *content.left_out,
+            *classes,
+        ]
     )
 
 
-def tables(content: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
-    """Every table with its title, each as its header and its rows."""
-    networks: Mapping[str, Sequence[Mapping[str, Any]]] = content["networks"]
-    return [
+def tables(content: Trust) -> list[tuple[str, list[list[str]]]]:
+    """Every table with its title, each as its header and its rows; none without rows."""
+    networks = content.networks
+    found = [
         (
             "Calibration (15 bins), before and after temperature scaling. By chance: the ECE of a "
             "network that is exactly as right as it is sure, on so many images",
@@ -59,69 +72,79 @@ def tables(content: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
             _class_rows(networks),
         ),
         ("Abstaining from the least sure", _abstain_rows(networks)),
-        *(
-            [(f"The runs of a network together (deep ensemble). {HOW_TO_READ}", rows)]
-            if len(rows := doubt_rows(content["ensembles"])) > 1
-            else []
+        (
+            f"The runs of a network together (deep ensemble). {HOW_TO_READ}",
+            doubt_rows(content.ensembles),
         ),
     ]
+    return [(title, rows) for title, rows in found if len(rows) > 1]
 
 
-def _calibration_rows(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
+def _first(networks: Networks) -> RunTrust:
+    return next(iter(networks.values()))[0]
+
+
+def _calibration_rows(networks: Networks) -> list[list[str]]:
     rows = [["network", "n", "temperature", *_CALIBRATION.values()]]
     for name, runs in networks.items():
-        for when in ("before", "after"):
-            temperature = (
-                "1" if when == "before" else _over([run["temperature"] for run in runs], 3)
-            )
-            cells = (_over([run[when][key] for run in runs], 4) for key in _CALIBRATION)
-            rows.append([f"{name}, {when}", str(len(runs)), temperature, *cells])
+        temperature = _over([run.temperature for run in runs], 3)
+        for when, scaled_by, found in (
+            ("before", "1", [run.before for run in runs]),
+            ("after", temperature, [run.after for run in runs]),
+        ):
+            cells = (_over([getattr(one, key) for one in found], 4) for key in _CALIBRATION)
+            rows.append([f"{name}, {when}", str(len(runs)), scaled_by, *cells])
     return rows
 
 
-def _set_rows(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
+def _set_rows(networks: Networks) -> list[list[str]]:
     rows = [
         ["network", "rule", "asked (%)", "observed (%)", "as expected", "mean size", "empty (%)"]
     ]
     for name, runs in networks.items():
-        for sets in zip(*(run["sets"] for run in runs), strict=True):
-            asked = sets[0]["coverage"]
+        for sets in zip(*(run.sets for run in runs), strict=True):
             rows.append(
                 [
                     name,
                     _rule(sets[0]),
-                    f"{100 * asked:g}",
-                    _over([100 * one["observed"] for one in sets], 2),
+                    f"{100 * sets[0].coverage:g}",
+                    _over([100 * one.observed for one in sets], 2),
                     _as_expected(sets),
-                    _over([one["mean_size"] for one in sets], 3),
-                    _over([100 * one["share_empty"] for one in sets], 2),
+                    _over([one.mean_size for one in sets], 3),
+                    _over([100 * one.share_empty for one in sets], 2),
                 ]
             )
     return rows
 
 
-def _class_rows(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
-    first = next(iter(networks.values()))[0]["sets"]
-    shown = [i for i, one in enumerate(first) if one["score"] == "lac"]
-    header = [f"{_rule(first[i])}, {100 * first[i]['coverage']:g} %" for i in shown]
+def _class_rows(networks: Networks) -> list[list[str]]:
+    first = _first(networks).sets
+    shown = [i for i, one in enumerate(first) if one.score == "lac"]
+    header = [f"{_rule(first[i])}, {100 * first[i].coverage:g} %" for i in shown]
     rows = [["network, class", *header]]
-    for name, runs in networks.items():
-        for cell in first[0]["per_class"]:
-            cells: list[str] = []
-            for i in shown:
-                of_class = [run["sets"][i]["per_class"][cell] for run in runs]
-                observed, size = (
-                    np.mean([one[key] for one in of_class]) for key in ("observed", "mean_size")
-                )
-                cells.append(f"{100 * observed:.1f} % / {size:.2f}")
-            rows.append([f"{name}, {cell}", *cells])
+    classes = dict.fromkeys(name for i in shown for name in first[i].per_class)
+    for network, runs in networks.items():
+        for name in classes:
+            cells = (
+                _class_cell([run.sets[i].per_class[name] for run in runs])
+                if name in first[i].per_class
+                else "-"
+                for i in shown
+            )
+            rows.append([f"{network}, {name}", *cells])
     return rows
 
 
-def _abstain_rows(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
-    first = next(iter(networks.values()))[0]["abstaining"]
-    shares = [share for share in first["accuracy_at"] if float(share) < 1]
-    wanted = f"{100 * first['wanted_accuracy']:g} %"
+def _class_cell(of_runs: Sequence[ClassCoverage]) -> str:
+    observed = np.mean([one.observed for one in of_runs])
+    size = np.mean([one.mean_size for one in of_runs])
+    return f"{100 * observed:.1f} % / {size:.2f}"
+
+
+def _abstain_rows(networks: Networks) -> list[list[str]]:
+    first = _first(networks).abstaining
+    shares = [share for share in first.accuracy_at if float(share) < 1]
+    wanted = f"{100 * first.wanted_accuracy:g} %"
     rows = [
         [
             "network",
@@ -132,37 +155,39 @@ def _abstain_rows(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[l
         ]
     ]
     for name, runs in networks.items():
-        all_of = [run["abstaining"] for run in runs]
-        chosen = [one["chosen_on_val"] for one in all_of]
-        kept = [one for one in chosen if one and one["accuracy"] is not None]
-        if len(kept) == len(chosen):
-            last = [_over([100 * one[key] for one in kept], 2) for key in ("answered", "accuracy")]
+        all_of = [run.abstaining for run in runs]
+        kept = [
+            (chosen.answered, chosen.accuracy)
+            for one in all_of
+            if (chosen := one.chosen_on_val) and chosen.accuracy is not None
+        ]
+        if len(kept) == len(runs):
+            last = [_over([100 * part for part in parts], 2) for parts in zip(*kept, strict=True)]
         else:
             last = ["not reached on val", "-"]
         rows.append(
             [
                 name,
-                _over([one["aurc"] for one in all_of], 5),
-                *(_over([100 * one["accuracy_at"][s] for one in all_of], 2) for s in shares),
+                _over([one.aurc for one in all_of], 5),
+                *(_over([100 * one.accuracy_at[s] for one in all_of], 2) for s in shares),
                 *last,
             ]
         )
     return rows
 
 
-def _as_expected(sets: Sequence[Mapping[str, Any]]) -> str:
+def _as_expected(sets: Sequence[TriedSets]) -> str:
     """In how many runs, or for a class-conditional rule in how many classes of all runs."""
-    claims = [one for one in sets if one["expected"]] or [
-        row for one in sets for row in one["per_class"].values()
-    ]
+    conditional = sets[0].class_conditional
+    claims = [row for one in sets for row in (one.per_class.values() if conditional else [one])]
     within = sum(
-        low <= one["observed"] <= high for one in claims for low, high in [one["expected"]]
+        one.expected[0] <= one.observed <= one.expected[1] for one in claims if one.expected
     )
-    return f"{within} of {len(claims)} {'runs' if sets[0]['expected'] else 'classes'}"
+    return f"{within} of {len(claims)} {'classes' if conditional else 'runs'}"
 
 
-def _rule(sets: Mapping[str, Any]) -> str:
-    return _SCORES[sets["score"]] + (", class-conditional" if sets["class_conditional"] else "")
+def _rule(sets: TriedSets) -> str:
+    return _SCORES[sets.score] + (", class-conditional" if sets.class_conditional else "")
 
 
 def _over(values: Sequence[float], digits: int) -> str:

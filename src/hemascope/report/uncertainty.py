@@ -1,8 +1,9 @@
 """What `hemascope uncertainty` found, in words."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from hemascope.metrics.uncertainty import Doubt
 from hemascope.report.text import markdown_table
 
 _COLUMNS = {
@@ -26,19 +27,38 @@ HOW_TO_READ = (
 )
 
 
-def uncertainty_text(content: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class Uncertainty:
+    """Ways to estimate the uncertainty of some networks, compared on the same images.
+
+    Attributes:
+        data: What the images are called.
+        num_test: The number of images.
+        num_samples: The number of MC dropout and Laplace samples.
+        notes: What could not be tried and why, what was chosen on val, and what to beware of.
+        ways: The figures of each way.
+    """
+
+    data: str
+    num_test: int
+    num_samples: int
+    notes: Sequence[str]
+    ways: Mapping[str, Doubt]
+
+
+def uncertainty_text(content: Uncertainty) -> str:
     """Every way to doubt with its figures."""
-    intro = f"{content['data']}, split test, {content['num_test']:,} images. {HOW_TO_READ}"
-    return "\n\n".join([intro, markdown_table(doubt_rows(content["ways"])), *content["notes"]])
+    intro = f"{content.data}, split test, {content.num_test:,} images. {HOW_TO_READ}"
+    return "\n\n".join([intro, markdown_table(doubt_rows(content.ways)), *content.notes])
 
 
-def doubt_rows(ways: Mapping[str, Mapping[str, float | None]]) -> list[list[str]]:
+def doubt_rows(ways: Mapping[str, Doubt]) -> list[list[str]]:
     """The header and a row for each way."""
     rows = [["way", "answers", *(title for title, _, _ in _COLUMNS.values())]]
     for name, figures in ways.items():
         cells = [
-            "-" if (value := figures[key]) is None else f"{value * factor:.{decimals}f}"
+            "-" if (value := getattr(figures, key)) is None else f"{value * factor:.{decimals}f}"
             for key, (_, factor, decimals) in _COLUMNS.items()
         ]
-        rows.append([name, str(figures["num_answers"]), *cells])
+        rows.append([name, str(figures.num_answers), *cells])
     return rows

@@ -5,12 +5,13 @@ import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.util import find_spec
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from hemascope.core.errors import DataError, UsageError
 from hemascope.store.files import explained, written_whole
 
 Format = Literal["csv", "jsonl", "parquet"]
-Row = dict[str, Any]
+Cell = str | float | bool | Sequence[str] | None
 _SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".jsonl": "jsonl",
@@ -27,6 +28,8 @@ _SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
 }
 _FIXED = ("path", "predicted_class", "confidence", "prediction_set", "abstain", "error")
+_PROB, _NOTE = "prob:", "note"
+_TEXTS = ("path", "predicted_class", "error", _NOTE)
 _DIGITS = 6
 _JOINT = "|"  # between the classes of a prediction set in CSV
 _ROWS_AT_ONCE = 10_000  # of a Parquet row group
@@ -49,23 +52,47 @@ def format_of(out: Path) -> Format:
     return chosen
 
 
-def row_of(path: str, answer: Answer, class_names: Sequence[str]) -> dict[str, Any]:
-    """An answer as plain values by the names of the columns; none for what an error leaves open."""
+@dataclass(frozen=True)
+class Row:
+    """An answer about one picture, as the files hold it.
+
+    `confidence` and the probability of each class are rounded, and None where there is an error;
+    the other fields are those of `Answer`.
+    """
+
+    path: str
+    predicted_class: str
+    confidence: float | None
+    prediction_set: Sequence[str]
+    abstain: bool
+    error: str
+    probs: Mapping[str, float | None]
+    note: str
+
+    def cells(self) -> dict[str, Cell]:
+        """The values by the names of the columns, in order."""
+        fixed: dict[str, Cell] = {name: getattr(self, name) for name in _FIXED}
+        probs = {f"{_PROB}{name}": prob for name, prob in self.probs.items()}
+        return {**fixed, **probs, _NOTE: self.note}
+
+
+def row_of(path: str, answer: Answer, class_names: Sequence[str]) -> Row:
+    """The row of an answer."""
     failed = bool(answer.error)
-    probs: Sequence[float | None] = [None] * len(class_names) if failed else answer.probs
-    return {
-        "path": path,
-        "predicted_class": answer.predicted_class,
-        "confidence": None if failed else round(answer.confidence, _DIGITS),
-        "prediction_set": list(answer.prediction_set),
-        "abstain": answer.abstain,
-        "error": answer.error,
-        **{
-            f"prob:{name}": None if prob is None else round(prob, _DIGITS)
-            for name, prob in zip(class_names, probs, strict=True)
+    return Row(
+        path=path,
+        predicted_class=answer.predicted_class,
+        confidence=None if failed else round(answer.confidence, _DIGITS),
+        prediction_set=answer.prediction_set,
+        abstain=answer.abstain,
+        error=answer.error,
+        probs=dict.fromkeys(class_names)
+        if failed
+        else {
+            name: round(prob, _DIGITS) for name, prob in zip(class_names, answer.probs, strict=True)
         },
-        "note": answer.note,
-    }
+        note=answer.note,
+    )
 
 
 class Journal:
@@ -94,8 +121,8 @@ class Journal:
                     if not line.endswith(b"\n"):
                         break  # cut off while it was written
                     row = _parsed(line, path)
-                    hashes.append(_hash(row["path"]))
-                    self.num_failed += bool(row["error"])
+                    hashes.append(_hash(row.path))
+                    self.num_failed += bool(row.error)
                     whole += len(line)
         self.num_done = len(hashes)
         self._done, self._left = np.unique(
@@ -116,13 +143,13 @@ class Journal:
         self._left[place] -= 1
         return True
 
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def add(self, rows: Iterable[Row]) -> None:
         """Adds rows.
 
         Raises:
             OutputError: If they cannot be written.
         """
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        text = "".join(json.dumps(row.cells()) + "\n" for row in rows)
         with explained(self.path):
             self._file.write(text.encode())
             self._file.flush()
@@ -151,7 +178,7 @@ class Journal:
             _WRITERS[how](self._rows(), file, columns)
         self.path.unlink()
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
+    def _rows(self) -> Iterator[Row]:
         with self.path.open("rb") as file:
             for line in file:
                 yield _parsed(line, self.path)
@@ -159,61 +186,64 @@ class Journal:
 
 def columns_of(class_names: Sequence[str]) -> list[str]:
     """The columns of every format, in order."""
-    return [*_FIXED, *(f"prob:{name}" for name in class_names), "note"]
+    return [*_FIXED, *(f"{_PROB}{name}" for name in class_names), _NOTE]
 
 
-def write_csv(rows: Iterable[dict[str, Any]], file: IO[bytes], columns: Sequence[str]) -> None:
+def write_csv(rows: Iterable[Row], file: IO[bytes], columns: Sequence[str]) -> None:
     """Writes rows as CSV to a binary file, which stays open."""
     text = TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        abstain = str(row["abstain"]).lower()
-        writer.writerow(
-            {**row, "prediction_set": _JOINT.join(row["prediction_set"]), "abstain": abstain}
-        )
+        cells = row.cells()
+        cells |= {
+            "prediction_set": _JOINT.join(row.prediction_set),
+            "abstain": str(row.abstain).lower(),
+        }
+        writer.writerow(cells)
     text.flush()
     text.detach()  # the file is its owner's to close
 
 
-def _write_jsonl(rows: Iterable[dict[str, Any]], file: IO[bytes], columns: Sequence[str]) -> None:
+def _write_jsonl(rows: Iterable[Row], file: IO[bytes], columns: Sequence[str]) -> None:
     del columns
     for row in rows:
-        file.write(json.dumps(row).encode() + b"\n")
+        file.write(json.dumps(row.cells()).encode() + b"\n")
 
 
-def _write_parquet(rows: Iterable[dict[str, Any]], file: IO[bytes], columns: Sequence[str]) -> None:
+def _write_parquet(rows: Iterable[Row], file: IO[bytes], columns: Sequence[str]) -> None:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
     kinds = {"prediction_set": pa.list_(pa.string()), "abstain": pa.bool_()}
-    texts = ("path", "predicted_class", "error", "note")
-    fields = [(c, kinds.get(c, pa.string() if c in texts else pa.float64())) for c in columns]
+    fields = [(c, kinds.get(c, pa.string() if c in _TEXTS else pa.float64())) for c in columns]
     schema = pa.schema(fields)
     remaining = iter(rows)
     with ParquetWriter(file, schema) as writer:
-        while part := list(islice(remaining, _ROWS_AT_ONCE)):
-            for row in part:
-                for text in texts:
-                    row[text] = row[text].encode(errors="backslashreplace").decode()
+        while part := [row.cells() for row in islice(remaining, _ROWS_AT_ONCE)]:
+            for cells in part:
+                for text in _TEXTS:
+                    cells[text] = str(cells[text]).encode(errors="backslashreplace").decode()
             writer.write_table(pa.Table.from_pylist(part, schema))
 
 
-_WRITERS: dict[Format, Callable[[Iterable[dict[str, Any]], IO[bytes], Sequence[str]], None]] = {
+_WRITERS: dict[Format, Callable[[Iterable[Row], IO[bytes], Sequence[str]], None]] = {
     "csv": write_csv,
     "jsonl": _write_jsonl,
     "parquet": _write_parquet,
 }
 
 
-def _parsed(line: bytes, path: Path) -> dict[str, Any]:
+def _parsed(line: bytes, path: Path) -> Row:
     try:
-        row = json.loads(line)
+        cells = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error}); delete it and begin again.") from error
-    if not isinstance(row, dict) or not set(_FIXED) <= set(row):
+    if not isinstance(cells, dict) or not {*_FIXED, _NOTE} <= cells.keys():
         raise DataError(f"{path} holds something else than answers; delete it and begin again.")
-    return row
+    fixed = {name: cells[name] for name in (*_FIXED, _NOTE)}
+    probs = {key.removeprefix(_PROB): cells[key] for key in cells if key.startswith(_PROB)}
+    return Row(**fixed, probs=probs)
 
 
 def _hash(path: str) -> int:

@@ -10,7 +10,9 @@ from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.images import DataDescription
 from hemascope.data.collections import BLOOD_CELLS
 from hemascope.metrics.classification import attraction
+from hemascope.metrics.comparison import Comparison as NetworkComparison
 from hemascope.metrics.summary import Spread, difference_margin
+from hemascope.metrics.trust import Trust
 from hemascope.report.network import Network, summarize
 from hemascope.store.provenance import Machine
 from hemascope.store.run_folder import Runs, SavedRun
@@ -91,14 +93,10 @@ class Findings:
 
 @dataclass(frozen=True)
 class Certainty:
-    """What `hemascope compare` and `hemascope trust` find in the same runs.
+    """What `hemascope compare` and `hemascope trust` find in the same runs."""
 
-    `left_out` names what could not be computed, and why, in sentences.
-    """
-
-    statistics: object | None = None
-    trust: object | None = None
-    left_out: tuple[str, ...] = ()
+    statistics: NetworkComparison | None = None
+    trust: Trust | None = None
 
 
 @dataclass(frozen=True)

@@ -94,26 +94,12 @@ def _cards(runs: Runs, comparison: Comparison) -> dict[str, Card]:
 
 
 def _certainty(finished: Sequence[RunFolder], figures: Path) -> Certainty:
-    """Intervals, tests, calibration and prediction sets of the saved predictions.
-
-    What cannot be computed is left out with its reason; nothing else is lost because of it.
-    """
+    """Intervals, tests, calibration and prediction sets of the saved predictions."""
     networks = read_pairs([run.path for run in finished], views=False)
     tests = {name: [pair.test for pair in pairs] for name, pairs in networks.items()}
-    first = next(iter(tests.values()))[0]
-    caption = f"{first.title}\n{RESEARCH_USE_ONLY}"
-    found, left_out = Certainty(), list[str]()
-    if len(np.unique(first.predictions.labels)) > 1:
-        statistics = compare_saved(tests, num_resamples=NUM_RESAMPLES)
-        draw_comparison(statistics, figures, caption)
-        found = replace(found, statistics=statistics)
-    else:
-        left_out.append("Intervals and tests: test has images of one class only.")
-    try:
-        trust = assess_all(networks, coverages=COVERAGES, accuracy=WANTED_ACCURACY)
-    except DataError as error:
-        left_out.append(f"Trust: {error}")
-    else:
-        draw_trust(curves(networks, trust), figures, caption)
-        found = replace(found, trust=trust)
-    return replace(found, left_out=tuple(left_out))
+    statistics = compare_saved(tests, num_resamples=NUM_RESAMPLES)
+    trust = assess_all(networks, coverages=COVERAGES, accuracy=WANTED_ACCURACY)
+    caption = f"{statistics.data}\n{RESEARCH_USE_ONLY}"
+    draw_comparison(statistics, figures, caption)
+    draw_trust(curves(networks, trust), figures, caption)
+    return Certainty(statistics, trust)

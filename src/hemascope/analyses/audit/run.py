@@ -1,15 +1,21 @@
 """`hemascope audit`: copies, doubtful labels and flawed images in a data set."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from hemascope.analyses.audit import find
-from hemascope.analyses.audit.words import audit_text, render_audit
+from hemascope.analyses.audit.words import (
+    Audit,
+    AuditSettings,
+    LabelIssue,
+    TornGroup,
+    audit_text,
+    render_audit,
+)
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.images import Dataset, LabeledImages, concatenate
 from hemascope.inference import predict
@@ -18,7 +24,7 @@ from hemascope.models import build_model
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.files import write_json, write_text
-from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.provenance import Fingerprint, begun_out, fingerprint
 from hemascope.training.loop import fit
 from hemascope.training.state import TrainingState
 from hemascope.training.task import ClassificationTask
@@ -50,34 +56,26 @@ def audit(data: DataSettings, output: Output, reporter: Reporter) -> str:
     """
     data = data.model_copy(update={"skip_bad": True})
     dataset = load_data(data, reporter, as_found=True)
-    mark = fingerprint(dataset, device="cpu")
-    with begun_out(output, mark) as out:
-        images = concatenate(list(dataset.splits.values()))
-        content = {
-            "notice": RESEARCH_USE_ONLY,
-            "command": mark.command,
-            "date": mark.date,
-            "data": asdict(dataset.describe()),
-            "settings": {
-                "near_distance": find.NEAR_DISTANCE,
-                "near_share": find.NEAR_SHARE,
-                "num_folds": _NUM_FOLDS,
-            },
-            **examine(dataset, images, reporter),
-        }
-        write_json(out / "audit.json", content)
+    images = concatenate(list(dataset.splits.values()))
+    facts = fingerprint(dataset, device="cpu")
+    with begun_out(output, facts) as out:
+        content = examine(dataset, images, facts, reporter)
+        write_json(out / "audit.json", {"notice": RESEARCH_USE_ONLY, **vars(content)})
         place = {image_id: i for i, image_id in enumerate(images.ids)}
         page = render_audit(content, lambda image_id: images.images[place[image_id]])
         write_text(out / "audit.html", page)
     return f"{audit_text(content)}\nPage: {output.folder / 'audit.html'}"
 
 
-def examine(dataset: Dataset, images: LabeledImages, reporter: Reporter) -> dict[str, Any]:
-    """Everything that is found in a data set, ready for JSON.
+def examine(
+    dataset: Dataset, images: LabeledImages, facts: Fingerprint, reporter: Reporter
+) -> Audit:
+    """Everything that is found in a data set.
 
     Args:
         dataset: The data.
         images: All images of its splits, in order.
+        facts: What it is found with.
         reporter: Whom to tell.
     """
     splits = [split.value for split, part in dataset.splits.items() for _ in range(len(part))]
@@ -99,40 +97,45 @@ def examine(dataset: Dataset, images: LabeledImages, reporter: Reporter) -> dict
     flaws = find.find_flaws(small.images, images.labels, images.sizes)
     issues = find.label_issues(images.labels, probs, min_images=2 * _NUM_FOLDS)
     judged = bool(np.sum(np.bincount(images.labels) >= 2 * _NUM_FOLDS) > 1)
-    groups = {
-        "exact_duplicate_groups": exact,
-        "near_duplicate_groups": near,
-        "label_conflicts": find.across(together, images.labels.tolist()),
-        "cross_split_groups": find.across(together, splits),
-    }
-    singles = {
-        "label_issue_candidates": issues.tolist(),
-        "blank": flaws.blank,
-        "blurred": flaws.blurred,
-        "off_size": flaws.off_size,
-    }
-    shown = {i for group in together for i in group}.union(*singles.values())
+    singles = (issues.tolist(), flaws.blank, flaws.blurred, flaws.off_size)
+    shown = sorted({i for group in together for i in group}.union(*singles))
     names = dataset.classes.names
-    return {
-        **{key: [_ids(images, group) for group in found] for key, found in groups.items()},
-        **{key: _ids(images, found) for key, found in singles.items()},
-        "label_issues": [
-            {
-                "id": images.ids[i],
-                "label": names[images.labels[i]],
-                "suggested": names[int(probs[i].argmax())],
-                "probability": float(probs[i].max()),
-            }
+    sources = _sources(images, splits)
+
+    def ids(indices: Iterable[int]) -> list[str]:
+        return [images.ids[i] for i in indices]
+
+    return Audit(
+        command=facts.command,
+        date=facts.date,
+        data=facts.data,
+        settings=AuditSettings(find.NEAR_DISTANCE, find.NEAR_SHARE, _NUM_FOLDS),
+        exact_duplicate_groups=[ids(group) for group in exact],
+        near_duplicate_groups=[ids(group) for group in near],
+        label_conflicts=[ids(g) for g in find.across(together, images.labels.tolist())],
+        cross_split_groups=[ids(group) for group in find.across(together, splits)],
+        label_issue_candidates=ids(issues),
+        blank=ids(flaws.blank),
+        blurred=ids(flaws.blurred),
+        off_size=ids(flaws.off_size),
+        label_issues=[
+            LabelIssue(
+                id=images.ids[i],
+                label=names[images.labels[i]],
+                suggested=names[int(probs[i].argmax())],
+                probability=float(probs[i].max()),
+            )
             for i in issues
         ],
-        "cross_validated_accuracy": float((probs.argmax(axis=1) == images.labels).mean())
+        cross_validated_accuracy=float((probs.argmax(axis=1) == images.labels).mean())
         if judged
         else None,
-        **_sources(images, splits),
-        "balance_statement": _balance(dataset, images.labels),
-        "labels": {images.ids[i]: names[images.labels[i]] for i in sorted(shown)},
-        "names": {images.ids[i]: images.names[i] for i in sorted(shown)} if images.names else {},
-    }
+        groups_in_several_splits=sources[0],
+        group_statement=sources[1],
+        balance_statement=_balance(dataset, images.labels),
+        labels={images.ids[i]: names[images.labels[i]] for i in shown},
+        names={images.ids[i]: images.names[i] for i in shown} if images.names else {},
+    )
 
 
 def _kept_together(images: LabeledImages) -> NDArray[np.int64]:
@@ -142,10 +145,6 @@ def _kept_together(images: LabeledImages) -> NDArray[np.int64]:
         return hashes
     groups: NDArray[np.int64] = np.unique(np.array(images.groups), return_inverse=True)[1]
     return groups
-
-
-def _ids(images: LabeledImages, indices: Iterable[int]) -> list[str]:
-    return [images.ids[i] for i in indices]
 
 
 def _cross_validate(
@@ -192,32 +191,25 @@ def _cross_validate(
     return probs, embeddings
 
 
-def _sources(images: LabeledImages, splits: Sequence[str]) -> dict[str, Any]:
-    """Whether what the images come from, such as patients, stands in several splits."""
+def _sources(images: LabeledImages, splits: Sequence[str]) -> tuple[list[TornGroup], str]:
+    """What images come from, such as patients, and is in several splits; and a sentence on it."""
     if images.groups is None:
-        return {
-            "groups_in_several_splits": [],
-            "group_statement": "The data does not say which images come from the same patient or "
-            "smear, so none of its splits can be shown to be free of images of the same "
-            "patient (an .npz says it by arrays such as train_groups).",
-        }
-    if len(set(splits)) == 1:
-        statement = (
-            f"The images come from {len(set(images.groups)):,} groups; the data is not split."
+        return [], (
+            "The data does not say which images come from the same patient or smear, so none of "
+            "its splits can be shown to be free of images of the same patient (an .npz says it by "
+            "arrays such as train_groups)."
         )
-        return {"groups_in_several_splits": [], "group_statement": statement}
-    found: dict[str, dict[str, int]] = {}
+    if len(set(splits)) == 1:
+        number = len(set(images.groups))
+        return [], f"The images come from {number:,} groups; the data is not split."
+    found: dict[str, Counter[str]] = {}
     for group, split in zip(images.groups, splits, strict=True):
-        counts = found.setdefault(group, {})
-        counts[split] = counts.get(split, 0) + 1
-    torn = {group: counts for group, counts in found.items() if len(counts) > 1}
-    return {
-        "groups_in_several_splits": [
-            {"group": group, "counts": counts} for group, counts in sorted(torn.items())
-        ],
-        "group_statement": f"Of {len(found):,} groups that images come from, {len(torn):,} have "
-        "images in more than one split" + (": a leak." if torn else "."),
-    }
+        found.setdefault(group, Counter())[split] += 1
+    torn = [TornGroup(group, counts) for group, counts in sorted(found.items()) if len(counts) > 1]
+    return torn, (
+        f"Of {len(found):,} groups that images come from, {len(torn):,} have images in more than "
+        "one split" + (": a leak." if torn else ".")
+    )
 
 
 def _balance(dataset: Dataset, labels: NDArray[np.int64]) -> str:

@@ -2,24 +2,99 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence, Sized
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.core.images import DataDescription
 from hemascope.report.page import environment
 
 MOST_SHOWN = 120  # images of a section; audit.json names them all
 
 
-def render_audit(content: Mapping[str, Any], image_of: Callable[[str], NDArray[np.uint8]]) -> str:
+@dataclass(frozen=True)
+class AuditSettings:
+    """What counts as nearly the same (gray levels; share of the contrast), and the folds."""
+
+    near_distance: float
+    near_share: float
+    num_folds: int
+
+
+@dataclass(frozen=True)
+class LabelIssue:
+    """An image whose label is likely an error; `probability` is that of the class suggested."""
+
+    id: str
+    label: str
+    suggested: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class TornGroup:
+    """A patient, slide or the like with images in several splits, and how many in each."""
+
+    group: str
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What may be wrong with a data set; images are named by their ids.
+
+    Attributes:
+        command: What found it.
+        date: When.
+        data: The data.
+        settings: What it was found with.
+        exact_duplicate_groups: Images with the same pixels.
+        near_duplicate_groups: Images with nearly the same pixels.
+        label_conflicts: Those of both with different labels.
+        cross_split_groups: Those of both in different splits.
+        label_issue_candidates: Images whose label is likely an error, the most likely first.
+        blank: Images of one color, or nearly.
+        blurred: Images with far less detail than others of their class.
+        off_size: Images of another size in their source than most.
+        label_issues: The candidates with the class that is suggested.
+        cross_validated_accuracy: Of the network that judged labels; None where none did.
+        groups_in_several_splits: Of patients, slides or the like.
+        group_statement: What is known of them, in a sentence.
+        balance_statement: How many images classes have, in a sentence.
+        labels: Of all images named above.
+        names: What they are called in their source, where that is known.
+    """
+
+    command: str
+    date: str
+    data: DataDescription
+    settings: AuditSettings
+    exact_duplicate_groups: Sequence[Sequence[str]]
+    near_duplicate_groups: Sequence[Sequence[str]]
+    label_conflicts: Sequence[Sequence[str]]
+    cross_split_groups: Sequence[Sequence[str]]
+    label_issue_candidates: Sequence[str]
+    blank: Sequence[str]
+    blurred: Sequence[str]
+    off_size: Sequence[str]
+    label_issues: Sequence[LabelIssue]
+    cross_validated_accuracy: float | None
+    groups_in_several_splits: Sequence[TornGroup]
+    group_statement: str
+    balance_statement: str
+    labels: Mapping[str, str]
+    names: Mapping[str, str]
+
+
+def render_audit(content: Audit, image_of: Callable[[str], NDArray[np.uint8]]) -> str:
     """The page: needs no other file.
 
     Args:
-        content: What `audit.json` holds.
+        content: What was found.
         image_of: The pixels (H, H, 3) of an image by its id.
     """
     pages = environment(autoescape=True)
@@ -29,45 +104,36 @@ def render_audit(content: Mapping[str, Any], image_of: Callable[[str], NDArray[n
     )
 
 
-def summary(content: Mapping[str, Any]) -> list[str]:
+def summary(content: Audit) -> list[str]:
     """What was found, a sentence for each kind."""
-    exact, near = content["exact_duplicate_groups"], content["near_duplicate_groups"]
-    issues = content["label_issue_candidates"]
-    accuracy = content["cross_validated_accuracy"]
+    exact, near = content.exact_duplicate_groups, content.near_duplicate_groups
+    accuracy = content.cross_validated_accuracy
     return [
         f"{_count(exact, 'group')} of images that are the same pixel for pixel.",
         f"{_count(near, 'group')} of near-duplicates: the same cell, nearly the same pixels.",
-        f"{_count(content['label_conflicts'], 'group')} of duplicates with different labels.",
-        _across(content),
-        content["group_statement"],
+        f"{_count(content.label_conflicts, 'group')} of duplicates with different labels.",
+        "The data is not split, so no image can be in two splits."
+        if len(content.data.counts) == 1
+        else f"{_count(content.cross_split_groups, 'group')} of the same or nearly the same images "
+        "in different splits.",
+        content.group_statement,
         "Labels were not judged: there are too few images or classes."
         if accuracy is None
-        else f"{_count(issues, 'image')} with a likely label error, by a cross-validated small "
-        f"network ({100 * accuracy:.1f} % accuracy).",
-        ", ".join(
-            f"{_count(content[key], 'image')} {word}"
-            for key, word in (("blank", "blank"), ("blurred", "blurred"), ("off_size", "off size"))
-        )
-        + ".",
-        content["balance_statement"],
+        else f"{_count(content.label_issues, 'image')} with a likely label error, by a "
+        f"cross-validated small network ({100 * accuracy:.1f} % accuracy).",
+        f"{_count(content.blank, 'image')} blank, {_count(content.blurred, 'image')} blurred, "
+        f"{_count(content.off_size, 'image')} off size.",
+        content.balance_statement,
     ]
 
 
-def audit_text(content: Mapping[str, Any]) -> str:
+def audit_text(content: Audit) -> str:
     """The same for the terminal."""
-    data = content["data"]
-    title = f"{data['title']}: {sum(data['counts'].values()):,} images"
+    title = f"{content.data.title}: {sum(content.data.counts.values()):,} images"
     return "\n".join([title, *(f"- {line}" for line in summary(content)), RESEARCH_USE_ONLY])
 
 
-def _across(content: Mapping[str, Any]) -> str:
-    if len(content["data"]["counts"]) == 1:
-        return "The data is not split, so no image can be in two splits."
-    groups = content["cross_split_groups"]
-    return f"{_count(groups, 'group')} of the same or nearly the same images in different splits."
-
-
-def _count(things: Any, word: str) -> str:
+def _count(things: Sized, word: str) -> str:
     return f"{len(things):,} {word}{'' if len(things) == 1 else 's'}"
 
 

@@ -1,12 +1,12 @@
 """`hemascope compare`: saved predictions against one another, with intervals and tests."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from hemascope.analyses.saved import Saved, check_intervals, leaks, read_all
+from hemascope.analyses.saved import Saved, leaks, passed_over, read_all
 from hemascope.core.errors import RESEARCH_USE_ONLY
-from hemascope.metrics.comparison import compare_networks
+from hemascope.metrics.comparison import Comparison, compare_networks
 from hemascope.report.statistics import draw_comparison, statistics_text
 from hemascope.settings.output import Output
 from hemascope.store.provenance import provenance, publish
@@ -31,30 +31,33 @@ def compare(folders: Sequence[Path], output: Output, *, views: bool, num_resampl
         OutputError: If `output` cannot be written.
     """
     networks = read_all(folders, views=views)
-    first = next(iter(networks.values()))[0]
-    check_intervals(first)
-    comparison = compare_saved(networks, num_resamples=num_resamples)
+    comparison = compare_saved(networks, num_resamples=num_resamples, skipped=passed_over(folders))
     text = "\n\n".join([statistics_text(comparison), RESEARCH_USE_ONLY])
-    caption = f"{first.title}\n{RESEARCH_USE_ONLY}"
     publish(
         output,
         provenance(),
         contents={
-            "comparison.json": {"notice": RESEARCH_USE_ONLY, **comparison},
-            "comparison.md": text + "\n",
+            "comparison.json": {"notice": RESEARCH_USE_ONLY, **vars(comparison)},
+            "comparison.md": f"{text}\n",
         },
-        draw=lambda figures: draw_comparison(comparison, figures, caption),
+        draw=partial(
+            draw_comparison, comparison, caption=f"{comparison.data}\n{RESEARCH_USE_ONLY}"
+        ),
     )
     return text
 
 
-def compare_saved(networks: Mapping[str, Sequence[Saved]], *, num_resamples: int) -> dict[str, Any]:
+def compare_saved(
+    networks: Mapping[str, Sequence[Saved]],
+    *,
+    num_resamples: int,
+    skipped: Sequence[Path] = (),
+) -> Comparison:
     """`compare_networks` on saved predictions, with the data's name and what to beware of."""
-    return {
-        "data": next(iter(networks.values()))[0].title,
-        "warnings": leaks(networks),
-        **compare_networks(
-            {name: {s.seed: s.predictions for s in runs} for name, runs in networks.items()},
-            num_resamples=num_resamples,
-        ),
-    }
+    return compare_networks(
+        {name: {s.seed: s.predictions for s in runs} for name, runs in networks.items()},
+        num_resamples=num_resamples,
+        data=next(iter(networks.values()))[0].title,
+        warnings=leaks(networks),
+        passed_over=[str(path) for path in skipped],
+    )

@@ -1,12 +1,20 @@
 """`hemascope corruptions`: what is left of a network's accuracy on worse pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hemascope.analyses.corruptions.words import corruptions_text, draw_corruptions
+from hemascope.analyses.corruptions.words import (
+    Accuracies,
+    Corruptions,
+    Levels,
+    RelativeError,
+    corruptions_text,
+    draw_corruptions,
+)
 from hemascope.core.errors import RESEARCH_USE_ONLY, UsageError
 from hemascope.core.images import Dataset, LabeledImages
 from hemascope.data.corruptions import CORRUPTIONS, NUM_SEVERITIES, corrupted
@@ -62,30 +70,32 @@ def corruptions(
         check_same_input(one.info, loaded[0].info, one.path)
     seen = {name: count_seen(one.path, images) for name, one in zip(names, loaded, strict=True)}
     warnings = [sentence for name, n in seen.items() if (sentence := seen_sentence(name, n))]
-    content: dict[str, Any] = {
-        "notice": RESEARCH_USE_ONLY,
-        "data": dataset.title,
-        "split": split,
-        "num_images": len(images),
-        "num_views": compute.views,
-        "image_size": dataset.image_size,
-        "warnings": warnings,
-        "corruptions": {
-            name: {"unit": corruption.unit, "levels": list(corruption.levels)}
+    networks = _accuracies(dict(zip(names, loaded, strict=True)), dataset, images, reporter)
+    content = Corruptions(
+        data=dataset.title,
+        split=split,
+        num_images=len(images),
+        num_views=compute.views,
+        image_size=dataset.image_size,
+        warnings=warnings,
+        corruptions={
+            name: Levels(corruption.unit, corruption.levels)
             for name, corruption in CORRUPTIONS.items()
         },
-        "networks": _accuracies(dict(zip(names, loaded, strict=True)), dataset, images, reporter),
-    }
-    if against:
-        content["against"] = names[1]
-        content["relative_error"] = _relative(*(content["networks"][name] for name in names[:2]))
+        networks=networks,
+        against=names[1] if against else None,
+        relative_error=_relative(networks[names[0]], networks[names[1]]) if against else None,
+    )
     text = "\n\n".join([corruptions_text(content), RESEARCH_USE_ONLY])
     if output is not None:
         publish(
             output,
             fingerprint(dataset, device=loaded[0].device.type),
-            contents={"corruptions.json": content, "corruptions.md": text + "\n"},
-            draw=lambda figures: draw_corruptions(content, figures),
+            contents={
+                "corruptions.json": {"notice": RESEARCH_USE_ONLY, **vars(content)},
+                "corruptions.md": f"{text}\n",
+            },
+            draw=partial(draw_corruptions, content),
         )
     return text
 
@@ -95,38 +105,38 @@ def _name(loaded: Loaded) -> str:
 
 
 def _accuracies(
-    networks: dict[str, Loaded], dataset: Dataset, images: LabeledImages, reporter: Reporter
-) -> dict[str, dict[str, Any]]:
+    networks: Mapping[str, Loaded], dataset: Dataset, images: LabeledImages, reporter: Reporter
+) -> dict[str, Accuracies]:
     """Of each network: accuracy on the images as they are and on each corruption, by severity."""
 
-    def accuracy(one: Loaded, pixels: Any) -> float:
+    def accuracy(one: Loaded, pixels: NDArray[np.uint8]) -> float:
         shown = LabeledImages(pixels, images.labels, images.ids)
         return METRICS["accuracy"](answers(one.engine, shown, dataset.classes))
 
-    found: dict[str, dict[str, Any]] = {
-        name: {"clean": accuracy(one, images.images), "accuracy": {}}
-        for name, one in networks.items()
+    clean = {name: accuracy(one, images.images) for name, one in networks.items()}
+    by_severity: dict[str, dict[str, list[float]]] = {
+        name: {corruption: [] for corruption in CORRUPTIONS} for name in networks
     }
     with reporter.steps("corruptions", len(CORRUPTIONS) * NUM_SEVERITIES) as on_step:
         for corruption, _, pixels in corrupted(images.images):
             for name, one in networks.items():
-                row = found[name]["accuracy"].setdefault(corruption, [])
-                row.append(accuracy(one, pixels))
+                by_severity[name][corruption].append(accuracy(one, pixels))
             on_step()
-    for row in found.values():
-        row["mean_accuracy"] = float(np.mean(list(row["accuracy"].values())))
-    return found
+    return {
+        name: Accuracies(clean[name], found, float(np.mean(list(found.values()))))
+        for name, found in by_severity.items()
+    }
 
 
-def _relative(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+def _relative(ours: Accuracies, theirs: Accuracies) -> RelativeError:
     """Our error over theirs: of each corruption, and the mean of these.
 
     Source: mean corruption error, Hendrycks & Dietterich, ICLR 2019.
     """
     errors = {
-        name: (1 - np.mean(ours["accuracy"][name]), 1 - np.mean(theirs["accuracy"][name]))
+        name: (1 - np.mean(ours.accuracy[name]), 1 - np.mean(theirs.accuracy[name]))
         for name in CORRUPTIONS
     }
     ratios = {name: float(one / other) if other else None for name, (one, other) in errors.items()}
     known = [ratio for ratio in ratios.values() if ratio is not None]
-    return {"by_corruption": ratios, "mean": float(np.mean(known)) if known else None}
+    return RelativeError(ratios, float(np.mean(known)) if known else None)

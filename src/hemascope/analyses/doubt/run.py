@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hemascope.analyses.trust.run import judge
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import RESEARCH_USE_ONLY, UsageError
 from hemascope.core.images import Dataset, LabeledImages
@@ -22,9 +21,9 @@ from hemascope.inference.torch_engine import (
     load_model,
     pick_device,
 )
-from hemascope.metrics.uncertainty import together
+from hemascope.metrics.uncertainty import judge, together
 from hemascope.report.text import seen_sentence
-from hemascope.report.uncertainty import uncertainty_text
+from hemascope.report.uncertainty import Uncertainty, uncertainty_text
 from hemascope.settings.compute import Compute
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
@@ -108,17 +107,16 @@ def uncertainty(
         )
         for name, way in ways.items()
     }
-    content = {
-        "notice": RESEARCH_USE_ONLY,
-        "data": dataset.title,
-        "num_test": len(test),
-        "num_samples": num_samples,
-        "notes": [*notes, *(f"{name}: {way.note}" for name, way in ways.items() if way.note)],
-        "ways": {name: figures for name, (figures, _) in judged.items()},
-    }
+    content = Uncertainty(
+        data=dataset.title,
+        num_test=len(test),
+        num_samples=num_samples,
+        notes=[*notes, *(f"{name}: {way.note}" for name, way in ways.items() if way.note)],
+        ways={name: figures for name, (figures, _) in judged.items()},
+    )
     text = "\n\n".join([uncertainty_text(content), RESEARCH_USE_ONLY])
     with begun_out(output, fingerprint(dataset, device=chosen.type)) as out:
-        write_json(out / "uncertainty.json", content)
+        write_json(out / "uncertainty.json", {"notice": RESEARCH_USE_ONLY, **vars(content)})
         write_text(out / "uncertainty.md", text + "\n")
         for name, (_, predictions) in judged.items():
             stem = name.replace(", ", "-").replace(" ", "-")

@@ -1,12 +1,18 @@
 """`hemascope explain`: where a network looks, shown on its worst errors and narrowest hits."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hemascope.analyses.explain.words import draw_explanations, explain_text
+from hemascope.analyses.explain.words import (
+    Curves,
+    Explained,
+    Explanations,
+    draw_explanations,
+    explain_text,
+)
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.predictions import Predictions
 from hemascope.inference.explanations import (
@@ -22,6 +28,7 @@ from hemascope.settings.compute import Compute
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.provenance import fingerprint, publish
+from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers, count_seen, surest_errors
 from hemascope.workflows.sources import SplitChoice, load_split
@@ -77,7 +84,7 @@ def explain(
     }
     sample = np.random.default_rng(0).permutation(len(images))[:_NUM_CURVES]
     pixels, predicted = images.images[sample], found.predicted[sample]
-    curves: dict[str, dict[str, list[float]]] = {}
+    curves: dict[str, Curves] = {}
     with reporter.steps("insertion and deletion", len(methods) + 1) as on_step:
         noise = np.random.default_rng(1).random(pixels.shape[:3]).astype(np.float32)
         orders = {
@@ -86,32 +93,29 @@ def explain(
         }
         for name, order in orders.items():
             deletion, insertion = deletion_and_insertion(model, pixels, predicted, order)
-            curves[name] = {
-                "deletion": deletion.mean(axis=0).tolist(),
-                "insertion": insertion.mean(axis=0).tolist(),
-            }
+            curves[name] = Curves(deletion.mean(axis=0).tolist(), insertion.mean(axis=0).tolist())
             on_step()
-    content: dict[str, Any] = {
-        "notice": RESEARCH_USE_ONLY,
-        "name": info.settings.name,
-        "data": dataset.title,
-        "split": split,
-        "warnings": [warning] if warning else [],
-        "methods": list(methods),
-        "num_errors": int((found.predicted != found.labels).sum()),
-        "num_images": len(images),
-        "num_in_curves": len(sample),
-        "curves": curves,
-        **{group: [_line(found, i) for i in chosen] for group, chosen in groups.items()},
-    }
+    content = Explanations(
+        name=info.settings.name,
+        data=dataset.title,
+        split=split,
+        warnings=[warning] if warning else [],
+        methods=list(methods),
+        num_errors=int((found.predicted != found.labels).sum()),
+        num_images=len(images),
+        num_in_curves=len(sample),
+        curves=curves,
+        errors=[_explained(found, i) for i in groups["errors"]],
+        hits=[_explained(found, i) for i in groups["hits"]],
+    )
     shown = {group: images.images[chosen] for group, chosen in groups.items()}
     publish(
         output,
         fingerprint(dataset, device=chosen_device.type),
-        contents={"explanations.json": content},
-        draw=lambda figures: draw_explanations(content, shown, maps, figures),
+        contents={"explanations.json": {"notice": RESEARCH_USE_ONLY, **vars(content)}},
+        draw=partial(draw_explanations, content, shown, maps),
     )
-    return f"{explain_text(content)}\nFigures: {output.folder / 'figures'}"
+    return f"{explain_text(content)}\nFigures: {RunFolder(output.folder).figures}"
 
 
 def least_sure_hits(found: Predictions, count: int) -> NDArray[np.intp]:
@@ -120,11 +124,11 @@ def least_sure_hits(found: Predictions, count: int) -> NDArray[np.intp]:
     return right[np.argsort(found.probs.max(axis=1)[right], kind="stable")][:count]
 
 
-def _line(found: Predictions, i: int) -> dict[str, Any]:
+def _explained(found: Predictions, i: int) -> Explained:
     names = found.classes.names
-    return {
-        "id": found.ids[i],
-        "label": names[found.labels[i]],
-        "predicted": names[found.predicted[i]],
-        "confidence": float(found.probs[i].max()),
-    }
+    return Explained(
+        id=found.ids[i],
+        label=names[found.labels[i]],
+        predicted=names[found.predicted[i]],
+        confidence=float(found.probs[i].max()),
+    )

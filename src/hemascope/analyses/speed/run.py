@@ -5,7 +5,8 @@ import signal
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from multiprocessing import get_context, resource_tracker
 from pathlib import Path
@@ -16,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.analyses.speed.process import EngineKind, Job, Ready, serve
-from hemascope.analyses.speed.words import benchmark_text, draw_benchmark
+from hemascope.analyses.speed.words import (
+    Benchmark,
+    EngineFigures,
+    Speed,
+    benchmark_text,
+    draw_benchmark,
+)
 from hemascope.core.errors import RESEARCH_USE_ONLY, UsageError
 from hemascope.data.rendered import render
 from hemascope.settings.output import Output
@@ -86,35 +93,30 @@ def benchmark(
         rounds = _asked([one for one in processes if not one.failure], seconds, reporter)
         rows = [process.describe() for process in processes]
     bases = {one.job.threads: one for one in processes if one.engine is reference}
-    speeds = [
-        {
-            "engine": one.engine.name,
-            "threads": one.job.threads,
-            "batch_size": batch_size,
-            **_speed(times, rounds[bases[one.job.threads], batch_size], batch_size),
-        }
-        for (one, batch_size), times in rounds.items()
-    ]
-    _add_ratios(rows, reference.name)
     facts = provenance()
-    content: dict[str, Any] = {
-        "notice": RESEARCH_USE_ONLY,
-        "machine": facts.machine.model_dump(exclude_none=True),
-        "versions": facts.versions,
-        "load_average": load,
-        "rounds": ROUNDS,
-        "seconds": seconds,
-        "reference": reference.name,
-        "engines": rows,
-        "speeds": speeds,
-    }
+    content = Benchmark(
+        machine=facts.machine,
+        versions=facts.versions,
+        load_average=load,
+        rounds=ROUNDS,
+        seconds=seconds,
+        reference=reference.name,
+        engines=_with_ratios(rows, reference.name),
+        speeds=[
+            _speed(one, batch_size, times, rounds[bases[one.job.threads], batch_size])
+            for (one, batch_size), times in rounds.items()
+        ],
+    )
     text = "\n\n".join([benchmark_text(content), RESEARCH_USE_ONLY])
     if output is not None:
         publish(
             output,
             facts,
-            contents={"benchmark.json": content, "benchmark.md": text + "\n"},
-            draw=lambda figures: draw_benchmark(content, figures),
+            contents={
+                "benchmark.json": {"notice": RESEARCH_USE_ONLY, **vars(content)},
+                "benchmark.md": f"{text}\n",
+            },
+            draw=partial(draw_benchmark, content),
         )
     return text
 
@@ -217,18 +219,18 @@ class _Process:
             raise answer
         return answer
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> EngineFigures:
         """What it is and what it took, after everything else was asked."""
-        return {
-            "engine": self.engine.name,
-            "threads": self.job.threads,
-            "model": str(self.engine.path),
-            "image_size": self.engine.image_size,
-            "size_bytes": self.engine.size_bytes,
-            **asdict(self.ready),
-            "peak_memory_bytes": None if self.failure else self.ask(None),
-            "failure": self.failure,
-        }
+        return EngineFigures(
+            engine=self.engine.name,
+            threads=self.job.threads,
+            model=str(self.engine.path),
+            image_size=self.engine.image_size,
+            size_bytes=self.engine.size_bytes,
+            **vars(self.ready),
+            peak_memory_bytes=None if self.failure else self.ask(None),
+            failure=self.failure,
+        )
 
 
 @contextmanager
@@ -265,8 +267,11 @@ def _asked(
 
 
 def _speed(
-    rounds: Sequence[NDArray[np.float64]], base: Sequence[NDArray[np.float64]], batch_size: int
-) -> dict[str, Any]:
+    process: _Process,
+    batch_size: int,
+    rounds: Sequence[NDArray[np.float64]],
+    base: Sequence[NDArray[np.float64]],
+) -> Speed:
     """Throughput and latency from the seconds of each call in each round, and of the reference's.
 
     The ratio is taken within each round, so that a slow one counts for both.
@@ -276,23 +281,35 @@ def _speed(
     all_ms = 1000 * np.concatenate(rounds)
     p50 = float(np.median(all_ms))
     p99 = float(np.quantile(all_ms, 0.99, method="inverted_cdf"))  # a call there was
-    return {
-        "images_per_second": float(np.median(batch_size / medians)),
-        "images_per_second_by_round": (batch_size / medians).tolist(),
-        "images_per_second_mean": 1000 * batch_size / float(all_ms.mean()),
-        "ratio": float(np.median(base_medians / medians)),
-        "p50_ms": p50,
-        "p99_ms": p99,
-        "p50_ms_per_image": p50 / batch_size,
-        "p99_ms_per_image": p99 / batch_size,
-        "num_calls": len(all_ms),
-    }
+    return Speed(
+        engine=process.engine.name,
+        threads=process.job.threads,
+        batch_size=batch_size,
+        images_per_second=float(np.median(batch_size / medians)),
+        images_per_second_by_round=(batch_size / medians).tolist(),
+        images_per_second_mean=1000 * batch_size / float(all_ms.mean()),
+        ratio=float(np.median(base_medians / medians)),
+        p50_ms=p50,
+        p99_ms=p99,
+        p50_ms_per_image=p50 / batch_size,
+        p99_ms_per_image=p99 / batch_size,
+        num_calls=len(all_ms),
+    )
 
 
-def _add_ratios(rows: Sequence[dict[str, Any]], reference: str) -> None:
-    """Adds size and memory over those of the reference with as many threads."""
-    bases = {row["threads"]: row for row in rows if row["engine"] == reference}
-    for row in rows:
-        for key in ("size", "peak_memory"):
-            value, base = row[f"{key}_bytes"], bases[row["threads"]][f"{key}_bytes"]
-            row[f"{key}_ratio"] = value / base if value and base else None
+def _with_ratios(rows: Sequence[EngineFigures], reference: str) -> list[EngineFigures]:
+    """The same with size and memory over those of the reference with as many threads."""
+    bases = {row.threads: row for row in rows if row.engine == reference}
+
+    def ratio(value: int | None, base: int | None) -> float | None:
+        return value / base if value and base else None
+
+    return [
+        replace(
+            row,
+            size_ratio=ratio(row.size_bytes, base.size_bytes),
+            peak_memory_ratio=ratio(row.peak_memory_bytes, base.peak_memory_bytes),
+        )
+        for row in rows
+        for base in [bases[row.threads]]
+    ]

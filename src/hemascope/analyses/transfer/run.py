@@ -2,13 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hemascope.analyses.compare.run import NUM_RESAMPLES
-from hemascope.analyses.saved import FEWEST_IMAGES
-from hemascope.analyses.transfer.words import transfer_text
+from hemascope.analyses.transfer.words import ShiftedCalibration, Transfer, transfer_text
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.images import LabeledImages
 from hemascope.core.predictions import Predictions
@@ -31,7 +29,6 @@ from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers, count_seen, load_engine
 from hemascope.workflows.sources import SplitChoice, load_split
 
-_FEWEST_CLASSES = 2
 _IMPOSSIBLE = -1e6  # a logit
 _COLORS: dict[Colors, str] = {
     "none": "colors as they are",
@@ -71,27 +68,28 @@ def transfer(
     loaded = load_engine(path, compute)
     info, engine = loaded.info, loaded.engine
     dataset, images, split = load_split(data, split, reporter, model=info)
-    found: dict[str, Any] = {
-        "notice": RESEARCH_USE_ONLY,
-        "name": info.settings.name,
-        "data": dataset.title,
-        "split": split,
-        "image": info.image.model_dump(),
-        **try_colors(engine, images, info, views=compute.views),
-    }
-    parts = [f"{info.settings.name} on {dataset.title}, split {split}", transfer_text(found)]
+    found = try_colors(engine, images, info, views=compute.views)
+    title = f"{info.settings.name} on {dataset.title}, split {split}"
+    parts = [title, transfer_text(found, info.image)]
     if sentence := seen_sentence(info.settings.name, count_seen(path, images)):
         parts.append(sentence)
     text = "\n\n".join([*parts, RESEARCH_USE_ONLY])
     if output is not None:
         predictions = answers(engine, fitted(images, colors, info), info.classes)
         with begun_out(output, fingerprint(dataset, device=loaded.device.type)) as out:
-            write_json(out / "transfer.json", found)
+            content = {
+                "notice": RESEARCH_USE_ONLY,
+                "name": info.settings.name,
+                "data": dataset.title,
+                "split": split,
+                "image": info.image,
+                **vars(found),
+            }
+            write_json(out / "transfer.json", content)
             write_text(out / "transfer.md", text + "\n")
             write_predictions(RunFolder(out).predictions(split), predictions)
-            if "comparison" in found:
-                caption = f"{info.settings.name} | {dataset.title}\n{RESEARCH_USE_ONLY}"
-                draw_comparison(found["comparison"], make_folder(RunFolder(out).figures), caption)
+            caption = f"{info.settings.name} | {dataset.title}\n{RESEARCH_USE_ONLY}"
+            draw_comparison(found.comparison, make_folder(RunFolder(out).figures), caption)
     return text
 
 
@@ -114,13 +112,11 @@ def fitted(images: LabeledImages, colors: Colors, info: ArtifactInfo) -> Labeled
 
 def try_colors(
     engine: Engine, images: LabeledImages, info: ArtifactInfo, *, views: int
-) -> dict[str, Any]:
-    """Every way to fit colors on the same cells, compared in pairs, ready for JSON.
+) -> Transfer:
+    """Every way to fit colors on the same cells, compared in pairs.
 
     Each is judged as it answers, and with its answers restricted to the classes that occur: what
-    it would say if it knew which classes can. Classes of a single image are left out of all this,
-    since no interval can be given for them. Colors are fitted to all images, before any are left
-    out.
+    it would say if it knew which classes can.
 
     Args:
         engine: The network.
@@ -128,43 +124,31 @@ def try_colors(
         info: Of the network.
         views: How many views of each image the engine takes.
     """
-    counts = np.bincount(images.labels, minlength=len(info.classes))
-    single = np.flatnonzero((counts > 0) & (counts < FEWEST_IMAGES))
-    if (counts >= FEWEST_IMAGES).sum() < _FEWEST_CLASSES:
-        return {
-            "reason": f"Intervals and tests are left out: they need {_FEWEST_CLASSES} classes with "
-            f"at least {FEWEST_IMAGES} images each."
-        }
-    judged = np.flatnonzero(~np.isin(images.labels, single))
+    occurring = np.unique(images.labels).tolist()
     temperature = _temperature(info, views)
     ways: dict[str, Predictions] = {}
     for colors, name in _COLORS.items():
         if colors != "none" and info.trained_on.channel_mean is None:
             continue
-        found = answers(engine, fitted(images, colors, info).take(judged), info.classes)
+        found = answers(engine, fitted(images, colors, info), info.classes)
         ways[name] = found
-        ways[f"{name}, classes known"] = restricted(found, np.flatnonzero(counts).tolist())
+        ways[f"{name}, classes known"] = restricted(found, occurring)
     scaled = {name: found.scaled(temperature or 1.0) for name, found in ways.items()}
-    return {
-        "left_out": [info.class_names[label] for label in single],
-        "temperature": temperature,
-        "calibration": {
-            name: {
-                "ece": cal.ece(found),
-                "nll": METRICS["loss"](found),
-                "confidence": float(found.probs.max(axis=1).mean()),
-            }
+    return Transfer(
+        temperature=temperature,
+        calibration={
+            name: ShiftedCalibration(
+                ece=cal.ece(found),
+                nll=METRICS["loss"](found),
+                confidence=float(found.probs.max(axis=1).mean()),
+            )
             for name, found in scaled.items()
         },
-        "comparison": {
-            "data": "",
-            "warnings": [],
-            **compare_networks(
-                {name: {info.settings.seed: found} for name, found in ways.items()},
-                num_resamples=NUM_RESAMPLES,
-            ),
-        },
-    }
+        comparison=compare_networks(
+            {name: {info.settings.seed: found} for name, found in ways.items()},
+            num_resamples=NUM_RESAMPLES,
+        ),
+    )
 
 
 def _temperature(info: ArtifactInfo, views: int) -> float | None:

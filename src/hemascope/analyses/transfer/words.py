@@ -1,39 +1,53 @@
 """What `hemascope transfer` found on another laboratory's cells, in words."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from hemascope.report.statistics import networks_table, pairs_table
+from hemascope.core.image_spec import ImageSpec
+from hemascope.metrics.comparison import Comparison
+from hemascope.report.statistics import left_out_sentence, networks_table, pairs_table
 from hemascope.report.text import markdown_table
 
 
-def transfer_text(transfer: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class ShiftedCalibration:
+    """Calibration on another laboratory's cells, after the temperature of val; `nll` in nats."""
+
+    ece: float
+    nll: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A network on another laboratory's cells, their colors fitted in every way.
+
+    Attributes:
+        temperature: What logits were divided by for the calibration; None where none was fitted.
+        calibration: For each way.
+        comparison: Every way as a network, with intervals, and all pairs with their tests.
+    """
+
+    temperature: float | None
+    calibration: Mapping[str, ShiftedCalibration]
+    comparison: Comparison
+
+
+def transfer_text(transfer: Transfer, image: ImageSpec) -> str:
     """Preprocessing, every way to fit colors with its intervals and calibration, and the tests."""
-    image = transfer["image"]
-    preprocessing = (
-        f"Preprocessing: the central {100 * image['crop']:.3g} % of pictures of other sizes, "
-        f"bilinear to {image['size']} pixels; colors as they are, or fitted to the training "
-        "images' mean and spread of each channel."
-    )
-    if "reason" in transfer:
-        return f"{preprocessing}\n\n{transfer['reason']}"
-    comparison = transfer["comparison"]
-    left_out = ", ".join(transfer["left_out"])
+    comparison, temperature = transfer.comparison, transfer.temperature
     calibration = [["colors", "ECE", "NLL (nats)", "mean confidence"]]
-    for name, row in transfer["calibration"].items():
-        calibration.append(
-            [name, f"{row['ece']:.3f}", f"{row['nll']:.3f}", f"{row['confidence']:.3f}"]
-        )
-    temperature = transfer["temperature"]
+    for name, row in transfer.calibration.items():
+        calibration.append([name, f"{row.ece:.3f}", f"{row.nll:.3f}", f"{row.confidence:.3f}"])
     scaling = f"temperature {temperature:.3f}, of val" if temperature else "no temperature"
-    classes = "Classes of a single image are left out below"
     return "\n\n".join(
         [
-            preprocessing,
-            (f"{classes}: {left_out}. " if left_out else "")
-            + f"{comparison['num_images']:,} images, every way to fit their colors; 'classes "
-            "known' answers only with classes that occur. Per cent, with 95 % bootstrap "
-            "intervals.",
+            f"Preprocessing: the central {100 * image.crop:.3g} % of pictures of other sizes, "
+            f"bilinear to {image.size} pixels; colors as they are, or fitted to the training "
+            "images' mean and spread of each channel.",
+            f"{comparison.num_images:,} images, every way to fit their colors; 'classes known' "
+            "answers only with classes that occur. Per cent, with 95 % bootstrap intervals. "
+            f"{left_out_sentence(comparison)}".strip(),
             markdown_table(networks_table(comparison)),
             f"Calibration under the shift ({scaling}):",
             markdown_table(calibration),
