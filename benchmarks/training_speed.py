@@ -1,6 +1,7 @@
 """How fast the study's CNN trains beside a plain hand-written PyTorch loop, in one run.
 
 Command: python benchmarks/training_speed.py --data FILE.npz [--rounds 5] [--seeds 5]
+         python benchmarks/training_speed.py --data cells.csv --image-size 64
 
 Every round times an epoch of each, in a new order, on the same images, evaluation of the test split
 included:
@@ -63,6 +64,7 @@ class PlainLoop:
         self.prepare: Callable[[Tensor], Tensor] = (
             to_input if our_tensors else lambda images: images
         )
+        self.image_size, self.num_classes = dataset.spec.size, len(dataset.classes)
         self.tensors: dict[Split, tuple[Tensor, Tensor]] = {}
         for split, part in dataset.splits.items():
             images = torch.from_numpy(part.images)
@@ -73,7 +75,9 @@ class PlainLoop:
     def __call__(self) -> float:
         """Trains for two epochs, evaluates test after each, returns the second one's seconds."""
         torch.manual_seed(0)
-        model = build_model(SETTINGS.model, image_size=28, num_classes=8)
+        model = build_model(
+            SETTINGS.model, image_size=self.image_size, num_classes=self.num_classes
+        )
         initialize(model)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
         criterion = nn.CrossEntropyLoss()
@@ -119,10 +123,12 @@ def main() -> None:
     """Prints times, ratios and accuracies."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="bloodmnist")
+    parser.add_argument("--image-size", type=int, help="default: the data's own, else 28")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=0)
     arguments = parser.parse_args()
-    dataset = load(Request(DataSettings(sources=(arguments.data,))))
+    asked = DataSettings(sources=(arguments.data,), image_size=arguments.image_size)
+    dataset = load(Request(asked))
     loops: dict[str, Callable[[], float]] = {
         "plain": PlainLoop(dataset, our_tensors=False),
         "plain, our tensors": PlainLoop(dataset, our_tensors=True),
@@ -138,7 +144,8 @@ def main() -> None:
         for name in random.sample(list(loops), len(loops)):
             seconds[name].append(loops[name]())
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(f"{dataset.title}, {torch.get_num_threads()} threads, {arguments.rounds} rounds")
+    print(f"{dataset.title}, {dataset.spec.size} pixels")
+    print(f"{torch.get_num_threads()} threads, {arguments.rounds} rounds")
     for name, values in seconds.items():
         low, high = min(values), max(values)
         print(f"{name:<19} {medians[name]:.2f} s an epoch (from {low:.2f} to {high:.2f})")

@@ -20,3 +20,13 @@ def test_the_names_of_a_run_s_files_stand_in_the_store_alone() -> None:
     }
     # `hemascope compare` has a comparison.json of its own.
     assert {place.partition(":")[0] for place in found} <= {"analyses/compare/run.py"}
+
+
+def test_what_follows_predictions_is_typed() -> None:
+    uses = [
+        f"{path.relative_to(SOURCE)}:{number}"
+        for path in SOURCE.rglob("*.py")
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
+        for _ in re.findall(r"(?:dict|Mapping)\[str, Any\]", line)
+    ]
+    assert len(uses) <= 11, uses  # the options of networks and presets, which are theirs alone
