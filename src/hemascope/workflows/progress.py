@@ -1,19 +1,14 @@
 """What a person sees while a command works: a bar on a terminal, plain lines elsewhere."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _SECONDS_BETWEEN_LINES = 10
 Advance = Callable[[], None]
@@ -23,6 +18,8 @@ class Reporter:
     """Says what happens on standard error, so that standard output holds results alone."""
 
     def __init__(self) -> None:
+        from rich.console import Console  # late: most commands' help waits for this module
+
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
@@ -32,7 +29,7 @@ class Reporter:
     @contextmanager
     def steps(self, description: str, total: int) -> Generator[Advance]:
         """A bar of `total` steps; call what is yielded once a step."""
-        with self._bar(MofNCompleteColumn()) as bar:
+        with self._bar() as bar:
             task = bar.add_task(description, total=total)
             yield lambda: bar.advance(task)
 
@@ -42,7 +39,7 @@ class Reporter:
 
         Call what is yielded with how many more are done.
         """
-        with self._bar(MofNCompleteColumn()) as bar:
+        with self._bar() as bar:
             task = bar.add_task(description, total=total)
             start = said = time.monotonic()
             done = 0
@@ -62,7 +59,7 @@ class Reporter:
     @contextmanager
     def download(self, description: str) -> Generator[Callable[[int, int], None]]:
         """A bar of bytes that appears with the first of them; elsewhere a line each quarter."""
-        with self._bar(DownloadColumn()) as bar:
+        with self._bar(of_bytes=True) as bar:
             task = bar.add_task(description, visible=False)
             said = 0
 
@@ -76,12 +73,14 @@ class Reporter:
 
             yield on_bytes
 
-    def _bar(self, count: ProgressColumn) -> Progress:
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            count,
-            TimeRemainingColumn(),
+    def _bar(self, *, of_bytes: bool = False) -> Progress:
+        from rich import progress
+
+        return progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.DownloadColumn() if of_bytes else progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
