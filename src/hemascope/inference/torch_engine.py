@@ -32,7 +32,7 @@ def pick_device(name: Device) -> torch.device:
     if name != "auto":
         chosen = name
     if not available[chosen]:
-        raise UsageError(f"--device {name}: this machine has none; use --device cpu or auto.")
+        raise UsageError(f"this machine has no {name}; take cpu or auto.", field="device")
     if chosen == "cuda":  # fp32 is to mean fp32: cuDNN rounds convolutions unless told not to
         torch.backends.cudnn.allow_tf32 = False
     return torch.device(chosen)
@@ -47,8 +47,9 @@ def pick_precision(choice: PrecisionChoice, device: torch.device) -> Precision:
     native = _has_bf16(device)
     if choice == "bf16" and not native:
         raise UsageError(
-            f"--precision bf16: this {device.type} does not compute in bfloat16 and would be "
-            "slower than in fp32; use --precision auto or fp32."
+            f"this {device.type} does not compute in bfloat16 and would be slower than in fp32; "
+            "take auto or fp32.",
+            field="precision",
         )
     return "bf16" if native and choice != "fp32" else "fp32"
 

@@ -345,8 +345,8 @@ def load_graph(
     info = load_info(path)
     if not info.onnx:
         raise DataError(
-            f"{path} was trained and not exported; run 'hemascope export {path} --out DIR' and "
-            "give DIR."
+            f"{path} was trained and not exported; export it by 'hemascope export', and give the "
+            "folder of that."
         )
     by_name = {graph.precision: graph for graph in info.onnx}
     wanted = precision or info.recommended
@@ -380,6 +380,14 @@ def load_seen(path: Path) -> Hashes | None:
             f"{folder / info.seen_file} does not hold the hashes of images; train the model again."
         )
     return hashes
+
+
+def all_seen(*parts: Hashes | None) -> Hashes | None:
+    """The hashes in several parts, each once; None if one of the parts is not known."""
+    import numpy as np
+
+    known = [part for part in parts if part is not None]
+    return np.unique(np.concatenate(known)) if len(known) == len(parts) else None
 
 
 def load_info(path: Path) -> ArtifactInfo:

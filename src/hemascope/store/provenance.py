@@ -71,7 +71,7 @@ class BaseNetwork(Record):
 
 
 class Fingerprint(Provenance):
-    """The same with the data; a training run adds what `--resume` has to find unchanged.
+    """The same with the data; a training run adds what `resume` has to find unchanged.
 
     `models` gives the SHA-256 of the weights that the run began with or learned from, by role.
     """

@@ -133,7 +133,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The settings, as `--config` takes them again."""
+        """The settings, as `config` takes them again."""
         return self.path / _CONFIG
 
     @property
@@ -168,7 +168,7 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """What `--resume` needs, while the run is not finished."""
+        """What `resume` needs, while the run is not finished."""
         return self.path / _CHECKPOINT
 
     @property
@@ -295,7 +295,7 @@ def find_runs(folder: Path) -> list[RunFolder]:
     """
     if found := sorted(config.parent for config in folder.glob(f"*/{_CONFIG}")):
         return [RunFolder(path) for path in found]
-    raise DataError(f"{folder} holds no run folders; give the --out of 'hemascope reproduce'.")
+    raise DataError(f"{folder} holds no run folders; give the `out` of 'hemascope reproduce'.")
 
 
 def find_results(folders: Sequence[Path]) -> list[RunFolder]:
@@ -328,13 +328,13 @@ def _read(path: Path, kind: type[R]) -> R:
 
 
 def _command_behind(path: Path) -> str:
-    """The command that made a file, with `--overwrite`; a general one where that is unknown."""
+    """The command that made a file, with `overwrite`; a general one where that is unknown."""
     try:
         command = read_json(path.with_name(MARK)).get("command")
         words = shlex.split(command) if isinstance(command, str) else []
     except (DataError, ValueError):
         words = []
     if not words:
-        return "hemascope train, or hemascope evaluate, with --overwrite."
+        return "hemascope train, or hemascope evaluate, with `overwrite`."
     kept = [word for word in words if word not in ("--resume", "--overwrite")]
     return shlex.join([*kept, "--overwrite"])

@@ -71,7 +71,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], list[EpochRecord]]
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is not a whole checkpoint ({shortened(error)}); train the run again with "
-            "--overwrite."
+            "`overwrite`."
         ) from error
     arrays = read_tensors(folder, file, sha256)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}, history

@@ -169,7 +169,7 @@ def _assess(
     elif (loss := METRICS["accuracy"](torch_says) - accuracy) > _LARGEST_LOSS:
         raise DataError(
             f"{precision} costs {100 * loss:.2f} points of accuracy on val, more than the "
-            f"{100 * _LARGEST_LOSS:g} allowed; leave --{precision} out."
+            f"{100 * _LARGEST_LOSS:g} allowed; leave `{precision}` out."
         )
     file, sha256 = name_graph(precision, content)
     return OnnxGraph(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -14,6 +15,11 @@ _SECONDS_BETWEEN_LINES = 10
 Advance = Callable[[], None]
 
 
+def as_options(text: str) -> str:
+    """The same with the inputs that it names in backquotes spelled as options: `--image-size`."""
+    return re.sub(r"`([a-z][a-z0-9_]*)`", lambda m: "--" + m[1].replace("_", "-"), text)
+
+
 class Reporter:
     """Says what happens on standard error, so that standard output holds results alone."""
 
@@ -24,7 +30,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """One plain line."""
-        self._console.print(text, markup=False)
+        self._console.print(as_options(text), markup=False)
 
     @contextmanager
     def steps(self, description: str, total: int) -> Generator[Advance]:
