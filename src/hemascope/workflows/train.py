@@ -24,6 +24,7 @@ from hemascope.core.errors import (
     did_you_mean,
 )
 from hemascope.core.images import Dataset, LabeledImages
+from hemascope.data import located
 from hemascope.inference.efficiency import peak_memory_bytes, reset_peak_memory
 from hemascope.inference.torch_engine import load_model, pick_device, pick_precision
 from hemascope.models import head_of
@@ -58,7 +59,7 @@ from hemascope.training.state import EpochRecord, TrainingState
 from hemascope.training.task import ClassificationTask
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import write_results
-from hemascope.workflows.sources import load_data, located
+from hemascope.workflows.sources import load_data
 
 _Stage = Literal["nothing", "begun", "stopped", "finished"]
 # The columns of history.csv; another one says which data it was.
@@ -145,9 +146,11 @@ def fit(
             raise UsageError(f"augmentation.only_classes: there is no class '{name}'; {hint}")
     device = pick_device(settings.device)
     known = {split: dataset.splits[split] for split in (Split.TRAIN, Split.VAL)}
+    sources = tuple(map(located, settings.data.sources))  # so that it is found from anywhere
+    data = settings.data.model_copy(update={"sources": sources})
     run = TrainingRun(
         RunFolder(output.folder),
-        settings.model_copy(update={"image": dataset.spec, "data": located(settings.data)}),
+        settings.model_copy(update={"image": dataset.spec, "data": data}),
         replace(dataset, splits=known),
         device,
         pick_precision(settings.precision, device),
