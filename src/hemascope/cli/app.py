@@ -12,6 +12,7 @@ from hemascope.cli.options import (
     AlsoOutOption,
     ComputeOptions,
     DataOptions,
+    EvaluationOptions,
     ModelArgument,
     ModelsArgument,
     NameOption,
@@ -194,11 +195,7 @@ def train(
 @command(app)
 def evaluate(
     model: ModelArgument,
-    data: DataOptions,
-    compute: ComputeOptions,
-    results: OverwriteOptions,
-    split: SplitOption = None,
-    out: AlsoOutOption = None,
+    asked: EvaluationOptions,
     medmnist_csv: Annotated[
         Path | None, Option(metavar="DIR", help="Also write what MedMNIST's evaluator reads.")
     ] = None,
@@ -206,18 +203,17 @@ def evaluate(
     """Evaluate a trained model on any data."""
     own = _own_data(model)
     if medmnist_csv is not None:
-        _check_medmnist(medmnist_csv, split, out)
-    chosen = _data(data, own)
-    output = _output(out, results, chosen, [*data.inputs, model]) if out else None
+        _check_medmnist(medmnist_csv, asked.split, asked.out)
+    chosen, output = _evaluated(asked, own, model)
     from hemascope.analyses.evaluate.run import evaluate as run
 
     return run(
         model,
         chosen,
-        _split(split, data),
-        compute=compute.compute(),
+        _split(asked.split, asked),
+        compute=asked.compute(),
         output=output,
-        medmnist_csv=Output(medmnist_csv, results.overwrite) if medmnist_csv else None,
+        medmnist_csv=Output(medmnist_csv, asked.overwrite) if medmnist_csv else None,
         reporter=Reporter(),
     )
 
@@ -225,27 +221,22 @@ def evaluate(
 @command(app)
 def corruptions(
     model: ModelArgument,
-    data: DataOptions,
-    compute: ComputeOptions,
-    results: OverwriteOptions,
-    split: SplitOption = None,
-    out: AlsoOutOption = None,
+    asked: EvaluationOptions,
     against: Annotated[
         list[Path] | None, Option(metavar="MODEL", help="Compare with it; may be repeated.")
     ] = None,
 ) -> str:
     """Evaluate under nine corruptions."""
     others = against or []
-    chosen = _data(data, _own_data(model, *others))
-    output = _output(out, results, chosen, [*data.inputs, model, *others]) if out else None
+    chosen, output = _evaluated(asked, _own_data(model, *others), model, *others)
     from hemascope.analyses.corruptions.run import corruptions as run
 
     return run(
         model,
         chosen,
-        _split(split, data),
+        _split(asked.split, asked),
         against=others,
-        compute=compute.compute(),
+        compute=asked.compute(),
         output=output,
         reporter=Reporter(),
     )
@@ -254,27 +245,22 @@ def corruptions(
 @command(app)
 def transfer(
     model: ModelArgument,
-    data: DataOptions,
-    compute: ComputeOptions,
-    results: OverwriteOptions,
-    split: SplitOption = None,
-    out: AlsoOutOption = None,
+    asked: EvaluationOptions,
 ) -> str:
     """Evaluate on another laboratory's cells."""
     from hemascope.settings.data import read_colors
 
     _own_data(model)
-    chosen = _data(data)
-    colors = read_colors(data.map_file) if data.map_file else "none"
-    output = _output(out, results, chosen, [*data.inputs, model]) if out else None
+    chosen, output = _evaluated(asked, None, model)
+    colors = read_colors(asked.map_file) if asked.map_file else "none"
     from hemascope.analyses.transfer.run import transfer as run
 
     return run(
         model,
         chosen,
-        split,
+        asked.split,
         colors=colors,
-        compute=compute.compute(),
+        compute=asked.compute(),
         output=output,
         reporter=Reporter(),
     )
@@ -649,6 +635,14 @@ def _data(
     chosen = chosen_data(changes, own)
     check_sources(chosen.sources)
     return chosen
+
+
+def _evaluated(
+    asked: EvaluationOptions, own: "DataSettings | None", *models: Path
+) -> tuple["DataSettings", Output | None]:
+    """What models are evaluated on, and where the figures go, if anywhere."""
+    chosen, out = _data(asked, own), asked.out
+    return chosen, _output(out, asked, chosen, [*asked.inputs, *models]) if out else None
 
 
 def _split(split: SplitOption, data: DataOptions) -> SplitOption:

@@ -167,6 +167,14 @@ class ResumeOptions(OverwriteOptions):
     ] = False
 
 
+@dataclass(frozen=True)
+class EvaluationOptions(OverwriteOptions, ComputeOptions, DataOptions):
+    """Which images a trained model is asked about and how, and where the figures go."""
+
+    split: SplitOption = None
+    out: AlsoOutOption = None
+
+
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Command]:
     """Makes a function a command, which prints the text that the function returns.
 
