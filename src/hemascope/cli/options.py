@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -101,7 +101,7 @@ class DataOptions:
         from hemascope.settings.data import read_classes, read_map
 
         given: dict[str, object] = {
-            **asdict(self),
+            **{field.name: getattr(self, field.name) for field in fields(DataOptions)},
             "sources": self.data and tuple(self.data),
             "classes": self.classes and read_classes(self.classes),
             "map": self.map_file and read_map(self.map_file),

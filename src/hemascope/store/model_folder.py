@@ -303,7 +303,7 @@ def load_graph(
     info = load_info(path)
     if not info.onnx:
         raise DataError(
-            f"{path} was trained and not exported; export it by 'hemascope export', and give the "
+            f"{path} was trained and not exported; run 'hemascope export' on it and give the "
             "folder of that."
         )
     by_name = {graph.precision: graph for graph in info.onnx}
