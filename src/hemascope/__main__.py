@@ -1,7 +1,6 @@
 """Runs the command line and turns every error into one sentence and an exit code."""
 
 import io
-import re
 import sys
 import warnings
 
@@ -9,6 +8,7 @@ from typer.exceptions import TyperException
 
 from hemascope.cli.app import app
 from hemascope.core.errors import HemascopeError
+from hemascope.workflows.progress import as_options
 
 _INTERRUPTED = 130  # what shells expect after Ctrl-C, 128 + SIGINT, and typer returns
 
@@ -31,7 +31,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)  # typer answers Ctrl-C and --help with an exit code
     except HemascopeError as error:
-        _fail(_spelled(error), error.exit_code)
+        text = f"`{error.field}`: {error}" if error.field else str(error)
+        _fail(as_options(text), error.exit_code)
     except TyperException as error:
         _fail(error.format_message(), error.exit_code)
     except ModuleNotFoundError as error:
@@ -42,12 +43,6 @@ def main() -> None:
     if code == _INTERRUPTED:
         _fail("interrupted; what was finished is kept.", _INTERRUPTED)
     sys.exit(code or 0)
-
-
-def _spelled(error: HemascopeError) -> str:
-    """What an error says, with the inputs that it names spelled as options."""
-    text = f"`{error.field}`: {error}" if error.field else str(error)
-    return re.sub(r"`([a-z][a-z0-9_]*)`", lambda m: "--" + m[1].replace("_", "-"), text)
 
 
 def _fail(message: str, code: int) -> None:

@@ -247,8 +247,8 @@ def _images_in(table: NDArray[Any]) -> NDArray[np.uint8]:
 
 @contextmanager
 def _as_value_errors() -> Generator[None]:
-    """Says what this project's errors say as a ValueError, without the command line's dashes."""
+    """Says what this project's errors say as a ValueError, which names the argument."""
     try:
         yield
     except HemascopeError as error:
-        raise ValueError(str(error).replace("--", "")) from error
+        raise ValueError(f"{error.field}: {error}" if error.field else str(error)) from error

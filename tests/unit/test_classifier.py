@@ -263,5 +263,5 @@ def test_says_what_a_trained_one_needs(
         fitted.predict(X[:, :8, :8])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     moved = _pickled(fitted).set_params(device="cuda")
-    with pytest.raises(ValueError, match=r"^device cuda: this machine has none; use device cpu"):
+    with pytest.raises(ValueError, match=r"^device: this machine has no cuda; take cpu"):
         moved.predict(X)

@@ -122,7 +122,7 @@ def test_seeds() -> None:
         with pytest.raises(UsageError, match="give whole numbers") as error:
             parse_seeds(text)
         assert error.value.field == "seeds"
-    with pytest.raises(UsageError, match="duplicate seed"):
+    with pytest.raises(UsageError, match="duplicate value"):
         parse_seeds("1,01")
 
 

@@ -39,7 +39,7 @@ def test_out_may_be_new_or_empty(tmp_path: Path) -> None:
 
 def test_out_with_content_is_refused_and_untouched(tmp_path: Path) -> None:
     (tmp_path / "fingerprint.json").write_text("{}")
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="`overwrite`"):
         files.make_out(tmp_path, overwrite=False)
     assert (tmp_path / "fingerprint.json").exists()
 

@@ -139,14 +139,8 @@ def test_resume_refuses_the_tensors_of_another_run(
         tensors["optimizer0.0.momentum"] = np.zeros(3, dtype=np.float32)
     else:
         tensors[what] = np.zeros(2, dtype=np.float32)
-    write_tensors(
-        folder,
-        "state",
-        tensors,
-        lambda file, sha256: _change(
-            folder / "checkpoint.json", tensors_file=file, tensors_sha256=sha256
-        ),
-    )
+    file, sha256 = write_tensors(folder, "state", tensors)
+    _change(folder / "checkpoint.json", tensors_file=file, tensors_sha256=sha256)
     _refused(hemascope(*_train(small_npz, stopped), "--resume"), "does not fit these settings")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from conftest import Outcome
+from conftest import Outcome, save_cells
 from hemascope.core.predictions import Predictions
 from hemascope.report.run_page import write_run_page
 from hemascope.store.predictions import read_predictions, write_predictions
@@ -122,3 +122,24 @@ def test_a_page_names_what_the_run_began_from(
     assert outcome.code == 0, outcome.err
     page = _text(out / "report.html")
     assert f"paper-cnn ({run_folder}), trained on 64 images of small.npz" in page
+
+
+def test_a_page_counts_what_was_left_out_and_says_what_is_known_of_groups(
+    hemascope: Run, tmp_path: Path
+) -> None:
+    cells, out = save_cells(tmp_path / "cells", {"blast": 12, "smudge": 12}), tmp_path / "run"
+    for number in range(4):
+        (cells / "blast" / f"damaged-{number}.png").write_bytes(b"no picture")
+    train = ("train", "--preset", "paper-cnn", "--epochs", 1, "--data", cells, "--skip-bad")
+    outcome = hemascope(*train, "--out", out)
+    assert outcome.code == 0, outcome.err
+    bad = RunFolder(out).read_fingerprint().data.bad
+    assert [Path(one.path).name for one in bad] == [f"damaged-{n}.png" for n in range(4)]
+    assert all(one.reason for one in bad)
+    page = _text(out / "report.html")
+    assert "Damaged files left out: 4;" in page
+    assert "Groups: not known, so whether images of one patient" in page
+    grouped = tmp_path / "grouped"
+    outcome = hemascope(*train, "--group-from", r"(\d)\.png", "--out", grouped)
+    assert outcome.code == 0, outcome.err
+    assert "Groups: 10, kept apart: none is in two splits." in _text(grouped / "report.html")

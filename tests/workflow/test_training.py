@@ -27,7 +27,7 @@ from hemascope.settings.run import load_config
 from hemascope.store.model_folder import load_artifact, load_info, save_artifact
 from hemascope.store.predictions import read_predictions
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.train import FittedRun, finish, fit
+from hemascope.workflows.train import TrainingRun, finish, fit
 
 Run = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]
@@ -244,7 +244,7 @@ def test_fit_never_reaches_the_test_split_and_finish_gives_the_results_of_train(
     guarded = replace(dataset, splits=_NoTest(dataset.splits))
     out = tmp_path / "run"
 
-    def fit_it(data: Dataset, *, resume: bool) -> FittedRun:
+    def fit_it(data: Dataset, *, resume: bool) -> TrainingRun:
         return fit(settings, data, Output(out, resume=resume), Reporter())
 
     fitted = fit_it(guarded, resume=False)

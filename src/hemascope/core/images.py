@@ -173,6 +173,11 @@ class Dataset:
         counts = np.bincount(self.splits[split].labels, minlength=len(self.classes))
         return dict(zip(self.classes.names, counts.tolist(), strict=True))
 
+    def _count_groups(self) -> int | None:
+        groups = [part.groups for _, part in self.splits.items()]
+        known = [own for own in groups if own is not None]
+        return len(set().union(*known)) if known and len(known) == len(groups) else None
+
     def describe(self) -> "DataDescription":
         """The provenance, for `fingerprint.json`, the cards and the pages."""
         mean, std = (
@@ -195,6 +200,7 @@ class Dataset:
             channel_mean=mean,
             channel_std=std,
             notes=self.notes,
+            num_groups=self._count_groups(),
         )
 
 
@@ -207,6 +213,7 @@ class DataDescription:
         class_counts: Number of images of each class by split.
         channel_mean: Mean of R, G and B over the train split, in [0, 1].
         channel_std: Their standard deviations.
+        num_groups: How many groups the images come from; None if that is not known.
     """
 
     title: str
@@ -224,6 +231,7 @@ class DataDescription:
     channel_mean: tuple[float, ...]
     channel_std: tuple[float, ...]
     notes: tuple[str, ...]
+    num_groups: int | None = None
 
     def __post_init__(self) -> None:
         """Holds the counts to the splits and classes.

@@ -235,7 +235,7 @@ class Predictor:
         if not self.graph.has_maps:
             raise UsageError(
                 "this model has no class-activation maps: its architecture does not end in a map; "
-                "leave --explain out."
+                "leave `explain` out."
             )
 
     def _probs(self, images: Images) -> NDArray[np.float64]:

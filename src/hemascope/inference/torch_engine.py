@@ -32,7 +32,7 @@ def pick_device(name: Device) -> torch.device:
     if name != "auto":
         chosen = name
     if not available[chosen]:
-        raise UsageError(f"--device {name}: this machine has none; use --device cpu or auto.")
+        raise UsageError(f"this machine has no {name}; take cpu or auto.", field="device")
     if chosen == "cuda":  # fp32 is to mean fp32: cuDNN rounds convolutions unless told not to
         torch.backends.cudnn.allow_tf32 = False
     return torch.device(chosen)
@@ -47,8 +47,9 @@ def pick_precision(choice: PrecisionChoice, device: torch.device) -> Precision:
     native = _has_bf16(device)
     if choice == "bf16" and not native:
         raise UsageError(
-            f"--precision bf16: this {device.type} does not compute in bfloat16 and would be "
-            "slower than in fp32; use --precision auto or fp32."
+            f"this {device.type} does not compute in bfloat16 and would be slower than in fp32; "
+            "take auto or fp32.",
+            field="precision",
         )
     return "bf16" if native and choice != "fp32" else "fp32"
 
@@ -96,11 +97,16 @@ class TorchEngine:
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, C) of RGB images (N, H, H, 3)."""
         self._model.eval()
-        outputs: list[Tensor] = []
         with autocast(self._device, self._precision):
-            for batch in torch.from_numpy(images).split(self._batch_size):
-                outputs.append(self._model(to_input(batch.to(self._device))).float().cpu())
-        return torch.cat(outputs).numpy()
+            return _outputs(self._model, images, self._device, self._batch_size)
+
+
+def _outputs(
+    model: nn.Module, images: NDArray[np.uint8], device: torch.device, batch_size: int = 256
+) -> NDArray[np.float32]:
+    """What a network says of images, a batch at a time."""
+    batches = torch.from_numpy(images).split(batch_size)
+    return torch.cat([model(to_input(b.to(device))).float().cpu() for b in batches]).numpy()
 
 
 @torch.no_grad()
@@ -109,7 +115,6 @@ def features(
     images: NDArray[np.uint8],
     *,
     device: torch.device,
-    batch_size: int = 256,
 ) -> NDArray[np.float32]:
     """What a network's last layer is given of RGB images (N, H, H, 3), in fp32, shape (N, D).
 
@@ -124,8 +129,7 @@ def features(
     handle = head_of(model).register_forward_pre_hook(keep)
     try:
         model.eval()
-        for batch in torch.from_numpy(images).split(batch_size):
-            model(to_input(batch.to(device)))
+        _outputs(model, images, device)
     finally:
         handle.remove()
     return torch.cat(given).numpy()
@@ -139,7 +143,6 @@ def dropout_samples(
     device: torch.device,
     num_samples: int,
     seed: int,
-    batch_size: int = 256,
 ) -> NDArray[np.float64]:
     """Log-probabilities with dropout left on, as in training, shape (S, N, C); the rest is fixed.
 
@@ -154,15 +157,9 @@ def dropout_samples(
         raise UsageError("this network has no dropout to leave on.")
     for layer in layers:
         layer.train()
-    samples: list[NDArray[np.float64]] = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for _ in range(num_samples):
-            logits = [
-                model(to_input(batch.to(device))).float().cpu()
-                for batch in torch.from_numpy(images).split(batch_size)
-            ]
-            samples.append(log_softmax(torch.cat(logits).numpy()))
+        samples = [log_softmax(_outputs(model, images, device)) for _ in range(num_samples)]
     model.eval()
     return np.stack(samples)
 

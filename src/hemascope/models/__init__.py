@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -76,13 +75,12 @@ class EnsembleOptions(NoOptions):
     members: tuple[ModelSettings, ...] = Field(min_length=1, max_length=MOST_MEMBERS)
 
 
-@dataclass(frozen=True)
-class ModelRow:
+class ModelRow(NamedTuple):
     """Where an architecture lives (named, not imported: its file needs torch) and its options."""
 
     module: str
     class_name: str
-    options: type[NoOptions] = NoOptions
+    options: type[NoOptions]
 
 
 # To add a model: its file, and its row here. A name before a slash stands for a library, and what

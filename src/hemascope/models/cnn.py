@@ -49,12 +49,7 @@ class CNN(nn.Module):
 
     def links(self) -> list[Link]:
         """What pruning may make narrower: every layer but the last."""
-        weighted = [
-            "features.0",
-            "features.3",
-            "features.6",
-            *(f"classifier.{i}" for i in (1, 3, 5)),
-        ]
+        weighted = [f"features.{i}" for i in (0, 3, 6)] + [f"classifier.{i}" for i in (1, 3, 5)]
         return [Link(a, None, b) for a, b in pairwise(weighted)]
 
     @staticmethod

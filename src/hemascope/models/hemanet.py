@@ -1,7 +1,7 @@
 """Our own network: residual, inside the study's budget."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,10 +46,11 @@ class HemaNet(nn.Module):
             nn.BatchNorm2d(stem),
             nn.ReLU(),
         )
-        blocks: list[nn.Module] = []
+        blocks: list[Block] = []
         inputs = stem
         for width, stride, inside in zip(widths, strides, inner or widths, strict=True):
-            blocks.append(BLOCKS[block](inputs, inside, width, stride=stride))
+            bottleneck = block == "bottleneck"
+            blocks.append(Block(inputs, inside, width, stride=stride, bottleneck=bottleneck))
             inputs = width
         self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(dropout)
@@ -86,7 +87,7 @@ class HemaNet(nn.Module):
         return [
             Link(f"blocks.{i}.{producer}", f"blocks.{i}.{norm}", f"blocks.{i}.{consumer}")
             for i, block in enumerate(self.blocks)
-            for producer, norm, consumer in type(block).chain  # pyright: ignore[reportAttributeAccessIssue]
+            for producer, norm, consumer in cast("Block", block).chain
         ]
 
     @staticmethod
@@ -96,60 +97,41 @@ class HemaNet(nn.Module):
         return {**options, "inner": list(kept[::links_of_a_block])}
 
 
-class BasicBlock(nn.Module):
-    """Two convolutions beside a shortcut; halves the resolution where `stride` is 2."""
+class Block(nn.Module):
+    """Convolutions beside a shortcut; halves the resolution where `stride` is 2.
 
-    chain = (("conv1", "norm1", "conv2"),)
-
-    def __init__(self, inputs: int, inner: int, outputs: int, *, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, inner, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(inner)
-        self.conv2 = nn.Conv2d(inner, outputs, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        nn.init.zeros_(self.norm2.weight)  # every block starts as its shortcut
-        self.shortcut = _shortcut(inputs, outputs, stride)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (N, outputs, ceil(H / stride), ceil(W / stride)) of (N, inputs, H, W)."""
-        inner = torch.relu(self.norm1(self.conv1(features)))
-        return torch.relu(self.shortcut(features) + self.norm2(self.conv2(inner)))
-
-
-class Bottleneck(nn.Module):
-    """Into fewer channels, a convolution there, and out again, beside a shortcut.
-
-    With the same number of weights it passes on more features than a basic block.
+    A basic block has two. A bottleneck has one into fewer channels, one there, and one out again:
+    with the same number of weights it passes on more features.
     """
 
-    chain = (("conv0", "norm0", "conv1"), ("conv1", "norm1", "conv2"))
-
-    def __init__(self, inputs: int, inner: int, outputs: int, *, stride: int) -> None:
+    def __init__(
+        self, inputs: int, inner: int, outputs: int, *, stride: int, bottleneck: bool
+    ) -> None:
         super().__init__()
-        self.conv0 = nn.Conv2d(inputs, inner, 1, bias=False)
-        self.norm0 = nn.BatchNorm2d(inner)
-        self.conv1 = nn.Conv2d(inner, inner, 3, stride=stride, padding=1, bias=False)
+        last = 1 if bottleneck else 3  # pixels
+        self.chain = [("conv1", "norm1", "conv2")]
+        if bottleneck:
+            self.conv0 = nn.Conv2d(inputs, inner, 1, bias=False)
+            self.norm0 = nn.BatchNorm2d(inner)
+            self.chain.insert(0, ("conv0", "norm0", "conv1"))
+        narrow = inner if bottleneck else inputs
+        self.conv1 = nn.Conv2d(narrow, inner, 3, stride=stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(inner)
-        self.conv2 = nn.Conv2d(inner, outputs, 1, bias=False)
+        self.conv2 = nn.Conv2d(inner, outputs, last, padding=last // 2, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
         nn.init.zeros_(self.norm2.weight)  # every block starts as its shortcut
-        self.shortcut = _shortcut(inputs, outputs, stride)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.AvgPool2d(stride, ceil_mode=True),
+                nn.Conv2d(inputs, outputs, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+            )
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (N, outputs, ceil(H / stride), ceil(W / stride)) of (N, inputs, H, W)."""
-        inner = torch.relu(self.norm0(self.conv0(features)))
-        inner = torch.relu(self.norm1(self.conv1(inner)))
+        inner = features
+        for convolution, norm, _ in self.chain:
+            inner = self.get_submodule(convolution)(inner)
+            inner = torch.relu(self.get_submodule(norm)(inner))
         return torch.relu(self.shortcut(features) + self.norm2(self.conv2(inner)))
-
-
-def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
-    if stride == 1 and inputs == outputs:
-        return nn.Identity()
-    return nn.Sequential(
-        nn.AvgPool2d(stride, ceil_mode=True),
-        nn.Conv2d(inputs, outputs, 1, bias=False),
-        nn.BatchNorm2d(outputs),
-    )
-
-
-BLOCKS: dict[str, type[BasicBlock | Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}

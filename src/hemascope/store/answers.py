@@ -42,12 +42,13 @@ def format_of(out: Path) -> Format:
         UsageError: If none, or one that needs a library that is not there.
     """
     if out.suffix.lower() not in _SUFFIXES:
-        raise UsageError(f"--out {out}: the name must end in {', '.join(_SUFFIXES)}.")
+        raise UsageError(f"the name {out} must end in {', '.join(_SUFFIXES)}.", field="out")
     chosen = _SUFFIXES[out.suffix.lower()]
     if chosen == "parquet" and find_spec("pyarrow") is None:
         raise UsageError(
-            f"--out {out}: Parquet needs pyarrow; run pip install 'hemascope[parquet]', or write "
-            ".csv or .jsonl."
+            f"{out} is Parquet, which needs pyarrow; run pip install 'hemascope[parquet]', or "
+            "write .csv or .jsonl.",
+            field="out",
         )
     return chosen
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError, OutputError
 from hemascope.settings.output import Output
 
-# Written first into every folder of results: one that holds it may be replaced with --overwrite.
+# Written first into every folder of results: one that holds it may be replaced with `overwrite`.
 MARK = "fingerprint.json"
 FIGURES = "figures"  # the folder of figures in every folder of results
 # Lies in a folder while a process writes into it, and after one was killed; not one of its results.
@@ -38,7 +38,7 @@ def explained(path: Path) -> Generator[None]:
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}; what was finished before is kept. "
-            "Make room or choose another --out."
+            "Make room or choose another `out`."
         ) from error
 
 
@@ -144,28 +144,32 @@ def check_out(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> Non
         parent = next(folder for folder in out.absolute().parents if folder.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             raise OutputError(
-                f"--out {out} cannot be made, since {parent} is not a folder that can be written "
-                "to; choose another place."
+                f"{out} cannot be made, since {parent} is not a folder that can be written to; "
+                "choose another place.",
+                field="out",
             )
         return
     for needed in (Path(), *inputs):
         if overwrite and needed.resolve().is_relative_to(out.resolve()):
             raise OutputError(
-                f"--out {out} holds {needed.resolve()}, which this command needs, so --overwrite "
-                "will not delete it; choose another folder."
+                f"{out} holds {needed.resolve()}, which this command needs, so `overwrite` will "
+                "not delete it; choose another folder.",
+                field="out",
             )
     if not out.is_dir():
-        raise OutputError(f"--out {out} is a file; give the name of a new folder.")
+        raise OutputError(f"{out} is a file; give the name of a new folder.", field="out")
     if not _content(out):
         return
     if not overwrite:
         raise OutputError(
-            f"--out {out} exists and is not empty; choose another folder, or add --overwrite."
+            f"{out} exists and is not empty; choose another folder, or add `overwrite`.",
+            field="out",
         )
     if out.is_symlink() or not _is_ours(out):
         raise OutputError(
-            f"--out {out} does not look like a folder made by hemascope, so --overwrite will not "
-            "delete it; choose another folder."
+            f"{out} does not look like a folder made by hemascope, so `overwrite` will not delete "
+            "it; choose another folder.",
+            field="out",
         )
 
 
@@ -260,7 +264,7 @@ def claimed(folder: Path) -> Generator[None]:
         except Timeout as error:
             raise OutputError(
                 f"another process is writing into {folder}; wait until it is done, or choose "
-                "another --out."
+                "another `out`."
             ) from error
     failed = True
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -144,79 +144,46 @@ class ArtifactInfo(Settings):
 
 
 def save_artifact(
-    folder: Path, info: ArtifactInfo, weights: Tensors, *, seen: Hashes | None = None
-) -> int:
+    folder: Path,
+    info: ArtifactInfo,
+    weights: Tensors | None,
+    *,
+    seen: Hashes | None = None,
+    graphs: Sequence[bytes] = (),
+) -> None:
     """Writes a model folder, replacing the model in it at one stroke.
 
     Args:
         folder: Where to.
-        info: What to say of the model.
-        weights: Its arrays by name.
+        info: What to say of the model; its `onnx` names the graphs, if there are any.
+        weights: Its arrays by name; None for a model of graphs alone.
         seen: The hashes of the images it was trained on (`LabeledImages.hashes`), if they are
             known: eight bytes an image, by which images of a test are recognized.
-
-    Returns:
-        Size of the weights file in bytes.
+        graphs: Its ONNX graphs, in the order of `info.onnx`.
 
     Raises:
         OutputError: If it cannot be written; a model that was there is still whole.
     """
-
-    def commit(seen_file: str, seen_sha256: str) -> int:
-        names = {"seen_file": seen_file, "seen_sha256": seen_sha256}
-
-        def commit_all(file: str, sha256: str) -> None:
-            names.update(weights_file=file, weights_sha256=sha256)
-            update_info(folder, info.model_copy(update=names))
-
-        return write_tensors(folder, "weights", weights, commit_all)
-
-    if seen is None:
-        return commit("", "")
-    sizes: list[int] = []
-    write_tensors(folder, "seen", {"hashes": seen}, lambda *file: sizes.append(commit(*file)))
-    return sizes[0]
+    onnx = info.onnx if graphs else ()
+    for graph, content in zip(onnx, graphs, strict=True):
+        write_bytes(folder / graph.file, content)
+    changes: dict[str, object] = {"onnx": onnx}
+    for stem, tensors in (
+        ("weights", weights),
+        ("seen", seen if seen is None else {"hashes": seen}),
+    ):
+        file, sha256 = ("", "") if tensors is None else write_tensors(folder, stem, tensors)
+        changes |= {f"{stem}_file": file, f"{stem}_sha256": sha256}
+    info = info.model_copy(update=changes)
+    update_info(folder, info)
+    remove_older(folder, "weights", info.weights_file)
+    remove_older(folder, "seen", info.seen_file)
 
 
 def name_graph(precision: OnnxPrecision, content: bytes) -> tuple[str, str]:
     """The file name of a graph, and its SHA-256."""
     digest = hashlib.sha256(content).hexdigest()
     return f"{precision}-{digest[:12]}.onnx", digest
-
-
-def save_graphs(
-    folder: Path,
-    info: ArtifactInfo,
-    contents: Sequence[bytes],
-    *,
-    seen: Hashes | None,
-    weights: Tensors | None = None,
-) -> None:
-    """Writes a folder of an exported model.
-
-    Args:
-        folder: Where to.
-        info: What to say of the model; its `onnx` names the graphs.
-        contents: The graphs, in the same order.
-        seen: As for `save_artifact`.
-        weights: Its arrays by name, if they are to be kept.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
-    for graph, content in zip(info.onnx, contents, strict=True):
-        write_bytes(folder / graph.file, content)
-    if weights is not None:
-        save_artifact(folder, info, weights, seen=seen)
-        return
-    if seen is None:
-        update_info(folder, info)
-        return
-
-    def commit(file: str, sha256: str) -> None:
-        update_info(folder, info.model_copy(update={"seen_file": file, "seen_sha256": sha256}))
-
-    write_tensors(folder, "seen", {"hashes": seen}, commit)
 
 
 def update_info(folder: Path, info: ArtifactInfo) -> None:
@@ -228,22 +195,11 @@ def update_info(folder: Path, info: ArtifactInfo) -> None:
     write_text(folder / _INFO_FILE, info.model_dump_json(indent=2) + "\n")
 
 
-def write_tensors(
-    folder: Path, stem: str, tensors: Tensors, commit: Callable[[str, str], None]
-) -> int:
-    """Writes arrays to a new file named by their SHA-256 and deletes the older one.
-
-    Args:
-        folder: Where to.
-        stem: How the file's name begins.
-        tensors: The arrays by name.
-        commit: Called with the file's name and SHA-256 when it is whole; makes it the valid one.
-
-    Returns:
-        Size of the file in bytes.
+def write_tensors(folder: Path, stem: str, tensors: Tensors) -> tuple[str, str]:
+    """Writes arrays to a new file named by a stem and their SHA-256, and gives both.
 
     Raises:
-        OutputError: If it cannot be written; the older file is still there.
+        OutputError: If it cannot be written.
     """
     from safetensors.numpy import save
 
@@ -251,11 +207,14 @@ def write_tensors(
     digest = hashlib.sha256(content).hexdigest()
     name = f"{stem}-{digest[:12]}.safetensors"
     write_bytes(folder / name, content)
-    commit(name, digest)
+    return name, digest
+
+
+def remove_older(folder: Path, stem: str, valid: str) -> None:
+    """Deletes what `write_tensors` wrote under the same stem before the file that is valid now."""
     for other in folder.glob(f"{stem}-*.safetensors"):
-        if other.name != name:
+        if other.name != valid:
             other.unlink(missing_ok=True)
-    return len(content)
 
 
 def read_tensors(folder: Path, name: str, sha256: str) -> Tensors:
@@ -322,8 +281,7 @@ def load_artifact(path: Path) -> tuple[ArtifactInfo, Tensors]:
     Raises:
         DataError: If a part is missing, damaged, altered or of another format version.
     """
-    info = load_info(path)
-    folder = find_artifact(path)
+    info, folder = load_info(path), find_artifact(path)
     if not info.weights_file and info.onnx:
         raise DataError(
             f"{path} is an exported model, which has no weights for PyTorch; give the run folder "
@@ -345,8 +303,8 @@ def load_graph(
     info = load_info(path)
     if not info.onnx:
         raise DataError(
-            f"{path} was trained and not exported; run 'hemascope export {path} --out DIR' and "
-            "give DIR."
+            f"{path} was trained and not exported; run 'hemascope export' on it and give the "
+            "folder of that."
         )
     by_name = {graph.precision: graph for graph in info.onnx}
     wanted = precision or info.recommended
@@ -382,16 +340,21 @@ def load_seen(path: Path) -> Hashes | None:
     return hashes
 
 
+def all_seen(*parts: Hashes | None) -> Hashes | None:
+    """The hashes in several parts, each once; None if one of the parts is not known."""
+    import numpy as np
+
+    known = [part for part in parts if part is not None]
+    return np.unique(np.concatenate(known)) if len(known) == len(parts) else None
+
+
 def load_info(path: Path) -> ArtifactInfo:
     """What a model folder says of its model.
 
     Raises:
         DataError: If there is no model, or it is damaged or of another format version.
     """
-    return _read_info(find_artifact(path) / _INFO_FILE)
-
-
-def _read_info(path: Path) -> ArtifactInfo:
+    path = find_artifact(path) / _INFO_FILE
     try:
         content: Any = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:

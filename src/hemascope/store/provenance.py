@@ -71,7 +71,7 @@ class BaseNetwork(Record):
 
 
 class Fingerprint(Provenance):
-    """The same with the data; a training run adds what `--resume` has to find unchanged.
+    """The same with the data; a training run adds what `resume` has to find unchanged.
 
     `models` gives the SHA-256 of the weights that the run began with or learned from, by role.
     """
@@ -104,13 +104,11 @@ def fingerprint(
     base: BaseNetwork | None = None,
 ) -> Fingerprint:
     """The same for what a network did with some data on a device."""
-    facts, torch = provenance(), sys.modules.get("torch")
+    facts, torch = dict(provenance()), sys.modules.get("torch")
     used = {"device": device, "torch_threads": torch.get_num_threads() if torch else None}
+    facts["machine"] = facts["machine"].model_copy(update=used)
     return Fingerprint(
-        command=facts.command,
-        date=facts.date,
-        versions=facts.versions,
-        machine=facts.machine.model_copy(update=used),
+        **facts,
         data=dataset.describe(),
         precision=precision,
         models=models,

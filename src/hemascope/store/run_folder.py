@@ -117,6 +117,16 @@ class History:
         return [name for name, values in self.columns.items() if np.isfinite(values).all()]
 
 
+class _Inside:
+    """A path inside a run folder, by its name there."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: "RunFolder", _kind: object = None) -> Path:
+        return folder.path / self._name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Where the files of a run, or of an evaluation, lie; the only place that knows their names."""
@@ -131,70 +141,19 @@ class RunFolder:
         """The folder's own name."""
         return self.path.name
 
-    @property
-    def config(self) -> Path:
-        """The settings, as `--config` takes them again."""
-        return self.path / _CONFIG
-
-    @property
-    def fingerprint(self) -> Path:
-        """What the run was made with."""
-        return self.path / MARK
-
-    @property
-    def log(self) -> Path:
-        """What happened, for people."""
-        return self.path / _LOG
-
-    @property
-    def history(self) -> Path:
-        """What happened in each epoch, for programs."""
-        return self.path / "history.csv"
-
-    @property
-    def results(self) -> Path:
-        """The figures; a run that has them is finished."""
-        return self.path / _RESULTS
-
-    @property
-    def results_text(self) -> Path:
-        """The figures as a table for people."""
-        return self.path / "results.txt"
-
-    @property
-    def model(self) -> Path:
-        """The model folder."""
-        return self.path / _MODEL
-
-    @property
-    def checkpoint(self) -> Path:
-        """What `--resume` needs, while the run is not finished."""
-        return self.path / _CHECKPOINT
-
-    @property
-    def figures(self) -> Path:
-        """The folder of figures."""
-        return self.path / FIGURES
-
-    @property
-    def errors(self) -> Path:
-        """The picture of the most confident errors, if there are any."""
-        return self.figures / "errors.svg"
-
-    @property
-    def page(self) -> Path:
-        """The report as one page."""
-        return self.path / "report.html"
-
-    @property
-    def markdown(self) -> Path:
-        """The report as Markdown."""
-        return self.path / "report.md"
-
-    @property
-    def comparison(self) -> Path:
-        """What a report says of several runs, for programs."""
-        return self.path / "comparison.json"
+    config = _Inside(_CONFIG)  # the settings, as `config` takes them again
+    fingerprint = _Inside(MARK)  # what the run was made with
+    log = _Inside(_LOG)  # what happened, for people
+    history = _Inside("history.csv")  # what happened in each epoch, for programs
+    results = _Inside(_RESULTS)  # the figures; a run that has them is finished
+    results_text = _Inside("results.txt")  # the figures as a table for people
+    model = _Inside(_MODEL)  # the model folder
+    checkpoint = _Inside(_CHECKPOINT)  # what `resume` needs, while the run is not finished
+    figures = _Inside(FIGURES)  # the folder of figures
+    errors = _Inside(f"{FIGURES}/errors.svg")  # the most confident errors, if any
+    page = _Inside("report.html")  # the report as one page
+    markdown = _Inside("report.md")  # the report as Markdown
+    comparison = _Inside("comparison.json")  # what a report says of several runs, for programs
 
     def predictions(self, split: str, *, views: bool = False) -> Path:
         """The predictions on a split, with eight views of each image or with one."""
@@ -295,7 +254,7 @@ def find_runs(folder: Path) -> list[RunFolder]:
     """
     if found := sorted(config.parent for config in folder.glob(f"*/{_CONFIG}")):
         return [RunFolder(path) for path in found]
-    raise DataError(f"{folder} holds no run folders; give the --out of 'hemascope reproduce'.")
+    raise DataError(f"{folder} holds no run folders; give the `out` of 'hemascope reproduce'.")
 
 
 def find_results(folders: Sequence[Path]) -> list[RunFolder]:
@@ -328,13 +287,13 @@ def _read(path: Path, kind: type[R]) -> R:
 
 
 def _command_behind(path: Path) -> str:
-    """The command that made a file, with `--overwrite`; a general one where that is unknown."""
+    """The command that made a file, with `overwrite`; a general one where that is unknown."""
     try:
         command = read_json(path.with_name(MARK)).get("command")
         words = shlex.split(command) if isinstance(command, str) else []
     except (DataError, ValueError):
         words = []
     if not words:
-        return "hemascope train, or hemascope evaluate, with --overwrite."
+        return "hemascope train, or hemascope evaluate, with `overwrite`."
     kept = [word for word in words if word not in ("--resume", "--overwrite")]
     return shlex.join([*kept, "--overwrite"])

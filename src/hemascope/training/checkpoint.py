@@ -5,7 +5,6 @@ checkpoint, the old or the new.
 """
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from hemascope.core.errors import DataError, shortened
 from hemascope.store.files import write_json
-from hemascope.store.model_folder import read_tensors, write_tensors
+from hemascope.store.model_folder import read_tensors, remove_older, write_tensors
 from hemascope.training.state import EpochRecord
 
 _INFO = "checkpoint.json"
@@ -36,16 +35,15 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], history: list[Epoc
     """
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
 
-    def commit(file: str, sha256: str) -> None:
-        content = {
-            "format_version": _VERSION,
-            "tensors_file": file,
-            "tensors_sha256": sha256,
-            "history": [asdict(record) for record in history],
-        }
-        write_json(folder / _INFO, content)
-
-    write_tensors(folder, "state", arrays, commit)
+    file, sha256 = write_tensors(folder, "state", arrays)
+    content = {
+        "format_version": _VERSION,
+        "tensors_file": file,
+        "tensors_sha256": sha256,
+        "history": history,
+    }
+    write_json(folder / _INFO, content)
+    remove_older(folder, "state", file)
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], list[EpochRecord]]:
@@ -71,7 +69,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], list[EpochRecord]]
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is not a whole checkpoint ({shortened(error)}); train the run again with "
-            "--overwrite."
+            "`overwrite`."
         ) from error
     arrays = read_tensors(folder, file, sha256)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}, history

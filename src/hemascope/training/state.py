@@ -147,7 +147,7 @@ class TrainingState:
                 raise ValueError("as many steps in every epoch")
         except (KeyError, RuntimeError, ValueError, IndexError, TypeError) as error:
             raise DataError(
-                "the checkpoint does not fit these settings; train the run again with --overwrite."
+                "the checkpoint does not fit these settings; train the run again with `overwrite`."
             ) from error
         self.history = history
 

@@ -1,9 +1,8 @@
 """`hemascope ensemble`: several trained networks in one artifact."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
-
-import numpy as np
 
 from hemascope.core.errors import DataError, UsageError
 from hemascope.inference.torch_engine import pick_device
@@ -14,7 +13,13 @@ from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.settings.run import ModelSettings
 from hemascope.store.files import make_folder
-from hemascope.store.model_folder import ArtifactInfo, load_artifact, load_seen, save_artifact
+from hemascope.store.model_folder import (
+    ArtifactInfo,
+    all_seen,
+    load_artifact,
+    load_seen,
+    save_artifact,
+)
 from hemascope.store.provenance import begun_out, fingerprint
 from hemascope.store.run_folder import Costs, RunFolder
 from hemascope.workflows.plan import changed
@@ -65,13 +70,8 @@ def ensemble(
     dataset = load_data(data, reporter, model=info)
     folder, facts = RunFolder(output.folder), fingerprint(dataset, device=chosen_device.type)
     with begun_out(output, facts):
-        known = [seen for path in paths if (seen := load_seen(path)) is not None]
-        save_artifact(
-            make_folder(folder.model),
-            info,
-            weights,
-            seen=np.unique(np.concatenate(known)) if len(known) == len(paths) else None,
-        )
+        seen = all_seen(*map(load_seen, paths))
+        save_artifact(make_folder(folder.model), info, weights, seen=seen)
         text = write_results(
             folder,
             dataset,
@@ -84,20 +84,11 @@ def ensemble(
     return text
 
 
-def check_members(paths: Sequence[Path]) -> None:
-    """Refuses early what is no ensemble.
-
-    Raises:
-        UsageError: If there are too few or too many members.
-    """
+def _merge(paths: Sequence[Path], infos: Sequence[ArtifactInfo], name: str | None) -> ArtifactInfo:
     if not MOST_MEMBERS >= len(paths) > 1:
         raise UsageError(
             f"an ensemble has 2 to {MOST_MEMBERS} members, not {len(paths)}; name other models."
         )
-
-
-def _merge(paths: Sequence[Path], infos: Sequence[ArtifactInfo], name: str | None) -> ArtifactInfo:
-    check_members(paths)
     first = infos[0]
     seen: dict[str, Path] = {}
     for path, info in zip(paths, infos, strict=True):
@@ -107,13 +98,8 @@ def _merge(paths: Sequence[Path], infos: Sequence[ArtifactInfo], name: str | Non
                 "different ones."
             )
         seen[info.weights_sha256] = path
-    for path, info in zip(paths, infos, strict=True):
-        for what, ours, theirs in (
-            ("class_names", info.class_names, first.class_names),
-            ("image", info.image, first.image),
-            ("trained_on", info.trained_on.md5, first.trained_on.md5),
-        ):
-            if ours != theirs:
+        for what in ("class_names", "image", "trained_on.md5"):
+            if attrgetter(what)(info) != attrgetter(what)(first):
                 raise DataError(
                     f"{path} and {paths[0]} differ in {what}; the members of an ensemble have the "
                     "same classes, image size and training data."

@@ -8,7 +8,7 @@ import numpy as np
 from hemascope import __version__
 from hemascope.core.classes import Split
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
-from hemascope.core.images import Dataset
+from hemascope.core.images import LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.onnx_engine import OnnxEngine
@@ -37,7 +37,7 @@ from hemascope.store.model_folder import (
     load_artifact,
     load_seen,
     name_graph,
-    save_graphs,
+    save_artifact,
 )
 from hemascope.store.provenance import begun_out, fingerprint
 from hemascope.store.run_folder import RunFolder
@@ -95,24 +95,21 @@ def export(
         "input": "RGB pixels, uint8, NHWC; no further preprocessing",
         "trained_on": info.trained_on.title,
     }
-    size = info.image.size
+    train, val = dataset.splits[Split.TRAIN].images, dataset.splits[Split.VAL]
     with reporter.steps("exporting", 2 + int8 + fp16) as on_step:
-        made: dict[OnnxPrecision, bytes] = {
-            "fp32": to_onnx(model, image_size=size, properties=properties)
-        }
+        exact = to_onnx(model, image_size=info.image.size, properties=properties)
+        made: dict[OnnxPrecision, bytes] = {"fp32": exact}
         on_step()
         if int8:
-            samples = dataset.splits[Split.TRAIN].images
-            chosen = np.random.default_rng(0).permutation(len(samples))[:_NUM_SAMPLES]
-            made["int8"] = to_int8(made["fp32"], samples[chosen], properties=properties)
+            chosen = np.random.default_rng(0).permutation(len(train))[:_NUM_SAMPLES]
+            made["int8"] = to_int8(exact, train[chosen], properties=properties)
             on_step()
         if fp16:
-            made["fp16"] = to_fp16(made["fp32"], properties=properties)
+            made["fp16"] = to_fp16(exact, properties=properties)
             on_step()
-        val = dataset.splits[Split.VAL]
         torch_says = answers(TorchEngine(model, device=pick_device("cpu")), val, info.classes)
         graphs = {
-            precision: _assess(content, precision, torch_says, dataset, maps=has_maps(model))
+            precision: _assess(content, precision, torch_says, val, maps=has_maps(model))
             for precision, content in made.items()
         }
         on_step()
@@ -120,10 +117,6 @@ def export(
     changes: dict[str, object] = {
         "format_version": FORMAT_VERSION,
         "hemascope_version": __version__,
-        "weights_file": "",
-        "weights_sha256": "",
-        "seen_file": "",
-        "seen_sha256": "",
         "onnx": tuple(graphs.values()),
         "recommended": fastest.precision,
         "settings": info.settings.model_copy(update={"data": DataSettings(sources=())}),
@@ -131,11 +124,10 @@ def export(
     info = info.model_copy(update=changes)
     with begun_out(output, fingerprint(dataset, device="cpu")) as out:
         tensors = load_artifact(path)[1] if weights else None
-        save_graphs(out, info, list(made.values()), seen=load_seen(path), weights=tensors)
+        save_artifact(out, info, tensors, seen=load_seen(path), graphs=list(made.values()))
         run = RunFolder(find_artifact(path).parent)
-        results, base = (
-            (run.read_results(), run.read_fingerprint().base) if run.is_finished else (None, None)
-        )
+        results = run.read_results() if run.is_finished else None
+        base = run.read_fingerprint().base if run.is_finished else None
         card = card_text(info, dataset.describe(), results, base)
         write_text(out / "MODEL_CARD.md", card)
     return export_text(info, output.folder)
@@ -145,7 +137,7 @@ def _assess(
     content: bytes,
     precision: OnnxPrecision,
     torch_says: Predictions,
-    dataset: Dataset,
+    val: LabeledImages,
     *,
     maps: bool,
 ) -> OnnxGraph:
@@ -155,8 +147,7 @@ def _assess(
         DataError: If it does not answer as the network does.
     """
     engine = OnnxEngine(content, origin=f"the {precision} graph")
-    val = dataset.splits[Split.VAL]
-    on_val = answers(engine, val, dataset.classes)
+    on_val = answers(engine, val, torch_says.classes)
     accuracy = METRICS["accuracy"](on_val)
     difference = float(np.abs(on_val.logits - torch_says.logits).max())
     if precision == "fp32":
@@ -169,7 +160,7 @@ def _assess(
     elif (loss := METRICS["accuracy"](torch_says) - accuracy) > _LARGEST_LOSS:
         raise DataError(
             f"{precision} costs {100 * loss:.2f} points of accuracy on val, more than the "
-            f"{100 * _LARGEST_LOSS:g} allowed; leave --{precision} out."
+            f"{100 * _LARGEST_LOSS:g} allowed; leave `{precision}` out."
         )
     file, sha256 = name_graph(precision, content)
     return OnnxGraph(
@@ -184,7 +175,7 @@ def _assess(
         latency_ms_batch128=latency_ms(engine, val.images, batch_size=128),
         decisions=(
             _decide(on_val, num_views=1),
-            _decide(answers(ViewsEngine(engine), val, dataset.classes), num_views=8),
+            _decide(answers(ViewsEngine(engine), val, torch_says.classes), num_views=8),
         ),
     )
 
@@ -204,7 +195,5 @@ def _decide(on_val: Predictions, *, num_views: Literal[1, 8]) -> Decision:
         temperature=temperature,
         wanted_accuracy=WANTED_ACCURACY,
         abstain_below=threshold,
-        sets=tuple(
-            SetRule(coverage=rule.coverage, min_prob=1 - rule.thresholds[0]) for rule in rules
-        ),
+        sets=tuple(SetRule(coverage=r.coverage, min_prob=1 - r.thresholds[0]) for r in rules),
     )

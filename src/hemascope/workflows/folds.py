@@ -1,8 +1,8 @@
-"""`hemascope train --folds | --leave-out`: train and judge in turn, mean and spread over folds."""
+"""Cross-validation: folds, laboratories or groups held out in turn; their mean and spread."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,6 @@ from hemascope.settings.output import Output
 from hemascope.settings.run import RunSettings
 from hemascope.store.files import MARK, claimed, make_out, write_json, write_text
 from hemascope.store.provenance import fingerprint
-from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.sources import load_data
 from hemascope.workflows.train import train
@@ -79,11 +78,10 @@ def cross_validate(
             mark = fingerprint(dataset, device=pick_device(settings.device).type)
             write_json(out / MARK, mark)
         found: list[Fold] = []
-        for name, rows in held.items():
+        for (name, rows), folder in zip(held.items(), folder_names(list(held)), strict=True):
             data, left_out = fold_of(dataset, images, rows, name)
-            folder = out / f"fold-{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}"
-            train(settings, data, Output(folder, resume=output.resume), reporter)
-            results = RunFolder(folder).read_results()
+            run = train(settings, data, Output(out / folder, resume=output.resume), reporter)
+            results = run.read_results()
             figures = {key: float(getattr(results, key)) for key in _FIGURES}
             found.append(Fold(name, len(data.splits[Split.TEST]), figures, left_out))
         means = {key: spread([fold.figures[key] for fold in found]) for key in _FIGURES}
@@ -91,13 +89,26 @@ def cross_validate(
             "notice": RESEARCH_USE_ONLY,
             "data": dataset.title,
             "scheme": str(scheme),
-            "folds": [asdict(fold) for fold in found],
-            "mean": {key: asdict(value) for key, value in means.items()},
+            "folds": found,
+            "mean": means,
         }
         text = _text(dataset, kept_apart(images), scheme, found, means)
         write_json(out / "folds.json", content)
         write_text(out / "folds.md", text + "\n")
     return text
+
+
+def folder_names(names: Sequence[str]) -> list[str]:
+    """A folder for each fold; a number tells names apart that differ in punctuation alone."""
+    taken: dict[str, str] = {}
+    for name in names:
+        stem = folder = f"fold-{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}"
+        number = 1
+        while folder.casefold() in taken:
+            number += 1
+            folder = f"{stem}-{number}"
+        taken[folder.casefold()] = folder
+    return list(taken.values())
 
 
 def held_out(images: LabeledImages, scheme: Scheme) -> dict[str, NDArray[np.intp]]:
@@ -107,11 +118,8 @@ def held_out(images: LabeledImages, scheme: Scheme) -> dict[str, NDArray[np.intp
         return {str(k + 1): np.flatnonzero(fold == k) for k in range(scheme)}
     known = images.laboratories if scheme == "laboratory" else images.groups
     if known is None:
-        how = (
-            "a column 'laboratory', or several sources"
-            if scheme == "laboratory"
-            else ("a column 'group', or `group_from`")
-        )
+        ways = {"laboratory": "several sources", "group": "`group_from`"}
+        how = f"a column '{scheme}', or {ways[scheme]}"
         raise DataError(f"the data does not say the {scheme} of its images; give {how}.")
     names = sorted(set(known))
     if len(names) < 2:
@@ -128,24 +136,22 @@ def fold_of(
     if not len(others):
         raise DataError(f"leaving out {name} leaves nothing to train on.")
     splits = split_by_shares(images.take(others), dataset.classes, {Split.VAL: _VAL_SHARE})
+    splits[Split.TEST] = images.take(held)
     trained_on = np.unique(splits[Split.TRAIN].labels)
-    parts = {**splits, Split.TEST: images.take(held)}
-    left_out: dict[str, int] = {}
+    unknown = splits[Split.TEST].labels
+    unknown = unknown[~np.isin(unknown, trained_on)]
+    counts = np.bincount(unknown, minlength=len(dataset.classes)).tolist()
+    left_out = {n: count for n, count in zip(dataset.classes.names, counts, strict=True) if count}
     for split in (Split.VAL, Split.TEST):
-        part = parts[split]
-        known = np.isin(part.labels, trained_on)
-        parts[split] = part.take(np.flatnonzero(known))
-        if split is Split.TEST:
-            labels, counts = np.unique(part.labels[~known], return_counts=True)
-            names = [dataset.classes.names[label] for label in labels]
-            left_out = dict(zip(names, counts.tolist(), strict=True))
-        if not len(parts[split]):
+        part = splits[split]
+        splits[split] = part.take(np.flatnonzero(np.isin(part.labels, trained_on)))
+        if not len(splits[split]):
             raise DataError(
                 f"with {name} held out, no {split} image is of a class in train; give data of more "
                 "groups."
             )
     title = f"{dataset.title}, {name} held out"
-    ordered = {split: parts[split] for split in Split}
+    ordered = {split: splits[split] for split in Split}
     return replace(dataset, splits=ordered, title=title, is_split=True), left_out
 
 

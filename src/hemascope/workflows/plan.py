@@ -67,7 +67,6 @@ def changed(settings: RunSettings, changes: Mapping[str, Any]) -> RunSettings:
 
 def scaled_presets(
     names: Sequence[str],
-    *,
     epochs_scale: float = 1.0,
     device: Device | None = None,
     precision: PrecisionChoice | None = None,
@@ -89,21 +88,8 @@ def scaled_presets(
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """The seeds in a list such as "0,1,2".
-
-    Raises:
-        UsageError: If one is not a whole number from 0 to 2**32 - 1, or stands there twice.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) < 2**32 for part in parts):
-        raise UsageError(
-            f"it is {text!r}; give whole numbers with commas between, such as 0,1,2.",
-            field="seeds",
-        )
-    seeds = tuple(int(part) for part in parts)
-    if len(set(seeds)) < len(seeds):
-        raise UsageError(f"it is {text!r}: duplicate seed; each run needs its own.", field="seeds")
-    return seeds
+    """The seeds in a list such as "0,1,2"; see `parse_counts`."""
+    return parse_counts("seeds", text, least=0, most=2**32 - 1)
 
 
 def check_share(field: str, value: float) -> None:
@@ -133,34 +119,41 @@ def parse_shares(field: str, text: str) -> tuple[float, ...]:
     return shares
 
 
-def parse_counts(field: str, text: str, *, most: int, total: int | None = None) -> tuple[int, ...]:
-    """The numbers in a list such as "1,32"; see `parse_seeds`.
+def parse_counts(
+    field: str, text: str, *, least: int = 1, most: int, total: int | None = None
+) -> tuple[int, ...]:
+    """The whole numbers in a list such as "1,32".
 
     Args:
         field: What the list is given to.
         text: The list.
+        least: The smallest number allowed.
         most: The largest number allowed.
         total: What "all" stands for, if that is a number as well.
 
     Raises:
-        UsageError: If one is not a whole number from 1 to `most`, or stands there twice.
+        UsageError: If one is not a whole number from `least` to `most`, or stands there twice.
     """
     parts = [part.strip() for part in text.split(",")]
-    numbers = [total if part == "all" else _whole(part) for part in parts]
-    counts = [number for number in numbers if number is not None and 1 <= number <= most]
-    if len(counts) < len(parts):
+    numbers = [_whole(part) for part in parts if part != "all" or total is None]
+    if not all(least <= number <= most for number in numbers):
         or_all = "" if total is None else "'all' or "
         raise UsageError(
-            f"it is {text!r}; give {or_all}whole numbers from 1 to {most:,} with commas between.",
+            f"it is {text!r}; give {or_all}whole numbers from {least} to {most:,} with commas "
+            "between.",
             field=field,
         )
-    if len(set(parts)) < len(parts):
-        raise UsageError(f"it is {text!r}: duplicate value.", field=field)
-    return tuple(dict.fromkeys(counts))  # "all" may be one of the others
+    if len(set(numbers)) < len(numbers):
+        raise UsageError(f"it is {text!r}: duplicate value; give each once.", field=field)
+    if total is not None and "all" in parts:
+        numbers.append(total)
+    return tuple(dict.fromkeys(numbers))  # "all" may be one of the others
 
 
-def _whole(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else None
+def _whole(text: str) -> int:
+    """The number that digits mean; -1 where there is anything else, or too many."""
+    is_whole = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return int(text) if is_whole else -1
 
 
 def next_free(folder: Path) -> Path:

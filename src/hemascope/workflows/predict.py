@@ -113,7 +113,7 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
                 deque(answered(), maxlen=0)  # taken one by one, none kept
         except BaseException:
             if journal and journal.leave():
-                reporter.say(f"The answers so far are kept: add --resume to resume {to_file}.")
+                reporter.say(f"The answers so far are kept: add `resume` to resume {to_file}.")
             raise
     if journal and to_file and how:
         journal.finish(to_file, how, columns)
@@ -141,9 +141,13 @@ def _check_explain(folder: Path, paths: Sequence[str], predictor: Predictor) -> 
     predictor.check_maps()
     inside = [path for path in paths if Path(path).is_dir() and _lies_in(folder, Path(path))]
     if inside:
-        raise OutputError(f"--explain {folder} lies inside {inside[0]}; choose another place.")
+        raise OutputError(
+            f"{folder} lies inside {inside[0]}; choose another place.", field="explain"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"--explain {folder} exists and is not empty; choose a new folder.")
+        raise OutputError(
+            f"{folder} exists and is not empty; choose a new folder.", field="explain"
+        )
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -170,20 +174,20 @@ def _journal_path(out: Path, predictor: Predictor, asked: Asked) -> Path:
     journal = out.with_name(f".{out.name}.{key}.part")
     if not out.parent.is_dir() or out.is_dir():
         place = f"{out} is a folder" if out.is_dir() else f"there is no folder {out.parent}"
-        raise OutputError(f"--out {out} cannot be written: {place}; choose another name.")
+        raise OutputError(f"{out} cannot be written: {place}; choose another name.", field="out")
     if out.exists() and not asked.overwrite:
-        raise OutputError(f"--out {out} exists; choose another name, or add --overwrite.")
+        raise OutputError(f"{out} exists; choose another name, or add `overwrite`.", field="out")
     others = [path for path in out.parent.glob(f".{out.name}.*.part") if path != journal]
     if others and asked.resume:
         raise OutputError(
             f"{others[0]} was made with another model or other settings; take those, or leave "
-            "--resume out and add --overwrite."
+            "`resume` out and add `overwrite`."
         )
     if not asked.resume and (others or journal.exists()):
         if not asked.overwrite:
             raise OutputError(
-                f"an interrupted run left answers for {out}: add --resume to go on, or --overwrite "
-                "to begin again."
+                f"an interrupted run left answers for {out}: add `resume` to go on, or "
+                "`overwrite` to begin again."
             )
         for path in (*others, journal):
             with explained(path):

@@ -1,38 +1,41 @@
 """What a person sees while a command works: a bar on a terminal, plain lines elsewhere."""
 
+from __future__ import annotations
+
+import re
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _SECONDS_BETWEEN_LINES = 10
 Advance = Callable[[], None]
+
+
+def as_options(text: str) -> str:
+    """The same with the inputs that it names in backquotes spelled as options: `--image-size`."""
+    return re.sub(r"`([a-z][a-z0-9_]*)`", lambda m: "--" + m[1].replace("_", "-"), text)
 
 
 class Reporter:
     """Says what happens on standard error, so that standard output holds results alone."""
 
     def __init__(self) -> None:
+        from rich.console import Console  # late: most commands' help waits for this module
+
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """One plain line."""
-        self._console.print(text, markup=False)
+        self._console.print(as_options(text), markup=False)
 
     @contextmanager
     def steps(self, description: str, total: int) -> Generator[Advance]:
         """A bar of `total` steps; call what is yielded once a step."""
-        with self._bar(MofNCompleteColumn()) as bar:
+        with self._bar() as bar:
             task = bar.add_task(description, total=total)
             yield lambda: bar.advance(task)
 
@@ -42,7 +45,7 @@ class Reporter:
 
         Call what is yielded with how many more are done.
         """
-        with self._bar(MofNCompleteColumn()) as bar:
+        with self._bar() as bar:
             task = bar.add_task(description, total=total)
             start = said = time.monotonic()
             done = 0
@@ -62,7 +65,7 @@ class Reporter:
     @contextmanager
     def download(self, description: str) -> Generator[Callable[[int, int], None]]:
         """A bar of bytes that appears with the first of them; elsewhere a line each quarter."""
-        with self._bar(DownloadColumn()) as bar:
+        with self._bar(of_bytes=True) as bar:
             task = bar.add_task(description, visible=False)
             said = 0
 
@@ -76,12 +79,14 @@ class Reporter:
 
             yield on_bytes
 
-    def _bar(self, count: ProgressColumn) -> Progress:
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            count,
-            TimeRemainingColumn(),
+    def _bar(self, *, of_bytes: bool = False) -> Progress:
+        from rich import progress
+
+        return progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.DownloadColumn() if of_bytes else progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,

@@ -21,7 +21,7 @@ from hemascope.metrics import evaluate_all
 from hemascope.metrics.uncertainty import fit_temperature
 from hemascope.report.figures import caption_of, draw_errors
 from hemascope.report.text import results_text
-from hemascope.settings.compute import Compute, OnnxPrecision, Precision, PrecisionChoice
+from hemascope.settings.compute import Compute, OnnxPrecision, Precision
 from hemascope.store.model_folder import (
     ArtifactInfo,
     Calibration,
@@ -123,29 +123,28 @@ def load_engine(path: Path, compute: Compute) -> Loaded:
         UsageError: If this machine, or the model, does not have the device or precision.
         DataError: If there is no whole model.
     """
-    info = load_info(path)
-    if info.onnx:
-        return _load_exported(path, compute)
-    device = pick_device(compute.device)
-    info, model = load_model(path)
-    precision = torch_precision(compute, [info], device)
-    engine: Engine = TorchEngine(model, device=device, precision=precision)
+    precision: Precision | OnnxPrecision
+    engine: Engine
+    if load_info(path).onnx:
+        if compute.device not in ("auto", "cpu"):
+            raise UsageError(
+                f"it is {compute.device}; exported models run on the CPU: leave it out.",
+                field="device",
+            )
+        if compute.precision == "bf16":
+            raise UsageError("bf16 is for PyTorch; exported models have others.", field="precision")
+        wanted = None if compute.precision == "auto" else compute.precision
+        info, graph, engine = load_onnx(path, wanted)
+        device, precision, size_bytes = torch.device("cpu"), graph.precision, graph.size_bytes
+    else:
+        device = pick_device(compute.device)
+        info, model = load_model(path)
+        precision = torch_precision(compute, [info], device)
+        engine = TorchEngine(model, device=device, precision=precision)
+        size_bytes = size_of_weights(path, info)
     if compute.views > 1:
         engine = ViewsEngine(engine)
-    return Loaded(path, info, engine, device, precision, size_of_weights(path, info))
-
-
-def _load_exported(path: Path, compute: Compute) -> Loaded:
-    precision = compute.precision
-    if compute.device not in ("auto", "cpu"):
-        raise UsageError(
-            f"it is {compute.device}; exported models run on the CPU: leave it out.", field="device"
-        )
-    if precision == "bf16":
-        raise UsageError("bf16 is for PyTorch; exported models have others.", field="precision")
-    info, graph, onnx_engine = load_onnx(path, None if precision == "auto" else precision)
-    engine: Engine = onnx_engine if compute.views == 1 else ViewsEngine(onnx_engine)
-    return Loaded(path, info, engine, torch.device("cpu"), graph.precision, graph.size_bytes)
+    return Loaded(path, info, engine, device, precision, size_bytes)
 
 
 def torch_precision(
@@ -161,7 +160,8 @@ def torch_precision(
         raise UsageError(
             f"{precision} is for exported models: export this one first.", field="precision"
         )
-    return pick_precision(precision or usual_precision(infos), device)
+    usual = "fp32" if all(info.settings.precision == "fp32" for info in infos) else "auto"
+    return pick_precision(precision or usual, device)
 
 
 def describe(info: ArtifactInfo, *, size_bytes: int) -> NetworkFacts:
@@ -180,11 +180,6 @@ def count_seen(path: Path, images: LabeledImages) -> int | None:
     """How many images the model at `path` was trained on, pixel for pixel; None if unknown."""
     seen = load_seen(path)
     return None if seen is None else int(np.isin(images.hashes, seen).sum())
-
-
-def usual_precision(infos: Sequence[ArtifactInfo]) -> PrecisionChoice:
-    """What to compute in unless told: what the models were trained in, where that can be had."""
-    return "fp32" if all(info.settings.precision == "fp32" for info in infos) else "auto"
 
 
 def answers(engine: Engine, images: LabeledImages, classes: ClassSet) -> Predictions:

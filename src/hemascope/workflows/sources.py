@@ -6,7 +6,6 @@ from hemascope.core.classes import Split
 from hemascope.core.errors import DataError
 from hemascope.core.images import Dataset, LabeledImages, concatenate
 from hemascope.data import load
-from hemascope.data import located as whole_path
 from hemascope.data.source import Request
 from hemascope.settings.data import DataSettings
 from hemascope.store.model_folder import ArtifactInfo
@@ -79,8 +78,3 @@ def load_split(
             f"{settings.title} has no test split, only {found}; choose one, or all.", field="split"
         )
     return dataset, dataset.splits[Split.TEST], "test"
-
-
-def located(settings: DataSettings) -> DataSettings:
-    """The same with whole paths, so that a run finds its data from anywhere."""
-    return settings.model_copy(update={"sources": tuple(map(whole_path, settings.sources))})

@@ -3,8 +3,8 @@
 import contextlib
 import math
 import shutil
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -24,6 +24,7 @@ from hemascope.core.errors import (
     did_you_mean,
 )
 from hemascope.core.images import Dataset, LabeledImages
+from hemascope.data import located
 from hemascope.inference.efficiency import peak_memory_bytes, reset_peak_memory
 from hemascope.inference.torch_engine import load_model, pick_device, pick_precision
 from hemascope.models import head_of
@@ -44,6 +45,7 @@ from hemascope.store.files import (
 from hemascope.store.model_folder import (
     ArtifactInfo,
     TrainingData,
+    all_seen,
     load_artifact,
     load_info,
     load_seen,
@@ -57,7 +59,7 @@ from hemascope.training.state import EpochRecord, TrainingState
 from hemascope.training.task import ClassificationTask
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import write_results
-from hemascope.workflows.sources import load_data, located
+from hemascope.workflows.sources import load_data
 
 _Stage = Literal["nothing", "begun", "stopped", "finished"]
 # The columns of history.csv; another one says which data it was.
@@ -65,27 +67,6 @@ _HISTORY = (
     *("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"),
     *("test_loss", "test_accuracy", "test_f1_weighted", "train_seconds"),
 )
-
-
-@dataclass(frozen=True, eq=False)
-class FittedRun:
-    """A run folder whose network is trained; `finish` evaluates it on the test split.
-
-    Attributes:
-        folder: The run folder.
-        settings: What was trained and how.
-        device: Where.
-        precision: In what.
-        history: Every epoch, as in `history.csv`.
-        peak_memory_bytes: Of this process while training; None where it is not known.
-    """
-
-    folder: RunFolder
-    settings: RunSettings
-    device: torch.device
-    precision: Precision
-    history: Sequence[EpochRecord]
-    peak_memory_bytes: int | None
 
 
 def train_and_tell(settings: RunSettings, output: Output, reporter: Reporter) -> str:
@@ -125,9 +106,9 @@ def train(
     """
     watched = {"test": dataset.splits[Split.TEST]} if settings.training.test_every_epoch else None
     with claimed(output.folder):
-        fitted = fit(settings, dataset, output, reporter, watched=watched)
-        finish(fitted, dataset)
-    return fitted.folder
+        run = fit(settings, dataset, output, reporter, watched=watched)
+        finish(run, dataset)
+    return run.folder
 
 
 def fit(
@@ -137,7 +118,7 @@ def fit(
     reporter: Reporter,
     *,
     watched: Mapping[str, LabeledImages] | None = None,
-) -> FittedRun:
+) -> "TrainingRun":
     """Trains one network without the test split, so a search may call it as often as it likes.
 
     After each epoch, history, model and checkpoint are written together: a run that is stopped at
@@ -159,43 +140,53 @@ def fit(
         DivergedError: If the loss is no longer a number.
         OutputError: If the folder may not be written to, or a file cannot be.
     """
+    for name in settings.training.augmentation.only_classes:
+        if name not in dataset.classes.names:
+            hint = did_you_mean(name, dataset.classes.names)
+            raise UsageError(f"augmentation.only_classes: there is no class '{name}'; {hint}")
     device = pick_device(settings.device)
-    precision = pick_precision(settings.precision, device)
-    _check_classes(settings, dataset)
-    seen = {"image": dataset.spec, "data": located(settings.data)}
-    settings, folder = settings.model_copy(update=seen), RunFolder(output.folder)
     known = {split: dataset.splits[split] for split in (Split.TRAIN, Split.VAL)}
-    run = _Run(settings, replace(dataset, splits=known), folder, device, precision)
-    with claimed(folder.path):
+    sources = tuple(map(located, settings.data.sources))  # so that it is found from anywhere
+    data = settings.data.model_copy(update={"sources": sources})
+    run = TrainingRun(
+        RunFolder(output.folder),
+        settings.model_copy(update={"image": dataset.spec, "data": data}),
+        replace(dataset, splits=known),
+        device,
+        pick_precision(settings.precision, device),
+    )
+    with claimed(output.folder):
         earlier = run.look_back() if output.resume else "nothing"
         if earlier == "finished":
-            return FittedRun(folder, settings, device, precision, run.read_history(), None)
-        state, task = _begin(run, earlier, overwrite=output.overwrite)
+            run.history = run.read_history()
+            return run
+        state, task = run.begin(earlier, overwrite=output.overwrite)
+        run.history = state.history
         reset_peak_memory()
-        label, val = f"{settings.name} seed {settings.seed}", known[Split.VAL]
+        label = f"{settings.name} seed {settings.seed}"
         num_batches = -(-len(task) // settings.training.batch_size)
         num_steps = (settings.training.epochs - len(state.history)) * num_batches
-        with _logged(folder), reporter.steps(label, num_steps) as on_step:
-            for _ in loop.fit(state, task, val, watched=watched, on_step=on_step):
+        with _logged(run.folder), reporter.steps(label, num_steps) as on_step:
+            for _ in loop.fit(state, task, known[Split.VAL], watched=watched, on_step=on_step):
                 reporter.say(f"{label}: {run.finish_epoch(state)}")
-        peak = peak_memory_bytes()
-        return FittedRun(folder, settings, device, precision, state.history, peak)
+        run.peak_memory_bytes = peak_memory_bytes()
+        return run
 
 
-def finish(fitted: FittedRun, dataset: Dataset) -> None:
+def finish(run: "TrainingRun", dataset: Dataset) -> None:
     """Evaluates the network that `fit` kept and draws the run; the only reader of the test split.
 
     A run that has its results already is only drawn again. Nothing is left to resume.
 
     Args:
-        fitted: What `fit` returned.
+        run: What `fit` returned.
         dataset: The same data, with its test split.
 
     Raises:
         DataError: If a part of the run is missing or damaged.
         OutputError: If a file cannot be written.
     """
-    folder = fitted.folder
+    folder = run.folder
     with claimed(folder.path), _logged(folder):
         if not folder.is_finished:
             facts = folder.read_fingerprint()
@@ -209,13 +200,13 @@ def finish(fitted: FittedRun, dataset: Dataset) -> None:
             text = write_results(
                 folder,
                 dataset,
-                device=fitted.device,
-                precision=fitted.precision,
-                views=fitted.settings.views,
+                device=run.device,
+                precision=run.precision,
+                views=run.settings.views,
                 costs=Costs(
-                    epochs=len(fitted.history),
-                    train_seconds=sum(record.seconds for record in fitted.history),
-                    peak_memory_bytes=fitted.peak_memory_bytes,
+                    epochs=len(run.history),
+                    train_seconds=sum(record.seconds for record in run.history),
+                    peak_memory_bytes=run.peak_memory_bytes,
                 ),
             )
             append_line(folder.log, f"\n{text}")
@@ -237,30 +228,6 @@ def _logged(folder: RunFolder) -> Generator[None]:
                 f"stopped ({error!r}): the results of the epochs listed above are kept",
             )
         raise
-
-
-def _begin(
-    run: "_Run", earlier: _Stage, *, overwrite: bool
-) -> tuple[TrainingState, ClassificationTask]:
-    """The state to train on from, and what it is to learn; the run folder is ready for them."""
-    settings, dataset, stopped = run.settings, run.dataset, earlier == "stopped"
-    torch.manual_seed(settings.seed)
-    model = starting_model(settings, dataset, weights_follow=stopped)
-    teacher = _teacher_for(settings.teacher, dataset) if settings.teacher else None
-    state = TrainingState(
-        model, settings.training, seed=settings.seed, device=run.device, precision=run.precision
-    )
-    if stopped:
-        state.restore(*load_checkpoint(run.folder.checkpoint))
-        run.continue_from(state)
-    else:
-        make_out(run.folder.path, overwrite=overwrite or earlier == "begun")
-        run.start()
-    train = dataset.splits[Split.TRAIN]
-    task = ClassificationTask(
-        train, state, classes=dataset.classes, teacher=teacher, weights=train.weights
-    )
-    return state, task
 
 
 def starting_model(
@@ -285,7 +252,7 @@ def starting_model(
         weights_follow=weights_follow or bool(settings.start),
     )
     if settings.start and not weights_follow:
-        info, started = _model_for(settings.start, dataset)
+        info, started = _trained(settings.start, dataset)
         weights = started.state_dict()
         head = getattr(model, "head_layer", None)
         if head and info.classes != dataset.classes:  # a new last layer
@@ -305,7 +272,7 @@ def starting_model(
     return model
 
 
-def _model_for(path: str, dataset: Dataset) -> tuple[ArtifactInfo, nn.Module]:
+def _trained(path: str, dataset: Dataset) -> tuple[ArtifactInfo, nn.Module]:
     """A trained network that takes images of this size.
 
     Raises:
@@ -320,9 +287,9 @@ def _model_for(path: str, dataset: Dataset) -> tuple[ArtifactInfo, nn.Module]:
     return info, model
 
 
-def _teacher_for(path: str, dataset: Dataset) -> nn.Module:
+def _teacher(path: str, dataset: Dataset) -> nn.Module:
     """A trained network that knows these classes."""
-    info, model = _model_for(path, dataset)
+    info, model = _trained(path, dataset)
     if info.classes != dataset.classes:
         raise DataError(
             f"the teacher {path} knows {', '.join(info.class_names)}, the data has "
@@ -331,36 +298,33 @@ def _teacher_for(path: str, dataset: Dataset) -> nn.Module:
     return model
 
 
-def _check_classes(settings: RunSettings, dataset: Dataset) -> None:
-    for name in settings.training.augmentation.only_classes:
-        if name not in dataset.classes.names:
-            hint = did_you_mean(name, dataset.classes.names)
-            raise UsageError(f"augmentation.only_classes: there is no class '{name}'; {hint}")
-
-
 def _without_places(settings: RunSettings) -> str:
     """Settings as TOML without where the data lies: it may have moved, and its md5 tells it."""
     data = settings.data.model_copy(update={"sources": ()})
     return settings.model_copy(update={"data": data}).to_toml()
 
 
-class _Run:
-    """The run folder: what is written, and when."""
+@dataclass(eq=False)
+class TrainingRun:
+    """A run folder and the training that fills it: what is written, and when.
 
-    def __init__(
-        self,
-        settings: RunSettings,
-        dataset: Dataset,
-        folder: RunFolder,
-        device: torch.device,
-        precision: Precision,
-    ) -> None:
-        self.settings = settings
-        self._config = settings.to_toml()
-        self.dataset = dataset
-        self.folder = folder
-        self.device = device
-        self.precision: Precision = precision
+    Attributes:
+        folder: The run folder.
+        settings: What is trained and how.
+        dataset: Its train and val splits.
+        device: Where.
+        precision: In what.
+        history: Every epoch so far, as in `history.csv`.
+        peak_memory_bytes: Of this process while training; None where it is not known.
+    """
+
+    folder: RunFolder
+    settings: RunSettings
+    dataset: Dataset
+    device: torch.device
+    precision: Precision
+    history: list[EpochRecord] = field(default_factory=list[EpochRecord])
+    peak_memory_bytes: int | None = None
 
     def look_back(self) -> _Stage:
         """How far the run in the folder came; "begun" is not yet the end of an epoch.
@@ -368,67 +332,105 @@ class _Run:
         Raises:
             DataError: If it is another run than the one to resume, or cannot be resumed.
         """
-        if not self.folder.fingerprint.is_file():
+        folder, config = self.folder, self.folder.config
+        if not folder.fingerprint.is_file():
             return "nothing"
-        none = f"--resume: {self.folder} holds no run of 'hemascope train'"
+        none = f"{folder} holds no run of 'hemascope train'"
         try:
-            facts = self.folder.read_fingerprint()
+            facts = folder.read_fingerprint()
         except DataError as error:
-            raise DataError(f"{none} that can be resumed: {error}") from error
+            raise _cannot_resume(f"{none} that can be resumed: {error}") from error
         if facts.precision is None or facts.models is None:
-            raise DataError(f"{none}; choose another --out.")
-        config = self.folder.config
-        begun = {path.name for path in self.folder.path.iterdir()} <= WRITTEN_FIRST
+            raise _cannot_resume(f"{none}; choose another `out`.")
+        begun = {path.name for path in folder.path.iterdir()} <= WRITTEN_FIRST
         if not config.is_file() and not begun:
-            raise DataError(
-                f"--resume: {config} is missing, so the run's settings are unknown; "
-                "give --overwrite instead, or another --out."
+            raise _cannot_resume(
+                f"{config} is missing, so the run's settings are unknown; give `overwrite` "
+                "instead, or another `out`."
             )
         differences = {
             "settings": config.is_file()
             and _without_places(load_config(config)) != _without_places(self.settings),
             "data": facts.data.md5 != self.dataset.md5,
-            "weights in --start or --teacher": facts.models != self._models_used(),
+            "weights in `start` or `teacher`": facts.models != self._models_used(),
             "device or precision": (facts.machine.device, facts.precision)
             != (self.device.type, self.precision),
         }
         for what, differ in differences.items():
             if differ:
-                raise DataError(
-                    f"--resume: the run in {self.folder} was started with other {what}; give the "
-                    "same command as then, or --overwrite instead of --resume."
+                raise _cannot_resume(
+                    f"the run in {folder} was started with other {what}; give the same command as "
+                    "then, or `overwrite` instead."
                 )
-        if self.folder.is_finished:
+        if folder.is_finished:
             return "finished"
-        if has_checkpoint(self.folder.checkpoint):
+        if has_checkpoint(folder.checkpoint):
             return "stopped"
-        if not begun or any(self.folder.model.glob("*")):
-            raise DataError(
-                f"--resume: {self.folder} has no checkpoint to go on from; give --overwrite "
-                "instead, or another --out."
+        if not begun or any(folder.model.glob("*")):
+            raise _cannot_resume(
+                f"{folder} has no checkpoint to go on from; give `overwrite` instead, or another "
+                "`out`."
             )
         return "begun"
 
-    def start(self) -> None:
+    def begin(
+        self, earlier: _Stage, *, overwrite: bool
+    ) -> tuple[TrainingState, ClassificationTask]:
+        """The state to train on from, and what it is to learn; the run folder is ready for them."""
+        settings, dataset, stopped = self.settings, self.dataset, earlier == "stopped"
+        torch.manual_seed(settings.seed)
+        model = starting_model(settings, dataset, weights_follow=stopped)
+        teacher = _teacher(settings.teacher, dataset) if settings.teacher else None
+        state = TrainingState(
+            model,
+            settings.training,
+            seed=settings.seed,
+            device=self.device,
+            precision=self.precision,
+        )
+        if stopped:
+            state.restore(*load_checkpoint(self.folder.checkpoint))
+            self._make_folders()
+            self._save(state)  # the checkpoint may be one epoch ahead of the other files
+            self._log(f"resumed after epoch {len(state.history)}")
+        else:
+            make_out(self.folder.path, overwrite=overwrite or earlier == "begun")
+            self._start()
+        train = dataset.splits[Split.TRAIN]
+        task = ClassificationTask(
+            train, state, classes=dataset.classes, teacher=teacher, weights=train.weights
+        )
+        return state, task
+
+    def _start(self) -> None:
+        start, base = self.settings.start, None
+        if start:  # what the run begins from, for its card
+            info = load_info(Path(start))
+            base = BaseNetwork(
+                name=info.settings.name,
+                data=info.trained_on.title,
+                num_images=info.trained_on.num_images,
+                weights_sha256=info.weights_sha256,
+            )
         facts = fingerprint(
             self.dataset,
             device=self.device.type,
             precision=self.precision,
             models=self._models_used(),
-            base=self._base(),
+            base=base,
         )
         write_json(self.folder.fingerprint, facts)
         self._make_folders()
-        write_text(self.folder.config, self._config)
-        self.log(f"data: {self.dataset.title} (md5 of {self.dataset.md5_of} {self.dataset.md5})")
-        self.log(f"command: {facts.command}")
-        self.log(f"date: {facts.date}, device: {self.device.type}. {RESEARCH_USE_ONLY}")
+        write_text(self.folder.config, self.settings.to_toml())
+        self._log(f"data: {self.dataset.title} (md5 of {self.dataset.md5_of} {self.dataset.md5})")
+        self._log(f"command: {facts.command}")
+        self._log(f"date: {facts.date}, device: {self.device.type}. {RESEARCH_USE_ONLY}")
 
     def _make_folders(self) -> None:
         for path in (self.folder.model, self.folder.figures, self.folder.checkpoint):
             make_folder(path)
 
-    def log(self, line: str) -> None:
+    def _log(self, line: str) -> None:
         append_line(self.folder.log, line)
 
     def _models_used(self) -> dict[str, str]:
@@ -436,83 +438,57 @@ class _Run:
         used = {"start": self.settings.start, "teacher": self.settings.teacher}
         return {role: load_info(Path(path)).weights_sha256 for role, path in used.items() if path}
 
-    def _base(self) -> BaseNetwork | None:
-        """What the run begins from, for its card."""
-        if not self.settings.start:
-            return None
-        info = load_info(Path(self.settings.start))
-        return BaseNetwork(
-            name=info.settings.name,
-            data=info.trained_on.title,
-            num_images=info.trained_on.num_images,
-            weights_sha256=info.weights_sha256,
-        )
-
     def finish_epoch(self, state: TrainingState) -> str:
         """Saves what the epoch left, and gives its line of the log."""
         line = epoch_line(_row(state.history[-1]), self.settings.training.epochs)
         with uninterrupted():
-            # The checkpoint is first, since `go_on` can make the others from it.
+            # The checkpoint is first, since `begin` can make the others from it.
             save_checkpoint(self.folder.checkpoint, state.tensors(), state.history)
-            self._save_model(state)
-            self._write_history(state.history)
-            self.log(line)
+            self._save(state)
+            self._log(line)
         return line
 
-    def _save_model(self, state: TrainingState) -> None:
-        """Replaces the model by the one of the last epoch, if that is the one to keep."""
-        if not state.is_best:
-            return
-        weights = {
-            name: tensor.detach().cpu().contiguous().numpy()
-            for name, tensor in state.result.state_dict().items()
-        }
-        num_parameters = sum(p.numel() for p in state.result.parameters())
-        info = self._info(state.history[-1], num_parameters)
-        save_artifact(self.folder.model, info, weights, seen=self._seen)
+    def _save(self, state: TrainingState) -> None:
+        """Replaces the history, and the model if that of the last epoch is the one to keep."""
+        if state.is_best:
+            model = state.result
+            weights = {
+                name: tensor.detach().cpu().contiguous().numpy()
+                for name, tensor in model.state_dict().items()
+            }
+            num_parameters = sum(p.numel() for p in model.parameters())
+            info = self._info(state.history[-1].epoch, num_parameters)
+            save_artifact(self.folder.model, info, weights, seen=self._seen)
+        self.folder.write_history([_row(record) for record in state.history], self.dataset.title)
 
     @cached_property
     def _seen(self) -> NDArray[np.uint64] | None:
         """The hashes of all images that went into the weights, those of start and teacher too."""
-        seen = [self.dataset.splits[Split.TRAIN].hashes]
-        for path in (self.settings.start, self.settings.teacher):
-            if path:
-                earlier = load_seen(Path(path))
-                if earlier is None:
-                    return None
-                seen.append(earlier)
-        return np.unique(np.concatenate(seen))
+        paths = [path for path in (self.settings.start, self.settings.teacher) if path]
+        return all_seen(
+            self.dataset.splits[Split.TRAIN].hashes, *(load_seen(Path(path)) for path in paths)
+        )
 
-    def _info(self, record: EpochRecord, num_parameters: int) -> ArtifactInfo:
-        train = self.dataset.splits[Split.TRAIN]
+    def _info(self, epoch: int, num_parameters: int) -> ArtifactInfo:
+        dataset = self.dataset
         return ArtifactInfo(
             hemascope_version=__version__,
             model=self.settings.model,
-            class_names=self.dataset.classes.names,
-            class_aliases=dict(self.dataset.classes.aliases),
-            image=self.dataset.spec,
+            class_names=dataset.classes.names,
+            class_aliases=dict(dataset.classes.aliases),
+            image=dataset.spec,
             num_parameters=num_parameters,
             trained_on=TrainingData(
-                title=self.dataset.title,
-                md5=self.dataset.md5,
-                collection=self.dataset.collection,
-                num_images=len(train),
-                channel_mean=self.dataset.channels.mean,
-                channel_std=self.dataset.channels.std,
+                title=dataset.title,
+                md5=dataset.md5,
+                collection=dataset.collection,
+                num_images=len(dataset.splits[Split.TRAIN]),
+                channel_mean=dataset.channels.mean,
+                channel_std=dataset.channels.std,
             ),
             settings=self.settings,
-            epoch=record.epoch,
+            epoch=epoch,
         )
-
-    def continue_from(self, state: TrainingState) -> None:
-        """Resumes the run: its checkpoint may be one epoch ahead of its other files."""
-        self._make_folders()
-        self._save_model(state)
-        self._write_history(state.history)
-        self.log(f"resumed after epoch {len(state.history)}")
-
-    def _write_history(self, history: list[EpochRecord]) -> None:
-        self.folder.write_history([_row(record) for record in history], self.dataset.title)
 
     def read_history(self) -> list[EpochRecord]:
         """The history of a finished run.
@@ -524,6 +500,10 @@ class _Run:
         columns = self.folder.read_history().columns
         rows = np.stack(list(columns.values()), axis=1).tolist()
         return [_record(dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _cannot_resume(message: str) -> DataError:
+    return DataError(message, field="resume")
 
 
 def _row(record: EpochRecord) -> dict[str, float | None]:

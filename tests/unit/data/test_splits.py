@@ -177,3 +177,9 @@ def test_the_sizes_of_grouped_splits_are_near_7_1_2() -> None:
     parts = _split(_images(rng.integers(3, size=1000).tolist(), groups))
     shares = [len(parts[split]) / 1000 for split in Split]
     np.testing.assert_allclose(shares, [0.7, 0.1, 0.2], atol=0.03)
+
+
+def test_folds_whose_names_differ_in_punctuation_alone_have_folders_of_their_own() -> None:
+    names = ["a b", "a-b", "a-b-2", "A/B", "c"]
+    made = cross.folder_names(names)
+    assert made == ["fold-a-b", "fold-a-b-2", "fold-a-b-2-2", "fold-A-B-3", "fold-c"]

@@ -40,7 +40,7 @@ def test_auto_takes_mps_then_cuda_then_cpu(
     assert pick_device("auto").type == expected
     assert pick_device("cpu").type == "cpu"
     if not cuda:
-        with pytest.raises(UsageError, match="--device cuda: this machine has none"):
+        with pytest.raises(UsageError, match="this machine has no cuda"):
             pick_device("cuda")
 
 

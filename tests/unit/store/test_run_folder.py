@@ -175,7 +175,7 @@ def test_publish_marks_the_folder_first_and_writes_text_json_and_figures(tmp_pat
     assert (out / "found.md").read_text() == "# Found\n"
     assert (out / "figures" / "one.png").exists()
     assert json.loads((out / "fingerprint.json").read_text())["command"].startswith("hemascope")
-    with pytest.raises(OutputError, match="add --overwrite"):
+    with pytest.raises(OutputError, match="add `overwrite`"):
         publish(Output(out), provenance(), contents={})
     publish(Output(out, overwrite=True), provenance(), contents={})
     assert [path.name for path in out.iterdir()] == ["fingerprint.json"]
