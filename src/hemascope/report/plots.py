@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from hemascope.metrics.calibration import Reliability
 from hemascope.store.files import write_bytes
 
 Series = Sequence[float] | NDArray[np.float64]
@@ -254,13 +255,11 @@ def forest(
 
 
 @mpl.rc_context(_STYLE)
-def reliability_diagram(
-    bins: Mapping[str, tuple[Series, Series, NDArray[np.int64]]], *, title: str, caption: str
-) -> Figure:
+def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption: str) -> Figure:
     """Accuracy against confidence, and how many images there are of each confidence.
 
     Args:
-        bins: Mean confidence, accuracy and number of images of each bin, by what they are of.
+        bins: Those of each curve, by its name.
         title: Above the figure.
         caption: Below it.
     """
@@ -269,11 +268,16 @@ def reliability_diagram(
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.set_title(title, fontsize=10, fontweight="bold", loc="left")
     axes.plot([0, 1], [0, 1], color="0.3", lw=0.8, ls="--", label="perfect calibration")
-    width = 0.4 / len(next(iter(bins.values()))[0])
-    for i, (label, (confidence, accuracy, count)) in enumerate(bins.items()):
-        known = count > 0
-        points = (np.asarray(confidence)[known], np.asarray(accuracy)[known])
-        axes.plot(*points, color=_PALETTE[i], marker=_MARKERS[i], ls=("-", ":")[i % 2], label=label)
+    for i, (label, shown) in enumerate(bins.items()):
+        count, width = shown.count, 0.4 / len(shown.count)
+        axes.plot(
+            shown.confidence,
+            shown.accuracy,
+            color=_PALETTE[i],
+            marker=_MARKERS[i],
+            ls=("-", ":")[i % 2],
+            label=label,
+        )
         places = (np.arange(len(count)) + 0.5) / len(count) + (i - 0.5) * width
         counts.bar(places, count, width, color=_PALETTE[i], hatch=("", "///")[i % 2])
     axes.set_ylabel("accuracy")

@@ -96,9 +96,9 @@ def how_to_read(comparison: Comparison) -> str:
         "mean over the n runs; after ± the standard deviation over runs, which is of the seeds "
         "alone. Intervals of one class are Wilson's. Differences and their p-values are paired on "
         "the same resamples, which cannot show a p-value below "
-        f"{comparison.smallest_p:.2g} here (--resamples draws more). 'Right alone' counts the "
-        "images that only one of the two gets right, tested by McNemar's exact test: the mean "
-        "over the tests, one for each seed that both have, and twice their median p-value where "
+        f"{comparison.smallest_p:.2g} here (more resamples show smaller ones). 'Right alone' "
+        "counts the images that only one of the two gets right, tested by McNemar's exact test: "
+        "the mean over the tests, one for each seed that both have, and twice their median p-value where "
         "they are several. All p-values are corrected for the number of pairs, after Holm."
     )
     return f"{text} {left_out_sentence(comparison)}".strip()

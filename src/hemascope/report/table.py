@@ -48,7 +48,7 @@ def table_text(results: Sequence[RunResults], class_name: str | None = None) -> 
         if len(seeds) < len(members) or len({m.num_parameters for m in members}) > 1:
             raise DataError(
                 f"the results called '{name}' are not of one network over several seeds; give each "
-                "network its own --name when training, and each run once."
+                "network its own `name` when training, and each run once."
             )
     columns = _columns(results, class_name)
     ranked = sorted(groups.items(), key=lambda item: -np.mean([m.accuracy for m in item[1]]))
@@ -77,7 +77,7 @@ def _columns(results: Sequence[RunResults], class_name: str | None) -> dict[str,
     if class_name is not None:
         known = results[0].per_class
         if class_name not in known:
-            raise DataError(f"--class {class_name}: {did_you_mean(class_name, known)}")
+            raise DataError(did_you_mean(class_name, known), field="class")
         columns[f"{class_name}, sensitivity (%)"] = _percent(
             lambda r: r.per_class[class_name].recall
         )

@@ -107,6 +107,11 @@ def seen_sentence(name: str, num_seen: int | None) -> str:
     )
 
 
+def file_stem(name: str) -> str:
+    """A network's name as part of the name of a file."""
+    return name.replace(", ", "-").replace(" ", "-")
+
+
 def shown_figure(results: RunResults, key: str) -> float | None:
     """A figure of some results in the unit of its label in `LABELS`."""
     value = getattr(results, key)

@@ -8,7 +8,7 @@ import numpy as np
 
 from hemascope.analyses.compare.run import NUM_RESAMPLES, compare_saved
 from hemascope.analyses.saved import read_pairs
-from hemascope.analyses.trust.run import assess_all, curves
+from hemascope.analyses.trust.run import assess_all, on_test
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.metrics.uncertainty import COVERAGES, WANTED_ACCURACY
 from hemascope.report.cards import Card, Subject, data_card, model_card, performance
@@ -101,5 +101,5 @@ def _certainty(finished: Sequence[RunFolder], figures: Path) -> Certainty:
     trust = assess_all(networks, coverages=COVERAGES, accuracy=WANTED_ACCURACY)
     caption = f"{statistics.data}\n{RESEARCH_USE_ONLY}"
     draw_comparison(statistics, figures, caption)
-    draw_trust(curves(networks, trust), figures, caption)
+    draw_trust(on_test(networks), trust, figures, caption)
     return Certainty(statistics, trust)
