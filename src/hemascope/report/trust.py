@@ -7,11 +7,10 @@ import numpy as np
 
 from hemascope.core.predictions import Predictions
 from hemascope.metrics.calibration import Reliability, reliability, top_label
-from hemascope.metrics.summary import spread
 from hemascope.metrics.trust import ClassCoverage, RunTrust, TriedSets, Trust
 from hemascope.metrics.uncertainty import SCORES, risk_coverage
 from hemascope.report import plots
-from hemascope.report.text import file_stem, markdown_table
+from hemascope.report.text import file_stem, markdown_table, over_runs
 from hemascope.report.uncertainty import HOW_TO_READ, doubt_rows
 
 _CALIBRATION = {
@@ -86,12 +85,12 @@ def _first(networks: Networks) -> RunTrust:
 def _calibration_rows(networks: Networks) -> list[list[str]]:
     rows = [["network", "n", "temperature", *_CALIBRATION.values()]]
     for name, runs in networks.items():
-        temperature = _over([run.temperature for run in runs], 3)
+        temperature = over_runs([run.temperature for run in runs], 3)
         for when, scaled_by, found in (
             ("before", "1", [run.before for run in runs]),
             ("after", temperature, [run.after for run in runs]),
         ):
-            cells = (_over([getattr(one, key) for one in found], 4) for key in _CALIBRATION)
+            cells = (over_runs([getattr(one, key) for one in found], 4) for key in _CALIBRATION)
             rows.append([f"{name}, {when}", str(len(runs)), scaled_by, *cells])
     return rows
 
@@ -107,10 +106,10 @@ def _set_rows(networks: Networks) -> list[list[str]]:
                     name,
                     _rule(sets[0]),
                     f"{100 * sets[0].coverage:g}",
-                    _over([100 * one.observed for one in sets], 2),
+                    over_runs([one.observed for one in sets], 2, factor=100),
                     _as_expected(sets),
-                    _over([one.mean_size for one in sets], 3),
-                    _over([100 * one.share_empty for one in sets], 2),
+                    over_runs([one.mean_size for one in sets], 3),
+                    over_runs([one.share_empty for one in sets], 2, factor=100),
                 ]
             )
     return rows
@@ -161,14 +160,14 @@ def _abstain_rows(networks: Networks) -> list[list[str]]:
             if (chosen := one.chosen_on_val) and chosen.accuracy is not None
         ]
         if len(kept) == len(runs):
-            last = [_over([100 * part for part in parts], 2) for parts in zip(*kept, strict=True)]
+            last = [over_runs(parts, 2, factor=100) for parts in zip(*kept, strict=True)]
         else:
             last = ["not reached on val", "-"]
         rows.append(
             [
                 name,
-                _over([one.aurc for one in all_of], 5),
-                *(_over([100 * one.accuracy_at[s] for one in all_of], 2) for s in shares),
+                over_runs([one.aurc for one in all_of], 5),
+                *(over_runs([one.accuracy_at[s] for one in all_of], 2, factor=100) for s in shares),
                 *last,
             ]
         )
@@ -187,12 +186,6 @@ def _as_expected(sets: Sequence[TriedSets]) -> str:
 
 def _rule(sets: TriedSets) -> str:
     return _SCORES[sets.score] + (", class-conditional" if sets.class_conditional else "")
-
-
-def _over(values: Sequence[float], digits: int) -> str:
-    result = spread(values)
-    sd = "" if result.sd is None else f" ± {result.sd:.{digits}f}"
-    return f"{result.mean:.{digits}f}{sd}"
 
 
 def draw_trust(
