@@ -268,9 +268,10 @@ def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption:
     axes.plot([0, 1], [0, 1], color="0.3", lw=0.8, ls="--", label="perfect calibration")
     for i, (label, shown) in enumerate(bins.items()):
         count, width = shown.count, 0.4 / len(shown.count)
+        known = count > 0
+        points = (shown.confidence[known], shown.accuracy[known])
         axes.plot(
-            shown.confidence,
-            shown.accuracy,
+            *points,
             color=_PALETTE[i],
             marker=_MARKERS[i],
             ls=("-", ":")[i % 2],

@@ -129,8 +129,8 @@ def benchmark_text(content: Benchmark) -> str:
         notes.append(
             "Other programs may have used this machine: the load average was "
             f"{over_runs([load], 1)} before, and {unsteady} of {len(speeds)} rows were more than "
-            f"{_UNSTEADY} times as fast in one round as in another. PyTorch with all threads suffers most; run it again "
-            "when nothing else runs."
+            f"{_UNSTEADY} times as fast in one round as in another. PyTorch with all "
+            "threads suffers most; run it again when nothing else runs."
         )
     return "\n\n".join(
         [
