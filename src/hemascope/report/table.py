@@ -74,7 +74,8 @@ def _columns(results: Sequence[RunResults], class_name: str | None) -> dict[str,
     if class_name is not None:
         known = results[0].per_class
         if class_name not in known:
-            raise DataError(did_you_mean(class_name, known), field="class")
+            said = f"it is '{class_name}'; {did_you_mean(class_name, known)}"
+            raise DataError(said, field="class")
         for figure in ("sensitivity", "precision"):
             columns[f"{class_name}, {figure} (%)"] = _column(
                 lambda r, key=figure: getattr(r.per_class[class_name], key), 100
