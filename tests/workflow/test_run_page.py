@@ -61,7 +61,7 @@ def test_what_val_is_too_small_for_is_named_and_the_page_goes_on(run_folder: Pat
     write_predictions(folder.predictions("val"), _take(val, np.arange(5)))
     write_run_page(folder)
     page = _text(folder.page)
-    assert "Left out. Prediction sets of 95 %: val has 5 images in all, too few" in page
+    assert "Prediction sets of 95 % are left out: val has 5 images, and 19 are needed" in page
     assert "ECE by chance" in page
 
 

@@ -76,8 +76,8 @@ def _read(folder: RunFolder, split: Split | None, *, views: bool) -> Saved:
     path = folder.predictions(chosen, views=views)
     if views and not path.is_file():
         raise DataError(
-            f"there is no {path}: this run was not evaluated with 8 views; train it with --views 8 "
-            "or leave --views out."
+            f"there is no {path}: this run was not evaluated with 8 views; train it with "
+            "`views` = 8 or leave `views` out."
         )
     label = f"{results.name}, 8 views" if results.num_views > 1 else results.name
     title = f"{results.data}, split {chosen}" + (", 8 views" if views else "")
@@ -110,13 +110,13 @@ def _by_network(saved: Sequence[Saved]) -> dict[str, list[Saved]]:
         if members and members[-1].seed == one.seed:
             raise DataError(
                 f"{one.path} is the second run called '{one.name}' with seed {one.seed}; give each "
-                "network its own --name when training, and each run once."
+                "network its own `name` when training, and each run once."
             )
         if members and members[-1].num_parameters != one.num_parameters:
             raise DataError(
                 f"{one.path} and {members[-1].path} are both called '{one.name}', but have "
                 f"{one.num_parameters:,} and {members[-1].num_parameters:,} parameters; give each "
-                "network its own --name when training."
+                "network its own `name` when training."
             )
         members.append(one)
     order = dict.fromkeys(one.name for one in saved)

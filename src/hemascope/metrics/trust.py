@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class TriedSets:
         left_out: The classes of which val has too few images, with the reason. They are in every
             set, which claims nothing: their images, and they as members of a set, do not count
             below.
+        num_images: How many images count.
         observed: The share of images whose set holds the true class.
         low: The lower end of its 95 % interval, after Clopper and Pearson.
         high: The upper end.
@@ -67,6 +69,7 @@ class TriedSets:
     ranks: tuple[int, ...]
     sizes: tuple[int, ...]
     left_out: Mapping[str, str]
+    num_images: int
     observed: float
     low: float
     high: float
@@ -215,20 +218,16 @@ def _try_sets(rule: ConformalRule, test: Predictions) -> TriedSets:
     holds, sizes = covered(all_sets, labels), all_sets[:, fitted].sum(axis=1)
     interval = binomtest(int(holds.sum()), len(holds)).proportion_ci()
     needed = fewest_images(rule.coverage)
+    thresholds = [t if np.isfinite(t) else None for t in rule.thresholds]
+    facts: dict[str, Any] = {**vars(rule), "thresholds": tuple(thresholds)}
     return TriedSets(
-        score=rule.score,
-        coverage=rule.coverage,
-        thresholds=tuple(
-            value if known else None for value, known in zip(rule.thresholds, fitted, strict=True)
-        ),
-        class_conditional=rule.class_conditional,
-        ranks=rule.ranks,
-        sizes=rule.sizes,
+        **facts,
         left_out={
             name: f"val has {size:,} images of it, and {needed:,} are needed"
             for name, size, known in zip(test.classes.names, rule.sizes, fitted, strict=True)
             if not known
         },
+        num_images=len(holds),
         observed=float(holds.mean()),
         low=float(interval.low),
         high=float(interval.high),

@@ -68,7 +68,7 @@ class Outcome:
         console = Console(highlight=False, markup=False)
         console.print(table)
         if more := self.num_rows - len(self.rows):
-            console.print(f"... and {more:,} more: write all of them with --out FILE.csv")
+            console.print(f"... and {more:,} more: an output file holds all of them")
 
     def summary(self) -> str:
         """What the answers come to, in lines."""

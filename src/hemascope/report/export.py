@@ -5,7 +5,7 @@ from pathlib import Path
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.images import DataDescription
 from hemascope.metrics.summary import estimate
-from hemascope.report.cards import Subject, card_markdown, model_card, performance
+from hemascope.report.cards import Subject, card_markdown, filled, model_card, performance
 from hemascope.report.network import summarize
 from hemascope.report.page import interval
 from hemascope.report.text import markdown_table
@@ -61,47 +61,14 @@ def card_text(
         facts=None,
         performance=found,
     )
-    rebuilt = (
-        [
-            (
-                "Never to be tested on",
-                "The official test split: about 70 % of its images are among those it was trained "
-                "on, so never score it on the official test split.",
-            )
-        ]
-        if data.kind == "rebuilt"
-        else []
+    added = filled(
+        "export_card",
+        data,
+        info=info,
+        image=info.image,
+        graphs=_graphs(info, data.counts["val"]),
     )
-    card = [
-        *model_card(subject),
-        *rebuilt,
-        ("Input and output", _input_and_output(info)),
-        ("Graphs, and what was fitted on val", _graphs(info, data.counts["val"])),
-        ("Version", f"hemascope {info.hemascope_version}; format version {info.format_version}."),
-    ]
-    return card_markdown(f"Model card: {info.settings.name}", card)
-
-
-def _input_and_output(info: ArtifactInfo) -> str:
-    how, size = info.image, info.image.size
-    jpeg = (
-        f", and given a JPEG round trip of quality {how.jpeg_quality}" if how.jpeg_quality else ""
-    )
-    crop = (
-        f"the central {100 * how.crop:.3g} % of a photograph's square"
-        if how.crop < 1
-        else "the central square of a picture"
-    )
-    maps = (
-        "; `maps`: what each place adds to them, so that explaining needs no other program."
-        if info.onnx[0].has_maps
-        else "."
-    )
-    return (
-        f"`images`: uint8 RGB pixels (N, {size}, {size}, 3); scaling is inside the graph. "
-        f"`predict` makes them of {crop}, resized (bilinear, antialiased){jpeg}. `logits`: float32 "
-        f"(N, {len(info.class_names)}), in the order of the classes{maps}"
-    )
+    return card_markdown(f"Model card: {info.settings.name}", [*model_card(subject), *added])
 
 
 def _graphs(info: ArtifactInfo, num_val: int) -> str:
@@ -131,9 +98,4 @@ def _graphs(info: ArtifactInfo, num_val: int) -> str:
                     *(f"{rule.min_prob:.4f}" for rule in decision.sets),
                 ]
             )
-    return (
-        f"{markdown_table(rows)}\n\nAnswers below the abstention threshold are flagged for expert "
-        f"review: it is the lowest at which the other images of val are classified with an "
-        f"accuracy of at least {100 * first.wanted_accuracy:g} %. Prediction sets are "
-        "split-conformal (LAC)."
-    )
+    return markdown_table(rows)

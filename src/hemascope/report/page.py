@@ -8,7 +8,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
-from hemascope.metrics.summary import Estimate, Spread
+from hemascope.metrics.summary import Estimate, Spread, estimate
+from hemascope.metrics.trust import TriedSets
 from hemascope.report.text import in_shown_unit
 
 
@@ -83,14 +84,19 @@ def in_percent(values: Spread | None) -> str:
     return f"{100 * values.mean:.1f}{sd}"
 
 
-def interval(estimate: Estimate) -> str:
+def interval(share: Estimate) -> str:
     """A share in per cent with its 95 % interval."""
-    return f"{percent(estimate.value, 1)} {bounds(estimate)}"
+    return f"{percent(share.value, 1)} {bounds(share)}"
 
 
-def bounds(estimate: Estimate) -> str:
+def quoted(share: Estimate) -> str:
+    """The same with its number of images."""
+    return f"{interval(share)} (n = {share.n:,})"
+
+
+def bounds(share: Estimate | TriedSets) -> str:
     """The 95 % interval of a share, in per cent."""
-    return f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+    return f"[{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
 def signed(value: float, *, as_percent: bool = False) -> str:
@@ -113,4 +119,5 @@ _FILTERS: dict[str, Callable[..., str]] = {
     "in_percent": in_percent,
     "interval": interval,
     "bounds": bounds,
+    "estimate": lambda share, n: quoted(estimate(share, n)),
 }

@@ -19,6 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from hemascope.metrics.calibration import Reliability
+from hemascope.metrics.comparison import NetworkFigure
+from hemascope.metrics.statistics import Interval
 from hemascope.store.files import write_bytes
 
 Series = Sequence[float] | NDArray[np.float64]
@@ -58,11 +61,19 @@ def render(figure: Figure, kind: str, metadata: Mapping[str, None] | None = None
 
 
 def _figure(width: float, height: float, title: str, caption: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = _sheet(width, height, "", caption)
     axes = figure.subplots()
     axes.set_title(title, fontsize=10, fontweight="bold", loc="left")
-    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
     return figure, axes
+
+
+def _sheet(width: float, height: float, title: str, caption: str) -> Figure:
+    """A figure of several panels under one title."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
+    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
+    return figure
 
 
 @mpl.rc_context(_STYLE)
@@ -200,48 +211,37 @@ def curves_against_paper(
     return figure
 
 
-@dataclass(frozen=True)
-class ForestRow:
-    """One line of a forest plot: a figure, its interval, and the single runs behind it."""
-
-    label: str
-    value: float
-    low: float
-    high: float
-    points: Sequence[float] = ()
-
-
 @mpl.rc_context(_STYLE)
 def forest(
-    panels: Mapping[str, Sequence[ForestRow]],
+    panels: Mapping[str, Mapping[str, Interval]],
     *,
     title: str,
     caption: str,
     zero_line: bool = False,
 ) -> Figure:
-    """Figures with their intervals below one another, a panel for each quantity.
+    """Shares in per cent with their intervals below one another, a panel for each quantity.
 
     Args:
-        panels: The rows of each quantity, the same labels in each.
+        panels: The rows of each quantity by their label, the same in each; small marks are the
+            single runs behind one.
         title: Above the figure.
         caption: Below it.
         zero_line: Whether to mark zero, for differences.
     """
-    labels = [row.label for row in next(iter(panels.values()))]
-    figure = Figure(
-        figsize=(1.6 + 2.1 * len(panels), 1.5 + 0.34 * len(labels)), layout="constrained"
-    )
-    figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
-    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
+    labels = list(next(iter(panels.values())))
+    width, height = 1.6 + 2.1 * len(panels), 1.5 + 0.34 * len(labels)
+    figure = _sheet(width, height, title, caption)
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     places = np.arange(len(labels))[::-1]
     for axes, (quantity, rows) in zip(grid, panels.items(), strict=True):
-        for place, row in zip(places, rows, strict=True):
-            axes.plot([row.low, row.high], [place, place], color=_PALETTE[0], lw=1.6)
-            axes.plot(row.value, place, "s", color=_PALETTE[0], markersize=5)
-            axes.plot(
-                row.points, [place + 0.22] * len(row.points), "|", color=_PALETTE[1], markersize=6
-            )
+        for place, row in zip(places, rows.values(), strict=True):
+            low, high = 100 * row.low, 100 * row.high
+            axes.plot([low, high], [place, place], color=_PALETTE[0], lw=1.6)
+            axes.plot(100 * row.value, place, "s", color=_PALETTE[0], markersize=5)
+            if isinstance(row, NetworkFigure):
+                runs = 100 * np.array(row.values)
+                heights = np.full(len(runs), place + 0.22)
+                axes.plot(runs, heights, "|", color=_PALETTE[1], markersize=6)
         if zero_line:
             axes.axvline(0, color="0.3", lw=0.8, ls="--")
         axes.set_xlabel(quantity, fontsize=8)
@@ -254,26 +254,29 @@ def forest(
 
 
 @mpl.rc_context(_STYLE)
-def reliability_diagram(
-    bins: Mapping[str, tuple[Series, Series, NDArray[np.int64]]], *, title: str, caption: str
-) -> Figure:
+def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption: str) -> Figure:
     """Accuracy against confidence, and how many images there are of each confidence.
 
     Args:
-        bins: Mean confidence, accuracy and number of images of each bin, by what they are of.
+        bins: Those of each curve, by its name.
         title: Above the figure.
         caption: Below it.
     """
-    figure = Figure(figsize=(4.6, 4.8), layout="constrained")
-    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
+    figure = _sheet(4.6, 4.8, "", caption)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.set_title(title, fontsize=10, fontweight="bold", loc="left")
     axes.plot([0, 1], [0, 1], color="0.3", lw=0.8, ls="--", label="perfect calibration")
-    width = 0.4 / len(next(iter(bins.values()))[0])
-    for i, (label, (confidence, accuracy, count)) in enumerate(bins.items()):
+    for i, (label, shown) in enumerate(bins.items()):
+        count, width = shown.count, 0.4 / len(shown.count)
         known = count > 0
-        points = (np.asarray(confidence)[known], np.asarray(accuracy)[known])
-        axes.plot(*points, color=_PALETTE[i], marker=_MARKERS[i], ls=("-", ":")[i % 2], label=label)
+        points = (shown.confidence[known], shown.accuracy[known])
+        axes.plot(
+            *points,
+            color=_PALETTE[i],
+            marker=_MARKERS[i],
+            ls=("-", ":")[i % 2],
+            label=label,
+        )
         places = (np.arange(len(count)) + 0.5) / len(count) + (i - 0.5) * width
         counts.bar(places, count, width, color=_PALETTE[i], hatch=("", "///")[i % 2])
     axes.set_ylabel("accuracy")
@@ -319,8 +322,7 @@ def small_curves(
     """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(2.2 * columns + 0.6, 1.7 * rows + 1.2), layout="constrained")
-    figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
+    figure = _sheet(2.2 * columns + 0.6, 1.7 * rows + 1.2, title, caption)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, (name, curves) in zip(grid.flat, panels.items(), strict=False):
         for i, (label, values) in enumerate(curves.items()):
@@ -336,7 +338,6 @@ def small_curves(
     for axes in grid[:, 0]:
         axes.set_ylabel(y_label, fontsize=8)
     grid[0][0].legend(fontsize=6.5)
-    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
     return figure
 
 
@@ -363,9 +364,7 @@ def speed_curves(
     """
     names = {label: _clipped(label) for curves in panels.values() for label in curves}
     width = 1.4 + 0.07 * max(map(len, names.values())) + 3.0 * len(panels)
-    figure = Figure(figsize=(width, 5.2), layout="constrained")
-    figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
-    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
+    figure = _sheet(width, 5.2, title, caption)
     grid = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
     lines: dict[str, Artist] = {}
     sizes = sorted({p.batch_size for curves in panels.values() for c in curves.values() for p in c})
@@ -429,16 +428,9 @@ def contact_sheet(
     columns = min(max(5 // wide, 2), len(images))
     rows = -(-len(images) // columns)
     side = 1.25 if maps else 1.5  # inches; the title above has to fit
-    figure = Figure(
-        figsize=(side * wide * columns + 0.3, (side + 0.5) * rows + 0.9), layout="constrained"
-    )
-    figure.suptitle(
-        f"{title} (image; {'; '.join(maps)})" if maps else title,
-        fontsize=10,
-        fontweight="bold",
-        x=0.01,
-        ha="left",
-    )
+    width, height = side * wide * columns + 0.3, (side + 0.5) * rows + 0.9
+    heading = f"{title} (image; {'; '.join(maps)})" if maps else title
+    figure = _sheet(width, height, heading, caption)
     cells = figure.subfigures(rows, columns, squeeze=False)
     for i, cell in enumerate(cells.flat):
         panels = cell.subplots(1, wide, squeeze=False)[0]
@@ -451,5 +443,4 @@ def contact_sheet(
         for axes, found in zip(panels[1:], maps.values(), strict=True):
             axes.imshow(images[i].mean(axis=2), cmap="gray", vmin=0, vmax=255)
             axes.imshow(found[i], cmap="inferno", alpha=0.6, vmin=0, vmax=1)
-    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
     return figure

@@ -1,41 +1,18 @@
 """The page of one run: what was trained on what, how good it is, and how far to trust it."""
 
-from dataclasses import dataclass
-
 from hemascope.core.classes import Split
-from hemascope.metrics.confidence import Confidence, assess_confidence
-from hemascope.report import plots
+from hemascope.metrics.trust import assess, sets_left_out
+from hemascope.metrics.uncertainty import COVERAGES, WANTED_ACCURACY
 from hemascope.report.cards import Subject, data_card, model_card, performance
 from hemascope.report.figures import caption_of, draw_evaluation, draw_history
-from hemascope.report.network import Network, summarize
+from hemascope.report.network import summarize
 from hemascope.report.page import render
 from hemascope.report.text import LABELS, absent_sentence, seen_sentence
+from hemascope.report.trust import draw_reliability
 from hemascope.store.files import make_folder, write_text
 from hemascope.store.model_folder import load_info
 from hemascope.store.predictions import read_predictions
-from hemascope.store.provenance import Fingerprint
-from hemascope.store.run_folder import History, RunFolder, RunResults
-
-_RELIABILITY = "reliability"  # the figure
-
-
-@dataclass(frozen=True)
-class RunPage:
-    """What the page of a run says.
-
-    Attributes:
-        results: The figures on test.
-        fingerprint: What the run was made with.
-        network: The run as every page shows a network.
-        confidence: What its confidence is worth.
-        warnings: What makes the figures say less than they seem to, in sentences.
-    """
-
-    results: RunResults
-    fingerprint: Fingerprint
-    network: Network
-    confidence: Confidence
-    warnings: tuple[str, ...]
+from hemascope.store.run_folder import RunFolder
 
 
 def write_run_page(folder: RunFolder) -> None:
@@ -49,15 +26,20 @@ def write_run_page(folder: RunFolder) -> None:
     info = load_info(folder.path)
     histories = [folder.read_history()] if folder.history.is_file() else []
     val, test = (read_predictions(folder.predictions(split)) for split in (Split.VAL, Split.TEST))
-    confidence = assess_confidence(val, test)
+    trust = assess(val, test, seed=results.seed, coverages=COVERAGES, accuracy=WANTED_ACCURACY)
     network = summarize(info.settings, [results], histories, [folder.name])
-    sentences = (
+    warnings = (
         absent_sentence(results),
         seen_sentence(results.name, results.num_seen),
         *results.warnings,
     )
-    page = RunPage(results, fingerprint, network, confidence, tuple(filter(None, sentences)))
-    _draw(folder, page, histories)
+    caption = caption_of(results, f"seed {results.seed}")
+    figures = make_folder(folder.figures)
+    for history in histories:
+        draw_history(history, figures, caption)
+    draw_evaluation(results, figures, caption)
+    scaled, stem = test.scaled(trust.temperature), figures / "reliability"
+    draw_reliability([test], [scaled], stem, title="Reliability", caption=caption)
     subject = Subject(
         settings=info.settings,
         num_parameters=info.num_parameters,
@@ -70,7 +52,12 @@ def write_run_page(folder: RunFolder) -> None:
         "run.html.jinja",
         folder.path,
         autoescape=True,
-        p=page,
+        r=results,
+        net=network,
+        trust=trust,
+        num_val=len(val.labels),
+        left_out=sets_left_out(val, test, COVERAGES),
+        warnings=list(filter(None, warnings)),
         trained_on=info.trained_on,
         data=fingerprint.data,
         facts=fingerprint,
@@ -79,21 +66,3 @@ def write_run_page(folder: RunFolder) -> None:
         cards={"Model card": model_card(subject), "Data card": data_card(fingerprint.data)},
     )
     write_text(folder.page, text)
-
-
-def _draw(folder: RunFolder, page: RunPage, histories: list[History]) -> None:
-    caption = caption_of(page.results, f"seed {page.results.seed}")
-    figures = make_folder(folder.figures)
-    for history in histories:
-        draw_history(history, figures, caption)
-    draw_evaluation(page.results, figures, caption)
-    bins = {
-        "before scaling": page.confidence.before.bins,
-        "after scaling": page.confidence.after.bins,
-    }
-    figure = plots.reliability_diagram(
-        {name: (b.confidence, b.accuracy, b.count) for name, b in bins.items()},
-        title="Reliability",
-        caption=caption,
-    )
-    plots.save_figure(figure, figures / _RELIABILITY)

@@ -1,9 +1,7 @@
 """A comparison of networks, as `metrics.comparison` makes it, in words and pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from hemascope.metrics.comparison import Comparison, Difference, NetworkFigure
 from hemascope.metrics.statistics import FIGURES, Interval
@@ -43,9 +41,22 @@ def tables(comparison: Comparison) -> list[list[list[str]]]:
 
 def draw_comparison(comparison: Comparison, folder: Path, caption: str) -> None:
     """The forest plots of a comparison: networks, and differences where there are two."""
-    plots.save_figure(forest_of_networks(comparison, caption), folder / "networks")
+    networks = {f"{name} (n = {net.n})": net.figures for name, net in comparison.networks.items()}
+    figure = plots.forest(
+        _panels(networks, "%"),
+        title="Mean over runs with its 95 % interval; small marks are single runs",
+        caption=caption,
+    )
+    plots.save_figure(figure, folder / "networks")
     if comparison.pairs:
-        plots.save_figure(forest_of_differences(comparison, caption), folder / "differences")
+        pairs = {f"{pair.first} - {pair.second}": pair.differences for pair in comparison.pairs}
+        figure = plots.forest(
+            _panels(pairs, "points"),
+            title="Paired differences with their 95 % intervals",
+            caption=caption,
+            zero_line=True,
+        )
+        plots.save_figure(figure, folder / "differences")
 
 
 def networks_table(comparison: Comparison) -> list[list[str]]:
@@ -96,10 +107,11 @@ def how_to_read(comparison: Comparison) -> str:
         "mean over the n runs; after ± the standard deviation over runs, which is of the seeds "
         "alone. Intervals of one class are Wilson's. Differences and their p-values are paired on "
         "the same resamples, which cannot show a p-value below "
-        f"{comparison.smallest_p:.2g} here (--resamples draws more). 'Right alone' counts the "
-        "images that only one of the two gets right, tested by McNemar's exact test: the mean "
-        "over the tests, one for each seed that both have, and twice their median p-value where "
-        "they are several. All p-values are corrected for the number of pairs, after Holm."
+        f"{comparison.smallest_p:.2g} here (more resamples show smaller ones). 'Right alone' "
+        "counts the images that only one of the two gets right, tested by McNemar's exact test: "
+        "the mean over the tests, one for each seed that both have, and twice their median "
+        "p-value where they are several. All p-values are corrected for the number of "
+        "pairs, after Holm."
     )
     return f"{text} {left_out_sentence(comparison)}".strip()
 
@@ -124,46 +136,16 @@ def p_text(p: float, smallest: float = 0) -> str:
     return f"< {_SMALLEST_P}" if p < _SMALLEST_P else f"{p:.4f}"
 
 
-def forest_of_networks(comparison: Comparison, caption: str) -> Figure:
-    """Every network's figures with their intervals; small marks are single runs."""
-    panels = {
-        f"{label} (%)": [
-            _forest_row(
-                f"{name} (n = {network.n})", figure, [100 * value for value in figure.values]
-            )
-            for name, network in comparison.networks.items()
-            if (figure := network.figures[key])
-        ]
-        for key, label in LABELS.items()
-    }
-    return plots.forest(
-        {label: rows for label, rows in panels.items() if rows},
-        title="Mean over runs with its 95 % interval; small marks are single runs",
-        caption=caption,
-    )
-
-
-def forest_of_differences(comparison: Comparison, caption: str) -> Figure:
-    """Every pair's differences with their intervals."""
-    panels = {
-        f"{label} (points)": [
-            _forest_row(f"{pair.first} - {pair.second}", difference)
-            for pair in comparison.pairs
-            if (difference := pair.differences[key])
-        ]
-        for key, label in LABELS.items()
-    }
-    return plots.forest(
-        {label: rows for label, rows in panels.items() if rows},
-        title="Paired differences with their 95 % intervals",
-        caption=caption,
-        zero_line=True,
-    )
-
-
-def _forest_row(label: str, figure: Interval, points: Sequence[float] = ()) -> plots.ForestRow:
-    value, low, high = (100 * part for part in (figure.value, figure.low, figure.high))
-    return plots.ForestRow(label, value, low, high, points=points)
+def _panels(
+    figures: Mapping[str, Mapping[str, Interval | None]], unit: str
+) -> dict[str, dict[str, Interval]]:
+    """For each quantity the rows that have it, by name; no quantity without rows."""
+    panels: dict[str, dict[str, Interval]] = {}
+    for key, label in LABELS.items():
+        found = {name: row[key] for name, row in figures.items()}
+        if rows := {name: figure for name, figure in found.items() if figure}:
+            panels[f"{label} ({unit})"] = rows
+    return panels
 
 
 def _mean(figure: NetworkFigure | None) -> str:

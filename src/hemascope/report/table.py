@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError, did_you_mean
-from hemascope.metrics.summary import spread
+from hemascope.report.text import markdown_table, over_runs
 from hemascope.store.run_folder import RunResults, find_results
 
 Figure = Callable[[RunResults], float | None]
@@ -48,18 +48,15 @@ def table_text(results: Sequence[RunResults], class_name: str | None = None) -> 
         if len(seeds) < len(members) or len({m.num_parameters for m in members}) > 1:
             raise DataError(
                 f"the results called '{name}' are not of one network over several seeds; give each "
-                "network its own --name when training, and each run once."
+                "network its own `name` when training, and each run once."
             )
     columns = _columns(results, class_name)
     ranked = sorted(groups.items(), key=lambda item: -np.mean([m.accuracy for m in item[1]]))
-    lines = [
-        f"| network | n | {' | '.join(columns)} |",
-        f"| --- | ---: |{' ---: |' * len(columns)}",
-    ]
+    rows = [["network", "n", *columns]]
     for name, members in ranked:
         cells = [column(members) for column in columns.values()]
-        lines.append(f"| {name} | {len(members)} | {' | '.join(cells)} |")
-    return "\n".join([sources[0], "", *lines, "", RESEARCH_USE_ONLY])
+        rows.append([name, str(len(members)), *cells])
+    return "\n\n".join([sources[0], markdown_table(rows), RESEARCH_USE_ONLY])
 
 
 def _label(result: RunResults) -> str:
@@ -68,46 +65,33 @@ def _label(result: RunResults) -> str:
 
 
 def _columns(results: Sequence[RunResults], class_name: str | None) -> dict[str, Column]:
-    columns = {"accuracy (%)": _percent(lambda r: r.accuracy)}
+    columns = {"accuracy (%)": _column(lambda r: r.accuracy, 100)}
     if any(result.with_views for result in results):
-        columns["accuracy, 8 views (%)"] = _percent(
-            lambda r: r.with_views and r.with_views.accuracy
+        columns["accuracy, 8 views (%)"] = _column(
+            lambda r: r.with_views and r.with_views.accuracy, 100
         )
-    columns["F1, macro"] = _column(lambda r: r.f1_macro, factor=1, digits=4)
+    columns["F1, macro"] = _column(lambda r: r.f1_macro, digits=4)
     if class_name is not None:
         known = results[0].per_class
         if class_name not in known:
-            raise DataError(f"--class {class_name}: {did_you_mean(class_name, known)}")
-        columns[f"{class_name}, sensitivity (%)"] = _percent(
-            lambda r: r.per_class[class_name].recall
-        )
-        columns[f"{class_name}, precision (%)"] = _percent(
-            lambda r: r.per_class[class_name].precision
-        )
+            said = f"it is '{class_name}'; {did_you_mean(class_name, known)}"
+            raise DataError(said, field="class")
+        for figure in ("sensitivity", "precision"):
+            columns[f"{class_name}, {figure} (%)"] = _column(
+                lambda r, key=figure: getattr(r.per_class[class_name], key), 100
+            )
     columns["parameters"] = lambda members: f"{members[0].num_parameters:,}"
-    columns["ms an image, batch 1"] = _mean(lambda r: r.latency_ms_batch1)
-    columns["ms an image, batch 128"] = _mean(lambda r: r.latency_ms_batch128)
-    columns["training (min)"] = _mean(lambda r: r.train_seconds and r.train_seconds / 60)
+    for title, cost in (
+        ("ms an image, batch 1", lambda r: r.latency_ms_batch1),
+        ("ms an image, batch 128", lambda r: r.latency_ms_batch128),
+        ("training (min)", lambda r: r.train_seconds and r.train_seconds / 60),
+    ):
+        columns[title] = _column(cost, with_sd=False)
     return columns
 
 
-def _percent(figure: Figure) -> Column:
-    return _column(figure, factor=100, digits=2)
-
-
-def _mean(figure: Figure) -> Column:
-    return _column(figure, factor=1, digits=2, with_sd=False)
-
-
-def _column(figure: Figure, *, factor: float, digits: int, with_sd: bool = True) -> Column:
-    """Mean ± sd over the runs, or the mean alone; a dash where a run has no such figure."""
-
-    def column(members: Sequence[RunResults]) -> str:
-        values = [value for member in members if (value := figure(member)) is not None]
-        if len(values) < len(members):
-            return "-"
-        result = spread([factor * value for value in values])
-        sd = f" ± {result.sd:.{digits}f}" if with_sd and result.sd is not None else ""
-        return f"{result.mean:.{digits}f}{sd}"
-
-    return column
+def _column(figure: Figure, factor: float = 1, *, digits: int = 2, with_sd: bool = True) -> Column:
+    """A figure over the runs, as `over_runs` writes it."""
+    return lambda members: over_runs(
+        [figure(member) for member in members], digits, factor=factor, with_sd=with_sd
+    )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.metrics import Figures
+from hemascope.metrics.summary import spread
 from hemascope.store.run_folder import Costs, RunResults
 
 # The study's three dimensions, and the words for each figure in `results.json`.
@@ -105,6 +106,23 @@ def seen_sentence(name: str, num_seen: int | None) -> str:
         f"{name} was trained on {num_seen:,} of these images, pixel for pixel: its figures are "
         "better than on images it has not seen."
     )
+
+
+def over_runs(
+    values: Sequence[float | None], digits: int, *, factor: float = 1, with_sd: bool = True
+) -> str:
+    """Mean ± sample standard deviation, or the mean alone; a dash where a value is not known."""
+    known = [factor * value for value in values if value is not None]
+    if len(known) < len(values):
+        return "-"
+    found = spread(known)
+    sd = f" ± {found.sd:.{digits}f}" if with_sd and found.sd is not None else ""
+    return f"{found.mean:.{digits}f}{sd}"
+
+
+def file_stem(name: str) -> str:
+    """A network's name as part of the name of a file."""
+    return name.replace(", ", "-").replace(" ", "-")
 
 
 def shown_figure(results: RunResults, key: str) -> float | None:

@@ -1,18 +1,16 @@
 """What `hemascope trust` found, in words and pictures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hemascope.metrics.calibration import Reliability
-from hemascope.metrics.summary import spread
+from hemascope.core.predictions import Predictions
+from hemascope.metrics.calibration import Reliability, reliability, top_label
 from hemascope.metrics.trust import ClassCoverage, RunTrust, TriedSets, Trust
-from hemascope.metrics.uncertainty import SCORES
+from hemascope.metrics.uncertainty import SCORES, risk_coverage
 from hemascope.report import plots
-from hemascope.report.text import markdown_table
+from hemascope.report.text import file_stem, markdown_table, over_runs
 from hemascope.report.uncertainty import HOW_TO_READ, doubt_rows
 
 _CALIBRATION = {
@@ -87,12 +85,12 @@ def _first(networks: Networks) -> RunTrust:
 def _calibration_rows(networks: Networks) -> list[list[str]]:
     rows = [["network", "n", "temperature", *_CALIBRATION.values()]]
     for name, runs in networks.items():
-        temperature = _over([run.temperature for run in runs], 3)
+        temperature = over_runs([run.temperature for run in runs], 3)
         for when, scaled_by, found in (
             ("before", "1", [run.before for run in runs]),
             ("after", temperature, [run.after for run in runs]),
         ):
-            cells = (_over([getattr(one, key) for one in found], 4) for key in _CALIBRATION)
+            cells = (over_runs([getattr(one, key) for one in found], 4) for key in _CALIBRATION)
             rows.append([f"{name}, {when}", str(len(runs)), scaled_by, *cells])
     return rows
 
@@ -108,10 +106,10 @@ def _set_rows(networks: Networks) -> list[list[str]]:
                     name,
                     _rule(sets[0]),
                     f"{100 * sets[0].coverage:g}",
-                    _over([100 * one.observed for one in sets], 2),
+                    over_runs([one.observed for one in sets], 2, factor=100),
                     _as_expected(sets),
-                    _over([one.mean_size for one in sets], 3),
-                    _over([100 * one.share_empty for one in sets], 2),
+                    over_runs([one.mean_size for one in sets], 3),
+                    over_runs([one.share_empty for one in sets], 2, factor=100),
                 ]
             )
     return rows
@@ -162,14 +160,14 @@ def _abstain_rows(networks: Networks) -> list[list[str]]:
             if (chosen := one.chosen_on_val) and chosen.accuracy is not None
         ]
         if len(kept) == len(runs):
-            last = [_over([100 * part for part in parts], 2) for parts in zip(*kept, strict=True)]
+            last = [over_runs(parts, 2, factor=100) for parts in zip(*kept, strict=True)]
         else:
             last = ["not reached on val", "-"]
         rows.append(
             [
                 name,
-                _over([one.aurc for one in all_of], 5),
-                *(_over([100 * one.accuracy_at[s] for one in all_of], 2) for s in shares),
+                over_runs([one.aurc for one in all_of], 5),
+                *(over_runs([one.accuracy_at[s] for one in all_of], 2, factor=100) for s in shares),
                 *last,
             ]
         )
@@ -190,46 +188,41 @@ def _rule(sets: TriedSets) -> str:
     return _SCORES[sets.score] + (", class-conditional" if sets.class_conditional else "")
 
 
-def _over(values: Sequence[float], digits: int) -> str:
-    result = spread(values)
-    sd = "" if result.sd is None else f" ± {result.sd:.{digits}f}"
-    return f"{result.mean:.{digits}f}{sd}"
+def draw_trust(
+    networks: Mapping[str, Sequence[Predictions]], content: Trust, folder: Path, caption: str
+) -> None:
+    """The reliability diagram of each network, its runs together, and all risk-coverage curves.
 
-
-def reliability_stem(name: str) -> str:
-    """The file name of a network's reliability diagram."""
-    return f"reliability-{name.replace(', ', '-').replace(' ', '-')}"
-
-
-@dataclass(frozen=True, eq=False)
-class Curves:
-    """What the pictures of a network show.
-
-    Attributes:
-        num_runs: How many runs are put together.
-        before: Confidence and accuracy in bins before temperature scaling.
-        after: The same after it.
-        coverage: Shares of images answered, shape (N,).
-        risk: Share of errors among them, shape (N,).
+    Args:
+        networks: The predictions of each network's runs.
+        content: What was found in them.
+        folder: Gets the pictures.
+        caption: Below each.
     """
-
-    num_runs: int
-    before: Reliability
-    after: Reliability
-    coverage: NDArray[np.float64]
-    risk: NDArray[np.float64]
-
-
-def draw_trust(networks: Mapping[str, Curves], folder: Path, caption: str) -> None:
-    """The reliability diagram of each network, and all risk-coverage curves."""
-    for name, shown in networks.items():
-        bins = {"before scaling": shown.before, "after scaling": shown.after}
-        runs = f"{shown.num_runs} runs together | " if shown.num_runs > 1 else ""
-        figure = plots.reliability_diagram(
-            {k: (b.confidence, b.accuracy, b.count) for k, b in bins.items()},
-            title=f"Reliability of {name}",
-            caption=f"{runs}{caption}",
-        )
-        plots.save_figure(figure, folder / reliability_stem(name))
-    lines = {name: (shown.coverage, shown.risk) for name, shown in networks.items()}
+    lines: dict[str, tuple[plots.Series, plots.Series]] = {}
+    for name, before in networks.items():
+        temperatures = [run.temperature for run in content.networks[name]]
+        after = [run.scaled(t) for run, t in zip(before, temperatures, strict=True)]
+        runs = f"{len(before)} runs together | " if len(before) > 1 else ""
+        stem = f"reliability-{file_stem(name)}"
+        title = f"Reliability of {name}"
+        draw_reliability(before, after, folder / stem, title=title, caption=f"{runs}{caption}")
+        curves = [risk_coverage(*top_label(run)) for run in after]
+        lines[name] = curves[0].coverage, np.mean([curve.risk for curve in curves], axis=0)
     plots.save_figure(plots.risk_coverage_curves(lines, caption=caption), folder / "risk-coverage")
+
+
+def draw_reliability(
+    before: Sequence[Predictions],
+    after: Sequence[Predictions],
+    stem: Path,
+    *,
+    title: str,
+    caption: str,
+) -> None:
+    """Accuracy against confidence before and after scaling, over runs on the same images."""
+    bins: dict[str, Reliability] = {}
+    for label, runs in (("before scaling", before), ("after scaling", after)):
+        confidence, right = zip(*map(top_label, runs), strict=True)
+        bins[label] = reliability(np.concatenate(confidence), np.concatenate(right))
+    plots.save_figure(plots.reliability_diagram(bins, title=title, caption=caption), stem)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hemascope.metrics.uncertainty import Doubt
-from hemascope.report.text import markdown_table
+from hemascope.report.text import markdown_table, over_runs
 
 _COLUMNS = {
     "accuracy": ("accuracy, %", 100, 2),
@@ -57,7 +57,7 @@ def doubt_rows(ways: Mapping[str, Doubt]) -> list[list[str]]:
     rows = [["way", "answers", *(title for title, _, _ in _COLUMNS.values())]]
     for name, figures in ways.items():
         cells = [
-            "-" if (value := getattr(figures, key)) is None else f"{value * factor:.{decimals}f}"
+            over_runs([getattr(figures, key)], decimals, factor=factor)
             for key, (_, factor, decimals) in _COLUMNS.items()
         ]
         rows.append([name, str(figures.num_answers), *cells])

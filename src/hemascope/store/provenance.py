@@ -15,10 +15,12 @@ from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.images import DataDescription, Dataset
+from hemascope.core.predictions import Predictions
 from hemascope.settings.base import Settings
 from hemascope.settings.compute import Precision
 from hemascope.settings.output import Output
 from hemascope.store.files import FIGURES, MARK, made_out, make_folder, write_json, write_text
+from hemascope.store.predictions import write_predictions
 
 FORMAT_VERSION = 2  # of fingerprint.json and results.json; those of hemascope 0.1 have none
 
@@ -143,7 +145,8 @@ def publish(
     Args:
         output: The folder.
         facts: What the results were made with.
-        contents: What each file holds, by its name: text as it is, everything else as JSON.
+        contents: What each file holds, by its name: text, predictions, or an object, which is
+            written as JSON under the notice that it is for research.
         draw: Draws into the folder it is given, if there is anything to draw.
 
     Raises:
@@ -152,9 +155,12 @@ def publish(
     with begun_out(output, facts) as out:
         for name, content in contents.items():
             if isinstance(content, str):
-                write_text(out / name, content)
+                write_text(out / name, f"{content.rstrip()}\n")
+            elif isinstance(content, Predictions):
+                write_predictions(out / name, content)
             else:
-                write_json(out / name, content)
+                noticed = {"notice": RESEARCH_USE_ONLY, **vars(content)}
+                write_json(out / name, content if isinstance(content, Record) else noticed)
         if draw is not None:
             draw(make_folder(out / FIGURES))
 

@@ -81,12 +81,8 @@ class CurveFinding:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the runs say about the study's two open points, where these data can say it.
+    """What the runs say about the study's two open points, where these data can say it."""
 
-    `gap` is the accuracy of paper-cnn less that of each network that is not a CNN.
-    """
-
-    gap: Mapping[str, float]
     attractor: Mapping[str, Attractor] | None
     curve: CurveFinding | None
 
@@ -237,22 +233,13 @@ def _findings(
     dynamics_last: Sequence[Against],
     data: DataDescription,
 ) -> Findings:
-    accuracies = {name: net.results["accuracy"].mean for name, net in networks.items()}
     attractor = curve = None
     if data.class_names == BLOOD_CELLS.names:
         found = {name: _attractor(net) for name, net in networks.items()}
         attractor = {name: one for name, one in found.items() if one}
     if data.kind in ("official", "rebuilt") and {_TABLE_1, _CURVE} <= networks.keys():
         curve = _nearest_to_the_curve(networks, dynamics_first, dynamics_last)
-    return Findings(
-        gap={
-            name: accuracies[_TABLE_1] - accuracies[name]
-            for name, net in networks.items()
-            if _TABLE_1 in networks and not _is_cnn(net)
-        },
-        attractor=attractor,
-        curve=curve,
-    )
+    return Findings(attractor, curve)
 
 
 def _attractor(network: Network) -> Attractor | None:

@@ -8,19 +8,20 @@ import numpy as np
 
 from hemascope.analyses.compare.run import NUM_RESAMPLES, compare_saved
 from hemascope.analyses.saved import read_pairs
-from hemascope.analyses.trust.run import assess_all, curves
+from hemascope.analyses.trust.run import assess_all, on_test
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.metrics.uncertainty import COVERAGES, WANTED_ACCURACY
+from hemascope.report import statistics, trust
 from hemascope.report.cards import Card, Subject, data_card, model_card, performance
 from hemascope.report.figures import caption_of, draw_confusion, seeds_text
+from hemascope.report.page import render
 from hemascope.report.plots import save_figure
-from hemascope.report.statistics import draw_comparison
-from hemascope.report.trust import draw_trust
+from hemascope.report.text import LABELS
 from hemascope.store.files import make_folder, write_json, write_text
 from hemascope.store.run_folder import RunFolder, Runs, find_runs
+from hemascope.study import published
 from hemascope.study.comparison import Certainty, Comparison, compare, group
 from hemascope.study.figures import AGAINST_PAPER, against_paper, bars_over_seeds
-from hemascope.study.page import render_report
 
 
 def write_report(folder: Path) -> str:
@@ -47,8 +48,20 @@ def write_report(folder: Path) -> str:
         (report.markdown, "report.md.jinja"),
         (report.page, "report.html.jinja"),
     ):
-        autoescape = path == report.page
-        write_text(path, render_report(template, comparison, cards, folder, autoescape=autoescape))
+        page = render(
+            template,
+            folder,
+            autoescape=path == report.page,
+            c=comparison,
+            networks=comparison.networks,
+            study=published,
+            labels=LABELS,
+            kind=comparison.data.kind,
+            statistics=statistics,
+            trust=trust,
+            cards=cards,
+        )
+        write_text(path, page)
     left_out = [f"Left out, not finished: {run}" for run in found if not run.is_finished]
     return "\n".join([_summary(comparison), f"Report: {report.page}", RESEARCH_USE_ONLY, *left_out])
 
@@ -97,9 +110,9 @@ def _certainty(finished: Sequence[RunFolder], figures: Path) -> Certainty:
     """Intervals, tests, calibration and prediction sets of the saved predictions."""
     networks = read_pairs([run.path for run in finished], views=False)
     tests = {name: [pair.test for pair in pairs] for name, pairs in networks.items()}
-    statistics = compare_saved(tests, num_resamples=NUM_RESAMPLES)
-    trust = assess_all(networks, coverages=COVERAGES, accuracy=WANTED_ACCURACY)
-    caption = f"{statistics.data}\n{RESEARCH_USE_ONLY}"
-    draw_comparison(statistics, figures, caption)
-    draw_trust(curves(networks, trust), figures, caption)
-    return Certainty(statistics, trust)
+    compared = compare_saved(tests, num_resamples=NUM_RESAMPLES)
+    trusted = assess_all(networks, coverages=COVERAGES, accuracy=WANTED_ACCURACY)
+    caption = f"{compared.data}\n{RESEARCH_USE_ONLY}"
+    statistics.draw_comparison(compared, figures, caption)
+    trust.draw_trust(on_test(networks), trusted, figures, caption)
+    return Certainty(compared, trusted)

@@ -16,15 +16,13 @@ from hemascope.analyses.audit.words import (
     audit_text,
     render_audit,
 )
-from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.images import Dataset, LabeledImages, concatenate
 from hemascope.inference import predict
 from hemascope.inference.torch_engine import TorchEngine, features, pick_device, pick_precision
 from hemascope.models import build_model
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
-from hemascope.store.files import write_json, write_text
-from hemascope.store.provenance import Fingerprint, begun_out, fingerprint
+from hemascope.store.provenance import Fingerprint, fingerprint, publish
 from hemascope.training.loop import fit
 from hemascope.training.state import TrainingState
 from hemascope.training.task import ClassificationTask
@@ -58,12 +56,9 @@ def audit(data: DataSettings, output: Output, reporter: Reporter) -> str:
     dataset = load_data(data, reporter, as_found=True)
     images = concatenate(list(dataset.splits.values()))
     facts = fingerprint(dataset, device="cpu")
-    with begun_out(output, facts) as out:
-        content = examine(dataset, images, facts, reporter)
-        write_json(out / "audit.json", {"notice": RESEARCH_USE_ONLY, **vars(content)})
-        place = {image_id: i for i, image_id in enumerate(images.ids)}
-        page = render_audit(content, lambda image_id: images.images[place[image_id]])
-        write_text(out / "audit.html", page)
+    content = examine(dataset, images, facts, reporter)
+    page = render_audit(content, dict(zip(images.ids, images.images, strict=True)))
+    publish(output, facts, contents={"audit.json": content, "audit.html": page})
     return f"{audit_text(content)}\nPage: {output.folder / 'audit.html'}"
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,15 +90,15 @@ class Audit:
     names: Mapping[str, str]
 
 
-def render_audit(content: Audit, image_of: Callable[[str], NDArray[np.uint8]]) -> str:
+def render_audit(content: Audit, images: Mapping[str, NDArray[np.uint8]]) -> str:
     """The page: needs no other file.
 
     Args:
         content: What was found.
-        image_of: The pixels (H, H, 3) of an image by its id.
+        images: The pixels (H, H, 3) of each image by its id.
     """
     pages = environment(autoescape=True)
-    pages.filters["pixels"] = lambda image_id: _data_address(image_of(str(image_id)))  # pyright: ignore[reportArgumentType] - jinja's stubs
+    pages.filters["pixels"] = lambda image_id: _data_address(images[str(image_id)])  # pyright: ignore[reportArgumentType] - jinja's stubs
     return pages.get_template("audit.html.jinja").render(
         a=content, notice=RESEARCH_USE_ONLY, most=MOST_SHOWN, lines=summary(content)
     )

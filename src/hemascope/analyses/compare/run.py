@@ -36,10 +36,7 @@ def compare(folders: Sequence[Path], output: Output, *, views: bool, num_resampl
     publish(
         output,
         provenance(),
-        contents={
-            "comparison.json": {"notice": RESEARCH_USE_ONLY, **vars(comparison)},
-            "comparison.md": f"{text}\n",
-        },
+        contents={"comparison.json": comparison, "comparison.md": text},
         draw=partial(
             draw_comparison, comparison, caption=f"{comparison.data}\n{RESEARCH_USE_ONLY}"
         ),

@@ -63,7 +63,7 @@ def corruptions(
     names = [_name(one) for one in loaded]
     if len(set(names)) < len(names):
         raise UsageError(
-            f"--against: two of {', '.join(names)} are the same; choose other networks."
+            f"two of {', '.join(names)} are the same; choose other networks.", field="against"
         )
     dataset, images, split = load_split(data, split, reporter, model=loaded[0].info)
     for one in loaded[1:]:
@@ -91,10 +91,7 @@ def corruptions(
         publish(
             output,
             fingerprint(dataset, device=loaded[0].device.type),
-            contents={
-                "corruptions.json": {"notice": RESEARCH_USE_ONLY, **vars(content)},
-                "corruptions.md": f"{text}\n",
-            },
+            contents={"corruptions.json": content, "corruptions.md": text},
             draw=partial(draw_corruptions, content),
         )
     return text

@@ -8,7 +8,7 @@ import numpy as np
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.report import plots
-from hemascope.report.text import markdown_table
+from hemascope.report.text import markdown_table, over_runs
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def corruptions_text(content: Corruptions) -> str:
     )
     if relative:
         sentence += f" Relative error: over that of {content.against}."
-        ratios = map(_ratio, [*relative.by_corruption.values(), relative.mean])
+        known = [*relative.by_corruption.values(), relative.mean]
+        ratios = [over_runs([ratio], 2) for ratio in known]
         last_column = ["error, relative", "", *ratios]
         rows = [[*row, cell] for row, cell in zip(rows, last_column, strict=True)]
     return "\n\n".join([sentence, markdown_table(rows), *content.warnings])
@@ -117,7 +118,3 @@ def draw_corruptions(content: Corruptions, folder: Path) -> None:
         caption=f"{content.data}, split {content.split}\n{RESEARCH_USE_ONLY}",
     )
     plots.save_figure(figure, folder / "corruptions")
-
-
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

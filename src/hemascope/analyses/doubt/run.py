@@ -22,15 +22,13 @@ from hemascope.inference.torch_engine import (
     pick_device,
 )
 from hemascope.metrics.uncertainty import judge, together
-from hemascope.report.text import seen_sentence
+from hemascope.report.text import file_stem, seen_sentence
 from hemascope.report.uncertainty import Uncertainty, uncertainty_text
 from hemascope.settings.compute import Compute
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
-from hemascope.store.files import write_json, write_text
 from hemascope.store.model_folder import ArtifactInfo
-from hemascope.store.predictions import write_predictions
-from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.provenance import fingerprint, publish
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers, check_same_input, count_seen
 from hemascope.workflows.sources import load_data
@@ -115,12 +113,10 @@ def uncertainty(
         ways={name: figures for name, (figures, _) in judged.items()},
     )
     text = "\n\n".join([uncertainty_text(content), RESEARCH_USE_ONLY])
-    with begun_out(output, fingerprint(dataset, device=chosen.type)) as out:
-        write_json(out / "uncertainty.json", {"notice": RESEARCH_USE_ONLY, **vars(content)})
-        write_text(out / "uncertainty.md", text + "\n")
-        for name, (_, predictions) in judged.items():
-            stem = name.replace(", ", "-").replace(" ", "-")
-            write_predictions(out / f"predictions-test-{stem}.csv", predictions)
+    contents: dict[str, object] = {"uncertainty.json": content, "uncertainty.md": text}
+    for name, (_, predictions) in judged.items():
+        contents[f"predictions-test-{file_stem(name)}.csv"] = predictions
+    publish(output, fingerprint(dataset, device=chosen.type), contents=contents)
     return text
 
 

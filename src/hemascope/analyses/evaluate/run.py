@@ -1,5 +1,6 @@
 """`hemascope evaluate`: a trained network on any data with its classes."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from hemascope.report.text import results_text, seen_sentence
 from hemascope.settings.compute import Compute
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
-from hemascope.store.files import explained, make_folder
+from hemascope.store.files import explained
 from hemascope.store.model_folder import ArtifactInfo
-from hemascope.store.predictions import medmnist_name, write_medmnist, write_predictions
-from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.predictions import medmnist_name, write_medmnist
+from hemascope.store.provenance import fingerprint, publish
 from hemascope.store.run_folder import RunFolder, RunResults
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers, count_seen, describe, load_engine
@@ -79,13 +80,17 @@ def evaluate(
     )
     text = results_text(results)
     if output is not None:
-        folder, facts = RunFolder(output.folder), fingerprint(dataset, device=loaded.device.type)
-        with begun_out(output, facts):
-            folder.write_results(results, text)
-            write_predictions(folder.predictions(split), predictions)
-            figures = make_folder(folder.figures)
-            caption = caption_of(results, f"split {split}")
-            draw_evaluation(results, figures, caption)
+        folder = RunFolder(output.folder)
+        publish(
+            output,
+            fingerprint(dataset, device=loaded.device.type),
+            contents={
+                folder.results_text.name: text,
+                folder.predictions(split).name: predictions,
+                folder.results.name: results,
+            },
+            draw=partial(draw_evaluation, results, caption=caption_of(results, f"split {split}")),
+        )
     if medmnist_csv is not None:
         name = medmnist_name(
             split,

@@ -13,7 +13,6 @@ from hemascope.analyses.explain.words import (
     draw_explanations,
     explain_text,
 )
-from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.predictions import Predictions
 from hemascope.inference.explanations import (
     METHODS,
@@ -112,7 +111,7 @@ def explain(
     publish(
         output,
         fingerprint(dataset, device=chosen_device.type),
-        contents={"explanations.json": {"notice": RESEARCH_USE_ONLY, **vars(content)}},
+        contents={"explanations.json": content},
         draw=partial(draw_explanations, content, shown, maps),
     )
     return f"{explain_text(content)}\nFigures: {RunFolder(output.folder).figures}"

@@ -112,10 +112,7 @@ def benchmark(
         publish(
             output,
             facts,
-            contents={
-                "benchmark.json": {"notice": RESEARCH_USE_ONLY, **vars(content)},
-                "benchmark.md": f"{text}\n",
-            },
+            contents={"benchmark.json": content, "benchmark.md": text},
             draw=partial(draw_benchmark, content),
         )
     return text

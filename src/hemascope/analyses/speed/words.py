@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
-from hemascope.report.text import markdown_table
+from hemascope.report.text import markdown_table, over_runs
 from hemascope.store.provenance import Machine
 
 _ENOUGH_CALLS = 100  # for one of them to lie above the 99th percentile
@@ -127,10 +127,10 @@ def benchmark_text(content: Benchmark) -> str:
     unsteady = sum(high > _UNSTEADY * low for low, high in map(_range, speeds))
     if unsteady or (load or 0) > _BUSY:
         notes.append(
-            f"Other programs may have used this machine: the load average was {_number(load, 1)} "
-            f"before, and {unsteady} of {len(speeds)} rows were more than {_UNSTEADY} times as "
-            "fast in one round as in another. PyTorch with all threads suffers most; run it again "
-            "when nothing else runs."
+            "Other programs may have used this machine: the load average was "
+            f"{over_runs([load], 1)} before, and {unsteady} of {len(speeds)} rows were more than "
+            f"{_UNSTEADY} times as fast in one round as in another. PyTorch with all "
+            "threads suffers most; run it again when nothing else runs."
         )
     return "\n\n".join(
         [
@@ -198,19 +198,15 @@ def _engine_rows(engines: Sequence[EngineFigures]) -> list[list[str]]:
                 row.engine,
                 f"{row.threads}",
                 f"{row.size_bytes / _MEGA:.2f}",
-                _number(row.size_ratio, 2),
-                _number(memory and memory / _MEGA, 0),
-                _number(row.peak_memory_ratio, 2),
-                _number(row.import_seconds, 2),
-                _number(row.load_seconds, 3),
-                _number(row.compile_seconds, 1),
+                over_runs([row.size_ratio], 2),
+                over_runs([memory and memory / _MEGA], 0),
+                over_runs([row.peak_memory_ratio], 2),
+                over_runs([row.import_seconds], 2),
+                over_runs([row.load_seconds], 3),
+                over_runs([row.compile_seconds], 1),
             ]
         )
     return rows
-
-
-def _number(value: float | None, decimals: int) -> str:
-    return "-" if value is None else f"{value:.{decimals}f}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -1,6 +1,7 @@
 """`hemascope transfer`: a network on another laboratory's cells."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,8 @@ from hemascope.report.text import seen_sentence
 from hemascope.settings.compute import Compute
 from hemascope.settings.data import Colors, DataSettings
 from hemascope.settings.output import Output
-from hemascope.store.files import make_folder, write_json, write_text
 from hemascope.store.model_folder import ArtifactInfo
-from hemascope.store.predictions import write_predictions
-from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.provenance import fingerprint, publish
 from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers, count_seen, load_engine
@@ -68,28 +67,25 @@ def transfer(
     loaded = load_engine(path, compute)
     info, engine = loaded.info, loaded.engine
     dataset, images, split = load_split(data, split, reporter, model=info)
-    found = try_colors(engine, images, info, views=compute.views)
-    title = f"{info.settings.name} on {dataset.title}, split {split}"
-    parts = [title, transfer_text(found, info.image)]
+    found = try_colors(engine, images, info, views=compute.views, data=dataset.title, split=split)
+    title = f"{found.name} on {found.data}, split {split}"
+    parts = [title, transfer_text(found)]
     if sentence := seen_sentence(info.settings.name, count_seen(path, images)):
         parts.append(sentence)
     text = "\n\n".join([*parts, RESEARCH_USE_ONLY])
     if output is not None:
         predictions = answers(engine, fitted(images, colors, info), info.classes)
-        with begun_out(output, fingerprint(dataset, device=loaded.device.type)) as out:
-            content = {
-                "notice": RESEARCH_USE_ONLY,
-                "name": info.settings.name,
-                "data": dataset.title,
-                "split": split,
-                "image": info.image,
-                **vars(found),
-            }
-            write_json(out / "transfer.json", content)
-            write_text(out / "transfer.md", text + "\n")
-            write_predictions(RunFolder(out).predictions(split), predictions)
-            caption = f"{info.settings.name} | {dataset.title}\n{RESEARCH_USE_ONLY}"
-            draw_comparison(found.comparison, make_folder(RunFolder(out).figures), caption)
+        caption = f"{info.settings.name} | {dataset.title}\n{RESEARCH_USE_ONLY}"
+        publish(
+            output,
+            fingerprint(dataset, device=loaded.device.type),
+            contents={
+                "transfer.json": found,
+                "transfer.md": text,
+                RunFolder(output.folder).predictions(split).name: predictions,
+            },
+            draw=partial(draw_comparison, found.comparison, caption=caption),
+        )
     return text
 
 
@@ -111,7 +107,13 @@ def fitted(images: LabeledImages, colors: Colors, info: ArtifactInfo) -> Labeled
 
 
 def try_colors(
-    engine: Engine, images: LabeledImages, info: ArtifactInfo, *, views: int
+    engine: Engine,
+    images: LabeledImages,
+    info: ArtifactInfo,
+    *,
+    views: int,
+    data: str,
+    split: str,
 ) -> Transfer:
     """Every way to fit colors on the same cells, compared in pairs.
 
@@ -123,6 +125,8 @@ def try_colors(
         images: All images, labeled with the network's classes.
         info: Of the network.
         views: How many views of each image the engine takes.
+        data: What the images are called.
+        split: Which of them they are.
     """
     occurring = np.unique(images.labels).tolist()
     temperature = _temperature(info, views)
@@ -135,6 +139,10 @@ def try_colors(
         ways[f"{name}, classes known"] = restricted(found, occurring)
     scaled = {name: found.scaled(temperature or 1.0) for name, found in ways.items()}
     return Transfer(
+        name=info.settings.name,
+        data=data,
+        split=split,
+        image=info.image,
         temperature=temperature,
         calibration={
             name: ShiftedCalibration(

@@ -23,19 +23,27 @@ class Transfer:
     """A network on another laboratory's cells, their colors fitted in every way.
 
     Attributes:
+        name: What the network is called.
+        data: What the images are called.
+        split: Which of them.
+        image: How pictures become images.
         temperature: What logits were divided by for the calibration; None where none was fitted.
         calibration: For each way.
         comparison: Every way as a network, with intervals, and all pairs with their tests.
     """
 
+    name: str
+    data: str
+    split: str
+    image: ImageSpec
     temperature: float | None
     calibration: Mapping[str, ShiftedCalibration]
     comparison: Comparison
 
 
-def transfer_text(transfer: Transfer, image: ImageSpec) -> str:
+def transfer_text(transfer: Transfer) -> str:
     """Preprocessing, every way to fit colors with its intervals and calibration, and the tests."""
-    comparison, temperature = transfer.comparison, transfer.temperature
+    comparison, temperature, image = transfer.comparison, transfer.temperature, transfer.image
     calibration = [["colors", "ECE", "NLL (nats)", "mean confidence"]]
     for name, row in transfer.calibration.items():
         calibration.append([name, f"{row.ece:.3f}", f"{row.nll:.3f}", f"{row.confidence:.3f}"])

@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from hemascope.analyses.saved import SavedPair, leaks, read_pairs
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
-from hemascope.metrics import calibration as cal
+from hemascope.core.predictions import Predictions
 from hemascope.metrics.trust import Trust, assess, sets_left_out
-from hemascope.metrics.uncertainty import COVERAGES, judge, risk_coverage
+from hemascope.metrics.uncertainty import COVERAGES, judge
 from hemascope.report import trust as pages
 from hemascope.settings.output import Output
 from hemascope.store.provenance import provenance, publish
@@ -47,15 +45,12 @@ def trust(
     if asked_for and not any(run.sets for runs in content.networks.values() for run in runs):
         raise DataError(f"{content.left_out[0]} Ask for less or give more images.")
     text = "\n\n".join([pages.trust_text(content), RESEARCH_USE_ONLY])
-    shown, caption = curves(networks, content), f"{content.data}\n{RESEARCH_USE_ONLY}"
+    caption = f"{content.data}\n{RESEARCH_USE_ONLY}"
     publish(
         output,
         provenance(),
-        contents={
-            "trust.json": {"notice": RESEARCH_USE_ONLY, **vars(content)},
-            "trust.md": f"{text}\n",
-        },
-        draw=partial(pages.draw_trust, shown, caption=caption),
+        contents={"trust.json": content, "trust.md": text},
+        draw=partial(pages.draw_trust, on_test(networks), content, caption=caption),
     )
     return text
 
@@ -103,21 +98,6 @@ def assess_all(
     )
 
 
-def curves(networks: Mapping[str, Sequence[SavedPair]], content: Trust) -> dict[str, pages.Curves]:
-    """What the pictures of each network show: its runs together, before and after scaling."""
-    found: dict[str, pages.Curves] = {}
-    for name, pairs in networks.items():
-        before = [pair.test.predictions for pair in pairs]
-        after = [
-            run.scaled(one.temperature)
-            for run, one in zip(before, content.networks[name], strict=True)
-        ]
-        bins: list[cal.Reliability] = []
-        for runs in (before, after):
-            labels = [cal.top_label(run) for run in runs]
-            confidence, right = (np.concatenate(part) for part in zip(*labels, strict=True))
-            bins.append(cal.reliability(confidence, right))
-        each = [risk_coverage(*cal.top_label(run)) for run in after]
-        risk = np.mean([curve.risk for curve in each], axis=0)
-        found[name] = pages.Curves(len(pairs), bins[0], bins[1], each[0].coverage, risk)
-    return found
+def on_test(networks: Mapping[str, Sequence[SavedPair]]) -> dict[str, list[Predictions]]:
+    """The predictions of each run on test, by network."""
+    return {name: [pair.test.predictions for pair in pairs] for name, pairs in networks.items()}
