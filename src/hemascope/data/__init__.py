@@ -12,6 +12,7 @@ from hemascope.core.errors import DataError, HemascopeError, did_you_mean
 
 if TYPE_CHECKING:
     from hemascope.core.classes import ClassSet, Split
+    from hemascope.core.image_spec import ImageSpec
     from hemascope.core.images import Dataset, LabeledImages
     from hemascope.data.source import Request, Source
 
@@ -147,6 +148,12 @@ def _joined(sources: Sequence[Source], classes: ClassSet, request: Request) -> D
         if (own := [source.parts[split] for source in sources if split in source.parts])
     }
     notes = [note for source in sources for note in source.notes]
+    spec = _common_spec([source.spec for source in sources])
+    if any((s.spec.crop, s.spec.jpeg_quality) != (spec.crop, spec.jpeg_quality) for s in sources):
+        notes.append(
+            "The sources were cropped or compressed differently; a model of them takes pictures as "
+            f"those of {sources[0].title}."
+        )
     is_split = None not in parts
     asked = request.settings
     if request.as_found or (request.wanted and request.wanted in parts):
@@ -170,11 +177,17 @@ def _joined(sources: Sequence[Source], classes: ClassSet, request: Request) -> D
         md5_of="file" if single else "pixels",
         kind=first.kind if len({source.kind for source in sources}) == 1 else "other",
         notes=tuple(notes),
-        spec=first.spec,
+        spec=spec,
         collection=first.collection if len(sources) == 1 else "",
         is_split=is_split,
         bad=tuple(bad for source in sources for bad in source.bad),
     )
+
+
+def _common_spec(specs: Sequence[ImageSpec]) -> ImageSpec:
+    """How pictures become images; photographs of several sizes leave nothing to guess by."""
+    sizes = {spec.photo_size for spec in specs}
+    return specs[0] if len(sizes) == 1 else specs[0].model_copy(update={"photo_size": 0})
 
 
 def _told_apart(sources: Sequence[Source]) -> list[Source]:

@@ -13,9 +13,9 @@ from hemascope.core.errors import DataError, HemascopeError
 from hemascope.core.images import BadFile
 from hemascope.data.folder import read_folder
 from hemascope.data.npz import read_npz
-from hemascope.data.source import Request, Source
+from hemascope.data.source import Request, Source, unless_skipped, with_bad
 from hemascope.data.table import is_table, looks_like_table, read_table
-from hemascope.data.walk import is_hidden
+from hemascope.data.walk import has_picture_suffix, is_hidden
 
 ZIP, TAR = ".zip", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BAD_ARCHIVE = (
@@ -38,14 +38,18 @@ def read_archive(path: Path, request: Request) -> Source:
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))
+        bad: list[BadFile] = []
         try:
             if path.name.lower().endswith(ZIP):
-                _unzip(path, folder)
+                bad = _unzip(path, folder)
             else:
                 _untar(path, folder)
         except _BAD_ARCHIVE as error:
             reason = str(error).partition("\n")[0].rstrip(":")
             raise DataError(f"{path} is not a whole archive ({reason}); make it again.") from error
+
+        if bad and not request.settings.skip_bad:
+            raise DataError(unless_skipped(bad))
 
         def named(text: str) -> str:
             return text.replace(str(folder), f"{path}!")  # not the temporary folder
@@ -54,13 +58,14 @@ def read_archive(path: Path, request: Request) -> Source:
             source = _read(folder, request, path)
         except HemascopeError as error:
             raise type(error)(named(str(error)), field=error.field) from error
-    return replace(
+    source = replace(
         source,
         title=f"{path.name} (archive)",
         path=str(path),
         notes=tuple(map(named, source.notes)),
-        bad=tuple(BadFile(named(bad.path), bad.reason) for bad in source.bad),
+        bad=tuple(BadFile(named(one.path), one.reason) for one in source.bad),
     )
+    return with_bad(source, bad)
 
 
 def _read(folder: Path, request: Request, path: Path) -> Source:
@@ -79,13 +84,24 @@ def _read(folder: Path, request: Request, path: Path) -> Source:
     return read_folder(folder, request)
 
 
-def _unzip(path: Path, folder: Path) -> None:
+def _unzip(path: Path, folder: Path) -> list[BadFile]:
+    """Unpacks a .zip file, each member of which has a checksum; returns the damaged pictures."""
+    bad: list[BadFile] = []
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         _check_size(path, sum(member.file_size for member in members))
         for member in members:
             member.filename = member.filename.replace("\\", "/")  # of old programs on Windows
-        archive.extractall(folder, members)  # noqa: S202 - zipfile keeps members inside the folder
+            try:
+                archive.extract(member, folder)
+            except _BAD_ARCHIVE as error:
+                if not has_picture_suffix(member.filename):
+                    raise
+                bad.append(BadFile(f"{path}!/{member.filename}", str(error)))
+                part = (folder / member.filename).resolve()
+                if part.is_relative_to(folder.resolve()):
+                    part.unlink(missing_ok=True)
+    return bad
 
 
 def _untar(path: Path, folder: Path) -> None:

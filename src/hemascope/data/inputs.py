@@ -22,7 +22,9 @@ from hemascope.core.errors import DataError, UsageError
 from hemascope.data.archive import TAR, ZIP
 from hemascope.data.npz import rows_of
 from hemascope.data.pictures import (
+    MAX_FILE_BYTES,
     NUM_PREFIX_BYTES,
+    TOO_LARGE,
     BadPictureError,
     Picture,
     is_picture,
@@ -32,7 +34,6 @@ from hemascope.data.pictures import (
 from hemascope.data.walk import PassedOver, count_files, has_picture_suffix, is_hidden, walk
 
 STDIN = "-"
-_MAX_FILE_BYTES = 50_000_000  # of one picture in an archive, unpacked
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +134,7 @@ def _of_stdin(stdin: BinaryIO) -> Iterator[Item]:
     """The image on standard input, or those that it lists."""
     content = stdin.read(NUM_PREFIX_BYTES)
     if is_picture(content):
-        content += stdin.read(_MAX_FILE_BYTES)
+        content += stdin.read(MAX_FILE_BYTES)
         yield Item(STDIN, partial(read_picture, content), len(content))
         return
     lines = io.TextIOWrapper(
@@ -223,15 +224,15 @@ def _of_member(
         passed.num_hidden += 1
         return
     named_so = has_picture_suffix(name)
-    if num_bytes > _MAX_FILE_BYTES:
+    if num_bytes > MAX_FILE_BYTES:
         if named_so:
-            yield _failing(path, f"file too large ({num_bytes / 1e6:.0f} MB; limit 50 MB)")
+            yield _failing(path, TOO_LARGE)
         else:
             passed.add(name)
         return
     try:
         file = opened()
-        content = file.read(_MAX_FILE_BYTES + 1) if file else b""
+        content = file.read(MAX_FILE_BYTES + 1) if file else b""
     except refused as error:
         yield _failing(path, str(error) or type(error).__name__)
         return

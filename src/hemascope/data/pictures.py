@@ -23,6 +23,7 @@ SUFFIXES = frozenset(
 )
 NUM_PREFIX_BYTES = 32
 MAX_FILE_BYTES = 160_000_000  # 25 megapixels of uncompressed 16-bit RGB are 150 MB
+TOO_LARGE = f"file too large (limit {MAX_FILE_BYTES // 1_000_000} MB)"
 # No format that starts a program, none whose values lose bits in silence (JPEG 2000), and none
 # that text may begin like (PPM).
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
@@ -138,7 +139,7 @@ def _content(file: Path | BinaryIO | bytes) -> bytes:
         content = file if isinstance(file, bytes) else file.read(MAX_FILE_BYTES + 1)
         num_bytes = len(content)
     if num_bytes > MAX_FILE_BYTES:
-        raise BadPictureError(f"file too large (limit {MAX_FILE_BYTES // 1_000_000} MB)")
+        raise BadPictureError(TOO_LARGE)
     if not content:
         raise BadPictureError("file is empty")
     return content

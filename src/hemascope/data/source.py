@@ -127,9 +127,7 @@ def read_records(
             "give a smaller `image_size`."
         ) from error
     if decoded.bad and not request.settings.skip_bad:
-        raise DataError(
-            f"{_listed(decoded.bad)}; repair or remove them, or leave them out by `skip_bad`."
-        )
+        raise DataError(unless_skipped(decoded.bad))
     kept = np.flatnonzero(decoded.is_good)
     if not len(kept):
         raise DataError(f"{path} has no image that can be read; {_listed(decoded.bad)}.")
@@ -210,6 +208,11 @@ def _reason(error: Exception) -> str:
 
 def _counted(notes: Counter[str]) -> tuple[str, ...]:
     return tuple(f"{count:,} image(s): {note}." for note, count in sorted(notes.items()))
+
+
+def unless_skipped(bad: Sequence[BadFile]) -> str:
+    """Why data with damaged files is refused where they are not to be left out."""
+    return f"{_listed(bad)}; repair or remove them, or leave them out by `skip_bad`."
 
 
 def _listed(bad: Sequence[BadFile]) -> str:

@@ -112,6 +112,21 @@ def test_a_damaged_archive_is_one_sentence(cells: Path, tmp_path: Path, suffix: 
     assert len(messages) > 30 or suffix == ".tar"  # which has no checksum of what it holds
 
 
+def test_one_damaged_member_of_a_zip_file_is_a_damaged_file(cells: Path, tmp_path: Path) -> None:
+    path = _packed(tmp_path, cells, ".zip")
+    with zipfile.ZipFile(path) as archive:
+        member = next(m for m in archive.infolist() if m.filename.endswith("ig/1.png"))
+    content = bytearray(path.read_bytes())
+    content[member.header_offset + 30 + len(member.filename) + member.compress_size // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"1 damaged file\(s\): .*packed\.zip!/My cells/ig/1\.png"):
+        _as_found(path)
+    found = _as_found(path, skip_bad=True)
+    assert sum(map(len, found.splits.values())) == 7
+    assert [Path(bad.path).name for bad in found.bad] == ["1.png"]
+    assert any("1 damaged file(s)" in note for note in found.notes)
+
+
 def test_members_outside_and_bombs_are_refused(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
