@@ -29,4 +29,4 @@ def test_what_follows_predictions_is_typed() -> None:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
         for _ in re.findall(r"(?:dict|Mapping)\[str, Any\]", line)
     ]
-    assert len(uses) <= 11, uses  # the options of networks and presets, which are theirs alone
+    assert len(uses) <= 10, uses  # the options of networks and presets, which are theirs alone

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -219,7 +218,7 @@ def _try_sets(rule: ConformalRule, test: Predictions) -> TriedSets:
     interval = binomtest(int(holds.sum()), len(holds)).proportion_ci()
     needed = fewest_images(rule.coverage)
     thresholds = [t if np.isfinite(t) else None for t in rule.thresholds]
-    facts: dict[str, Any] = {**vars(rule), "thresholds": tuple(thresholds)}
+    facts = {**vars(rule), "thresholds": tuple(thresholds)}
     return TriedSets(
         **facts,
         left_out={

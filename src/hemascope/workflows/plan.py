@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,7 +21,7 @@ STUDY_PRESETS = ("paper-cnn", "paper-cnn-curve", "paper-mlnn")
 
 
 def choose_settings(
-    preset: str | None, config: Path | None, changes: Mapping[str, Any] | None = None
+    preset: str | None, config: Path | None, changes: Mapping[str, object] | None = None
 ) -> RunSettings:
     """A preset's or a file's settings, with what the command line says in their place.
 
@@ -45,7 +44,7 @@ def choose_settings(
     return settings
 
 
-def changed(settings: RunSettings, changes: Mapping[str, Any]) -> RunSettings:
+def changed(settings: RunSettings, changes: Mapping[str, object]) -> RunSettings:
     """The settings with some fields replaced; see `choose_settings`.
 
     Raises:

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conftest import results_of
-from hemascope.core.errors import DataError, OutputError
+from hemascope.core.errors import RESEARCH_USE_ONLY, DataError, OutputError
 from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import DataDescription
 from hemascope.core.predictions import Predictions
@@ -162,6 +163,11 @@ def test_predictions_stay_inside_the_folder(folder: RunFolder) -> None:
     assert folder.predictions("../../val", views=True) == folder.path / "predictions-val-views.csv"
 
 
+@dataclass(frozen=True)
+class Found:
+    n: int
+
+
 def test_publish_marks_the_folder_first_and_writes_text_json_and_figures(tmp_path: Path) -> None:
     out = tmp_path / "out"
 
@@ -169,9 +175,9 @@ def test_publish_marks_the_folder_first_and_writes_text_json_and_figures(tmp_pat
         assert (out / "fingerprint.json").is_file()
         (figures / "one.png").touch()
 
-    contents = {"found.json": {"n": 1}, "found.md": "# Found\n"}
+    contents = {"found.json": Found(1), "found.md": "# Found\n"}
     publish(Output(out), provenance(), contents=contents, draw=draw)
-    assert json.loads((out / "found.json").read_text()) == {"n": 1}
+    assert json.loads((out / "found.json").read_text()) == {"notice": RESEARCH_USE_ONLY, "n": 1}
     assert (out / "found.md").read_text() == "# Found\n"
     assert (out / "figures" / "one.png").exists()
     assert json.loads((out / "fingerprint.json").read_text())["command"].startswith("hemascope")
