@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Never
 
@@ -221,6 +222,18 @@ def test_other_classes_get_a_new_last_layer_and_keep_the_rest(
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
     assert moved == {"classifier.5.weight", "classifier.5.bias"}
     assert len(after["classifier.5.bias"]) == 2
+
+
+def test_the_packaged_network_is_a_start_for_other_classes(hemascope: Run, tmp_path: Path) -> None:
+    cells, out = save_cells(tmp_path / "cells", {"blast": 6, "smudge": 6}), tmp_path / "x"
+    train = ("train", "--start", "hemanet", "--freeze", "--epochs", 1)
+    outcome = hemascope(*train, "--data", cells, "--out", out)
+    assert outcome.code == 0, outcome.err
+    packaged = Path(str(resources.files("hemascope") / "pretrained" / "hemanet"))
+    before, after = load_artifact(packaged)[1], load_artifact(out)[1]
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {"head.weight", "head.bias"}
+    assert len(after["head.bias"]) == 2
 
 
 class _NoTest(dict[Split, LabeledImages]):

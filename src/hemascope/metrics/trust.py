@@ -218,9 +218,13 @@ def _try_sets(rule: ConformalRule, test: Predictions) -> TriedSets:
     interval = binomtest(int(holds.sum()), len(holds)).proportion_ci()
     needed = fewest_images(rule.coverage)
     thresholds = [t if np.isfinite(t) else None for t in rule.thresholds]
-    facts = {**vars(rule), "thresholds": tuple(thresholds)}
     return TriedSets(
-        **facts,
+        score=rule.score,
+        coverage=rule.coverage,
+        thresholds=tuple(thresholds),
+        class_conditional=rule.class_conditional,
+        ranks=rule.ranks,
+        sizes=rule.sizes,
         left_out={
             name: f"val has {size:,} images of it, and {needed:,} are needed"
             for name, size, known in zip(test.classes.names, rule.sizes, fitted, strict=True)
