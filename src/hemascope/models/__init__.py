@@ -46,7 +46,7 @@ class CnnOptions(NoOptions):
 
 
 class HemaNetOptions(NoOptions):
-    """Widths of the stem and of each block, and by which factor each block halves (1 or 2)."""
+    """Widths and strides (1 or 2) of stem and blocks; whether backgrounds are made white."""
 
     stem: Width = 24
     stem_stride: Literal[1, 2] = 1
@@ -55,6 +55,7 @@ class HemaNetOptions(NoOptions):
     strides: tuple[Literal[1, 2], ...] = (2, 1, 2, 1)
     inner: tuple[Width, ...] | None = None
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    white_point: bool = False
 
     @model_validator(mode="after")
     def _one_each(self) -> Self:

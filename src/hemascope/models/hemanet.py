@@ -5,8 +5,12 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from hemascope.models.links import Link
+
+_GRID = 16  # places along a side, at which the background is looked for
+_DARKEST = 0.05  # of a background
 
 
 class HemaNet(nn.Module):
@@ -16,8 +20,9 @@ class HemaNet(nn.Module):
     blocks: "basic" ones of two convolutions, or "bottleneck" ones, which compute in fewer channels
     than they pass on. `stem_stride` and `strides` say which of them halve the resolution. The head
     sees mean and maximum of every feature over the image. `inner` are the widths inside the blocks,
-    which pruning makes smaller; by default those of the outputs. Maps images (N, 3, H, H) in [0, 1]
-    to logits (N, C).
+    which pruning makes smaller; by default those of the outputs. With `white_point` each image is
+    first divided by the color of its background, which differs between laboratories. Maps images
+    (N, 3, H, H) in [0, 1] to logits (N, C).
 
     Source: both blocks, He et al., Deep Residual Learning, CVPR 2016; shortcuts with mean pooling,
     He et al., Bag of Tricks, CVPR 2019.
@@ -37,9 +42,11 @@ class HemaNet(nn.Module):
         strides: Sequence[int],
         inner: Sequence[int] | None = None,
         dropout: float = 0.0,
+        white_point: bool = False,
     ) -> None:
         super().__init__()
         del image_size  # any: the head pools
+        self.white_point = white_point
         self.standardize = nn.BatchNorm2d(3, affine=False)
         self.stem = nn.Sequential(
             nn.Conv2d(3, stem, 3, stride=stem_stride, padding=1, bias=False),
@@ -80,6 +87,8 @@ class HemaNet(nn.Module):
         return logits, maps + torch.einsum("ck,nkhw->nchw", of_largest, shares)
 
     def _features(self, images: Tensor) -> Tensor:
+        if self.white_point:
+            images = on_white(images)
         return self.blocks(self.stem(self.standardize(images)))
 
     def links(self) -> list[Link]:
@@ -95,6 +104,22 @@ class HemaNet(nn.Module):
         """The options of the network whose links are `kept` wide; those of a block are equal."""
         links_of_a_block = len(kept) // len(options["widths"])
         return {**options, "inner": list(kept[::links_of_a_block])}
+
+
+def on_white(images: Tensor) -> Tensor:
+    """Images (N, 3, H, H) in [0, 1] divided by the color of their background, in [0, 1.2].
+
+    The background is the mean color of the brightest tenth of the places of a grid of 16 by 16 (of
+    fewer where an image is small): brightness chooses places, not channels, so that a bluish cell
+    on yellow does not count as background.
+    """
+    places = avg_pool2d(images, max(images.shape[-1] // _GRID, 1)).flatten(2)
+    brightness = places.mean(dim=1)
+    count = max(brightness.shape[1] // 10, 1)
+    least = brightness.topk(count, dim=1).values[:, -1:]
+    chosen = (brightness >= least).to(images.dtype).unsqueeze(1)
+    white = (places * chosen).sum(dim=2) / chosen.sum(dim=2)
+    return (images / white.clamp(min=_DARKEST)[:, :, None, None]).clamp(0, 1.2)
 
 
 class Block(nn.Module):

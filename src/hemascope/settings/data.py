@@ -96,7 +96,9 @@ def chosen_data(changes: Mapping[str, object], own: DataSettings | None = None) 
     Raises:
         UsageError: If a value does not fit.
     """
-    base = own if own and "sources" not in changes else DataSettings()
+    base = own or DataSettings()
+    if "sources" in changes:  # other data, for images of the same size
+        base = DataSettings(image_size=base.image_size)
     try:
         return DataSettings.model_validate({**base.model_dump(), **changes})
     except ValidationError as error:

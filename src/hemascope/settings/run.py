@@ -29,8 +29,8 @@ class AugmentationSettings(Settings):
 
     `turns` mirrors and turns by quarters (the eight symmetries of a square), `shift` moves by up to
     that many whole pixels: neither computes a new pixel value. `affine` is the share of images that
-    are turned by any angle and zoomed, which blurs them. `color` is the standard deviation of a
-    gain and an offset of each channel. `stain`, `blur` and `noise` are the shares of images whose
+    are turned by any angle and zoomed by up to e^±`zoom`, which blurs them. `color` is the standard
+    deviation of a gain and an offset of each channel. `stain`, `blur` and `noise` are the shares of images whose
     stains and background are colored otherwise (in optical density), that are blurred, and that get
     noise: for cells of other laboratories. `cutout` is the side in pixels of a square that is
     painted gray. Pixels are those of images of 28: in images of S pixels, `shift`, `cutout` and the
@@ -45,6 +45,7 @@ class AugmentationSettings(Settings):
     turns: bool = False
     shift: int = Field(default=0, ge=0, le=64)
     affine: Share = 0.0
+    zoom: float = Field(default=0.2, ge=0, le=1)
     color: Share = 0.0
     stain: Share = 0.0
     blur: Share = 0.0
@@ -71,7 +72,8 @@ class TrainingSettings(Settings):
     a library's always has); it is left aside where weights are given. `schedule` "one-cycle" warms
     up over the share `warmup` of the steps, then falls to zero as a cosine. `loss` "weighted"
     weights classes by the inverse of their number of images, "class-balanced" by the inverse of
-    their effective number. `balanced` draws every class equally often. `max_grad_norm` clips the
+    their effective number. `balanced` draws every class equally often, `by_laboratory` each class
+    of each laboratory in proportion to the square root of its images. `max_grad_norm` clips the
     gradient, `average` is the decay of an exponential moving average of the weights, which is then
     what is evaluated and kept, and `patience` stops when the val loss has not fallen for that many
     epochs and keeps the best one; 0 leaves each of them out. `freeze` trains the last layer alone.
@@ -101,6 +103,7 @@ class TrainingSettings(Settings):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     focal_gamma: float = Field(default=2.0, ge=0, le=10)
     balanced: bool = False
+    by_laboratory: bool = False
     freeze: bool = False
     teacher_weight: Share = 0.7
     teacher_temperature: float = Field(default=2.0, ge=0.01, le=1000)
@@ -108,6 +111,9 @@ class TrainingSettings(Settings):
 
     @model_validator(mode="after")
     def _betas_in_range(self) -> Self:
+        if self.balanced and self.by_laboratory:
+            msg = "give either balanced or by_laboratory"
+            raise ValueError(msg)
         if not all(0 <= beta < 1 for beta in self.betas):
             msg = "betas must lie in [0, 1)"
             raise ValueError(msg)

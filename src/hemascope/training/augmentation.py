@@ -13,7 +13,6 @@ from torch.nn.functional import affine_grid, grid_sample, one_hot
 from hemascope.inference.torch_engine import to_input
 from hemascope.settings.run import AugmentationSettings
 
-_MAX_ZOOM = 0.2  # of the affine change: the log of the scale
 _GRAY = 0.5
 _STAIN_SD, _TINT_SD = 0.35, 0.25  # of the stains' densities, and of the background's
 _SIZE = 28  # pixels, of the images that lengths are given for
@@ -132,7 +131,7 @@ class Augmentation:
     def _turn_and_zoom(self, inputs: Tensor, chosen: Tensor) -> None:
         count = len(chosen)
         angle = self._uniform(count) * 2 * math.pi
-        scale = torch.exp((2 * self._uniform(count) - 1) * _MAX_ZOOM)
+        scale = torch.exp((2 * self._uniform(count) - 1) * self._settings.zoom)
         cosine, sine, zero = angle.cos() * scale, angle.sin() * scale, torch.zeros(count)
         rows = (torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1))
         matrices = torch.stack(rows, 1).to(inputs.device)

@@ -113,8 +113,12 @@ class ClassificationTask:
         self._augmentation = Augmentation(settings.augmentation, classes.names, state.variants)
         self._criterion = make_loss(settings, counts)
         self._teacher = teacher.to(device).eval() if teacher is not None else None
-        per_class = 1 / counts.clamp(min=1).double()
-        self.chances = per_class[self._labels].cpu() if settings.balanced else None
+        self.chances: Tensor | None = None
+        if settings.balanced or settings.by_laboratory:
+            laboratories = np.array(train.laboratories or ("",) * len(train.labels))
+            cells = train.labels if settings.balanced else _cells(train.labels, laboratories)
+            power = 1 if settings.balanced else 0.5
+            self.chances = torch.from_numpy(np.bincount(cells)[cells].astype(float) ** -power)
 
     def __len__(self) -> int:
         """The number of training images."""
@@ -169,3 +173,9 @@ class ClassificationTask:
         return (1 - share) * loss + share * distillation(
             logits, teacher_logits, batch.weights, temperature=temperature
         )
+
+
+def _cells(labels: NDArray[np.int64], laboratories: NDArray[np.str_]) -> NDArray[np.int64]:
+    """A number for each class of each laboratory, shape (N,)."""
+    laboratory = np.unique(laboratories, return_inverse=True)[1]
+    return laboratory * (labels.max() + 1) + labels
