@@ -32,11 +32,12 @@ class AugmentationSettings(Settings):
     are turned by any angle and zoomed by up to e^±`zoom`, which blurs them. `color` is the standard
     deviation of a gain and an offset of each channel. `stain`, `blur` and `noise` are the shares of
     images whose stains and background are colored otherwise (in optical density), that are blurred,
-    and that get noise: for cells of other laboratories. `cutout` is the side in pixels of a square that is
-    painted gray. Pixels are those of images of 28: in images of S pixels, `shift`, `cutout` and the
-    width of the blur are S / 28 times as large, rounded to whole pixels. `mixup` and `cutmix` are
-    the alpha of Beta(alpha, alpha): a batch is mixed with itself; where both are given, each batch
-    gets one of them. `only_classes` restricts all but the mixing to images of the classes named.
+    and that get noise: for cells of other laboratories. `cutout` is the side in pixels of a square
+    that is painted gray. Pixels are those of images of 28: in images of S pixels, `shift`, `cutout`
+    and the width of the blur are S / 28 times as large, rounded to whole pixels. `mixup` and
+    `cutmix` are the alpha of Beta(alpha, alpha): a batch is mixed with itself; where both are
+    given, each batch gets one of them. `only_classes` restricts all but the mixing to images of the
+    classes named.
 
     Source: MixUp, Zhang et al., ICLR 2018; CutMix, Yun et al., ICCV 2019; Cutout, DeVries & Taylor,
     arXiv 1708.04552.

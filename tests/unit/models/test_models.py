@@ -4,6 +4,7 @@ from torch import nn
 
 from hemascope.core.errors import UsageError
 from hemascope.models import build_model
+from hemascope.models.hemanet import on_white
 from hemascope.settings.run import ModelSettings
 from hemascope.study import published as study
 
@@ -50,3 +51,26 @@ def test_the_cnn_keeps_the_study_s_layers() -> None:
         (8, 128),
     ]
     assert model(torch.zeros(1, 3, 28, 28)).shape == (1, 8)
+
+
+def test_a_white_point_undoes_the_color_of_the_light() -> None:
+    generator = torch.Generator().manual_seed(0)
+    cell = torch.rand(2, 3, 20, 20, generator=generator) * 0.5
+    images = torch.ones(2, 3, 64, 64)
+    images[:, :, 20:40, 20:40] = cell
+    yellow = images * torch.tensor([0.95, 0.9, 0.45])[None, :, None, None]
+    torch.testing.assert_close(on_white(yellow), images)
+    torch.testing.assert_close(on_white(images), images)
+    bluish = yellow.clone()
+    bluish[:, :, 20:40, 20:40] = torch.tensor([0.5, 0.5, 0.7])[:, None, None]
+    assert float(on_white(bluish)[:, :, 0, 0].min()) == pytest.approx(1.0)  # background, not cell
+
+
+def test_the_white_point_is_inside_the_network() -> None:
+    torch.manual_seed(0)
+    options = {"white_point": True, "widths": [8], "strides": [2], "stem": 8, "stem_stride": 2}
+    settings = ModelSettings(name="hemanet", options=options)
+    model = build_model(settings, image_size=64, num_classes=3).eval()
+    images = torch.rand(2, 3, 64, 64) * 0.3
+    images[:, :, :16] = 0.6
+    torch.testing.assert_close(model(images), model(images * 0.7))

@@ -89,6 +89,18 @@ def test_affine_changes_about_its_share_of_the_images() -> None:
     assert torch.isfinite(inputs).all()
 
 
+@pytest.mark.parametrize("zoom", [0.0, 0.3])
+def test_zoom_is_bounded_by_its_setting(zoom: float) -> None:
+    place = torch.arange(28) - 13.5
+    disk = torch.full((200, 28, 28, 3), 255, dtype=torch.uint8)
+    disk[:, (place[:, None] ** 2 + place**2) < 49] = 0
+    labels = torch.zeros(200, dtype=torch.int64)
+    shown = _augmentation(affine=1.0, zoom=zoom)(disk, labels)
+    radii = ((shown[:, 0] < 0.5).sum(dim=(1, 2)) / torch.pi).sqrt()
+    assert (radii / 7).log().abs().max() < zoom + 0.05
+    assert float((radii / 7).log().std()) == pytest.approx(zoom / 3**0.5, abs=0.03)
+
+
 def test_cutout_paints_one_gray_square() -> None:
     black = torch.zeros(64, 28, 28, 3, dtype=torch.uint8)
     painted = _augmentation(cutout=8)(black, LABELS)[:, 0] != 0

@@ -249,3 +249,19 @@ def test_a_batch_that_cannot_be_normalized_is_one_sentence() -> None:
     state = TrainingState(model, SETTINGS.model_copy(update={"batch_size": 63}), seed=0, device=CPU)
     with pytest.raises(UsageError, match=r"training\.batch_size"):
         list(fit(state, _task(state), VAL))
+
+
+def test_laboratories_and_classes_are_drawn_by_the_square_root_of_their_images() -> None:
+    labels = np.repeat([0, 1, 0], [9, 4, 1])
+    train = LabeledImages(
+        np.zeros((14, 28, 28, 3), np.uint8),
+        labels,
+        tuple(map(str, range(14))),
+        laboratories=("a",) * 13 + ("b",),
+    )
+    settings = SETTINGS.model_copy(update={"by_laboratory": True})
+    state = TrainingState(_cnn(), settings, seed=0, device=CPU)
+    chances = ClassificationTask(train, state, classes=BLOOD_CELLS).chances
+    assert chances is not None
+    drawn = [float(chances[:9].sum()), float(chances[9:13].sum()), float(chances[13:].sum())]
+    assert drawn == pytest.approx([3, 2, 1])
