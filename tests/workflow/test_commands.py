@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import Outcome, save_npz, small_arrays
+from conftest import Outcome, save_cells, save_npz, small_arrays
 from hemascope.core.predictions import Predictions
 from hemascope.data.collections import BLOOD_CELLS
 from hemascope.settings.run import load_preset
@@ -286,6 +286,18 @@ def test_data_commands(hemascope: Run, small_npz: Path) -> None:
     assert "channel mean  R 0." in outcome.out
     assert "is not a file of a published collection" in hemascope("data", "verify", small_npz).out
     assert hemascope("data", "download", "synthetic").code == 2
+
+
+def test_verify_refuses_a_group_in_two_splits(hemascope: Run, tmp_path: Path) -> None:
+    root = save_cells(tmp_path / "cells", {"ig": 3, "neutrophil": 3})
+    rows = ["path,label,split,group"]
+    for label in ("ig", "neutrophil"):
+        for i, split in enumerate(("train", "val", "test")):
+            rows.append(f"{root / label / f'{i}.png'},{label},{split},slide {min(i, 1)}")
+    (tmp_path / "cells.csv").write_text("\n".join(rows))
+    outcome = hemascope("data", "verify", tmp_path / "cells.csv")
+    assert outcome.code == 2
+    assert "slide 1 (val and test)" in outcome.err
 
 
 def test_report_refuses_files_that_do_not_fit_together(run_folder: Path, hemascope: Run) -> None:

@@ -5,6 +5,7 @@ from hemascope.core.errors import UsageError
 from hemascope.core.images import Dataset
 from hemascope.data.bloodmnist import download, official_md5
 from hemascope.data.collections import collections
+from hemascope.data.splits import check_groups
 from hemascope.settings.data import DataSettings
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.sources import load_data
@@ -60,6 +61,7 @@ def verify(data: DataSettings, reporter: Reporter) -> str:
         DataError: If anything is wrong with it.
     """
     dataset = load_data(data, reporter, as_found=True)
+    check_groups(dataset.splits)
     known = {"official": "the official file", "rebuilt": "our rebuilt split, not the official file"}
     whose = (
         f"It is {known[dataset.kind]} of {collections()[dataset.collection].title}. "
