@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,15 @@ def test_a_folder_that_cannot_be_claimed_is_one_sentence(tmp_path: Path) -> None
         pass
 
 
+@pytest.fixture
+def ctrl_c() -> Generator[None]:
+    """Ctrl-C raises, also where a shell started the tests in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_waits_for_files_that_belong_together() -> None:
     done: list[str] = []
 
