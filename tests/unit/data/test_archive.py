@@ -112,6 +112,46 @@ def test_a_damaged_archive_is_one_sentence(cells: Path, tmp_path: Path, suffix: 
     assert len(messages) > 30 or suffix == ".tar"  # which has no checksum of what it holds
 
 
+def test_one_damaged_member_of_a_zip_file_is_a_damaged_file(cells: Path, tmp_path: Path) -> None:
+    path = _packed(tmp_path, cells, ".zip")
+    with zipfile.ZipFile(path) as archive:
+        member = next(m for m in archive.infolist() if m.filename.endswith("ig/1.png"))
+    content = bytearray(path.read_bytes())
+    content[member.header_offset + 30 + len(member.filename) + member.compress_size // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"1 damaged file\(s\): .*packed\.zip!/My cells/ig/1\.png"):
+        _as_found(path)
+    found = _as_found(path, skip_bad=True)
+    assert sum(map(len, found.splits.values())) == 7
+    assert [Path(bad.path).name for bad in found.bad] == ["1.png"]
+    assert any("1 damaged file(s)" in note for note in found.notes)
+
+
+def test_damaged_members_of_a_tar_file_are_named_at_once_or_left_out(
+    cells: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "packed.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+        archive.add(cells, "cells")
+    with tarfile.open(path) as archive:
+        data = {member.name.removeprefix("cells/ig/"): member.offset_data for member in archive}
+    content = bytearray(path.read_bytes())
+    content[data["1.png"] - 512 + 150] ^= 0xFF  # the checksum of its header
+    content[data["3.png"]] ^= 0xFF  # its first byte
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"2 damaged file\(s\): .*/ig/1\.png.*header.*/ig/3\.png"):
+        _as_found(path)
+    found = _as_found(path, skip_bad=True)
+    assert len(found.splits[Split.TEST]) == 6
+    assert [Path(bad.path).name for bad in found.bad] == ["1.png", "3.png"]
+    content[data["cells/ig"] - 512 + 150] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"is not a whole archive \(the header of cells/ig/ is damaged"
+    ):
+        _as_found(path, skip_bad=True)
+
+
 def test_members_outside_and_bombs_are_refused(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

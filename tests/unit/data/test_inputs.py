@@ -57,7 +57,7 @@ def test_what_is_no_file_and_what_is_too_large_is_refused(
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "many.tar").touch()
-    monkeypatch.setattr(inputs, "_MAX_FILE_BYTES", 20)
+    monkeypatch.setattr(inputs, "MAX_FILE_BYTES", 20)
     save(tmp_path / "x.png")
     with tarfile.open(tmp_path / "one.tar", "w") as archive:
         archive.add(tmp_path / "x.png", "x.png")
