@@ -101,13 +101,9 @@ def _classes(names: tuple[str, ...], request: Request, path: Path) -> ClassSet:
     Raises:
         DataError: If nothing says it.
     """
-    asked = request.settings
-    if names:  # the file's own before what is asked for, whose order may be another
-        return ClassSet(names)
-    if asked.collection:
-        return collection(asked.collection).class_set
-    if asked.classes:
-        return ClassSet(asked.classes)
+    # The file's own come before what is asked for, whose order may be another.
+    if known := ClassSet(names) if names else request.named:
+        return known
     raise DataError(
         f"nothing says what the labels of {path} mean: add an array 'class_names' to it, or give "
         "`classes` (a,b,c in the order of the labels) or `collection` (one of "

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import DataError
 from hemascope.core.image_spec import DEFAULT_IMAGE_SIZE, ImageSpec
-from hemascope.core.images import BadFile, LabeledImages
-from hemascope.data.collections import Kind, collection
+from hemascope.core.images import BadFile, Kind, LabeledImages
+from hemascope.data.collections import collection, with_aliases
 from hemascope.data.pictures import BadPictureError, read_picture
 from hemascope.settings.data import DataSettings
 
@@ -47,6 +47,14 @@ class Request:
     wanted: Split | None = None
     on_download: OnDownload = lambda _done, _total: None
     damaged: Mapping[Path, str] = field(default_factory=dict)
+
+    @property
+    def named(self) -> ClassSet | None:
+        """The classes that the settings name, if they do."""
+        asked = self.settings
+        if asked.collection:
+            return collection(asked.collection).class_set
+        return with_aliases(asked.classes) if asked.classes else None
 
     def spec_for(self, size: int | None = None) -> ImageSpec:
         """How a source's pictures become images; `size` is its own, where it has one."""

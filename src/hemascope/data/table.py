@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from hemascope.core.classes import split_named
 from hemascope.core.errors import DataError
 from hemascope.core.images import BadFile
-from hemascope.data.collections import collection
 from hemascope.data.groups import grouped
 from hemascope.data.pictures import SUFFIXES
 from hemascope.data.source import Record, Request, Source, check_labels, read_records, with_bad
@@ -181,8 +180,7 @@ def _labels(labels: Sequence[str], request: Request, path: Path) -> Sequence[str
     Raises:
         DataError: If there are fewer names.
     """
-    asked = request.settings
-    names = collection(asked.collection).classes if asked.collection else asked.classes
+    names = request.named.names if request.named else ()
     try:
         numbers = [float(label) for label in labels]
     except ValueError:
