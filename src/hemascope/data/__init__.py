@@ -1,4 +1,4 @@
-"""Data sources: what `--data` takes, each read into a `Dataset`."""
+"""Data sources: what `data` names, each read into a `Dataset`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hemascope.data.source import Request, Source
 
 
-# The readers are imported where they are used, so that a wrong --data is refused at once.
+# The readers are imported where they are used, so that a wrong name is refused at once.
 def _bloodmnist(request: Request) -> Source:
     from hemascope.data.bloodmnist import load_bloodmnist
 

@@ -10,15 +10,16 @@ from functools import cache
 from importlib import resources
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hemascope.core.classes import ClassSet
 from hemascope.core.errors import DataError, did_you_mean
 from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import Kind
+from hemascope.settings.base import Settings
 
 
-class Collection(BaseModel):
+class Collection(Settings):
     """One published data set.
 
     Attributes:
@@ -37,8 +38,6 @@ class Collection(BaseModel):
         preparation: What was done to the images before they were published.
         limits: What they cannot show.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
     classes: tuple[str, ...] = Field(min_length=1)

@@ -37,10 +37,10 @@ def read_folder(path: Path, request: Request) -> Source:
             found = list(walk(str(folder), passed))
             if not found:
                 notes.append(f"The class folder {folder.relative_to(path)} has no image.")
-            for one in found:
-                file = Path(one.path)
-                if one.error:
-                    damaged[file] = one.error
+            for name, error in found:
+                file = Path(name)
+                if error:
+                    damaged[file] = error
                 records.append(Record(file.relative_to(path).as_posix(), file, folder.name, split))
                 subfolders.append(file.relative_to(folder).parent.as_posix().removeprefix("."))
         loose = PassedOver()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
 from PIL import Image
 
@@ -104,8 +104,8 @@ def _items_of(path: str, passed: PassedOver, stdin: BinaryIO | None) -> Iterator
     if path == STDIN:
         yield from _of_stdin(stdin or io.BytesIO())
     elif Path(path).is_dir():
-        for found in walk(path, passed):
-            yield _failing(found.path, found.error) if found.error else _of_file(found.path)
+        for found, error in walk(path, passed):
+            yield _failing(found, error) if error else _of_file(found)
     elif (kind := _kind(path)) == "image":
         yield _of_file(path)
     elif kind == "npz":
@@ -135,31 +135,15 @@ def _kind(path: str) -> str:
 
 def _of_stdin(stdin: BinaryIO) -> Iterator[Item]:
     """The image on standard input, or those that it lists."""
-    content = stdin.read(NUM_PREFIX_BYTES)
-    if is_picture(content):
-        content += stdin.read(MAX_FILE_BYTES)
+    buffered = io.BufferedReader(cast("io.RawIOBase", stdin))
+    if is_picture(buffered.peek(NUM_PREFIX_BYTES)[:NUM_PREFIX_BYTES]):
+        content = buffered.read(MAX_FILE_BYTES + 1)
         yield Item(STDIN, partial(read_picture, content), len(content))
         return
-    lines = io.TextIOWrapper(
-        io.BufferedReader(_Joined(content, stdin)), "utf-8-sig", errors="surrogateescape"
-    )  # a byte-order mark is read, undecodable names are kept
-    yield from (_of_file(path) for line in lines if (path := line.rstrip("\r\n")))
-
-
-class _Joined(io.RawIOBase):
-    """Bytes already read, then the rest of a stream."""
-
-    def __init__(self, start: bytes, rest: BinaryIO) -> None:
-        self._start, self._rest = start, rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        part = self._start[: len(buffer)] or self._rest.read(len(buffer))
-        self._start = self._start[len(buffer) :]
-        buffer[: len(part)] = part
-        return len(part)
+    # A byte-order mark is read, undecodable names are kept.
+    for line in io.TextIOWrapper(buffered, "utf-8-sig", errors="surrogateescape"):
+        if path := line.rstrip("\r\n"):
+            yield _of_file(path)
 
 
 def _of_file(path: str) -> Item:
