@@ -18,10 +18,11 @@ from hemascope.data.table import is_table, looks_like_table, read_table
 from hemascope.data.walk import has_picture_suffix, is_hidden
 
 ZIP, TAR = ".zip", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_BAD_ARCHIVE = (
-    *(OSError, EOFError, RuntimeError, ValueError, LookupError),
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+_BAD_MEMBER = (
+    *(EOFError, RuntimeError, ValueError, LookupError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
+_BAD_ARCHIVE = (OSError, tarfile.TarError, *_BAD_MEMBER)  # a full disk damages no picture
 _TAR_NAME = 100  # bytes of a header in which the name is
 _MOST_BYTES = 20_000_000_000  # unpacked; this stops archives made to fill a disk
 
@@ -87,7 +88,7 @@ def _unzip(path: Path, folder: Path) -> dict[Path, str]:
             member.filename = member.filename.replace("\\", "/")  # of old programs on Windows
             try:
                 archive.extract(member, folder)  # which zipfile keeps inside the folder
-            except _BAD_ARCHIVE as error:
+            except _BAD_MEMBER as error:
                 damaged[_placeholder(folder, member.filename, error)] = str(error)
     return damaged
 
@@ -107,6 +108,8 @@ def _untar(path: Path, folder: Path) -> dict[Path, str]:
             header = file.read(tarfile.BLOCKSIZE)
             if archive.ignore_zeros or not header.strip(b"\0"):
                 break
+            if len(header) < tarfile.BLOCKSIZE:
+                raise tarfile.ReadError("unexpected end of data")
             name = header[:_TAR_NAME].partition(b"\0")[0].decode("utf-8", "replace")
             error = tarfile.ReadError(f"the header of {name} is damaged")
             damaged[_placeholder(folder, name, error)] = str(error)
