@@ -23,7 +23,7 @@ _BAD_MEMBER = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
 _BAD_ARCHIVE = (OSError, tarfile.TarError, *_BAD_MEMBER)  # a full disk damages no picture
-_TAR_NAME = 100  # bytes of a header in which the name is
+_NAME, _MAGIC = slice(100), slice(257, 262)  # of a header in a .tar file
 _MOST_BYTES = 20_000_000_000  # unpacked; this stops archives made to fill a disk
 
 
@@ -100,20 +100,25 @@ def _untar(path: Path, folder: Path) -> dict[Path, str]:
     with tarfile.open(path) as archive:
         file = cast("IO[bytes]", archive.fileobj)
         while True:
-            if member := archive.next():
+            try:
+                member, at = archive.next(), archive.offset
+            except tarfile.ReadError:  # of a header after an extended one
+                member, at = None, file.tell() - tarfile.BLOCKSIZE
+            if member:
                 members.append(member)
-                archive.ignore_zeros = False
                 continue
-            file.seek(archive.offset)
+            file.seek(at)
             header = file.read(tarfile.BLOCKSIZE)
-            if archive.ignore_zeros or not header.strip(b"\0"):
+            if not header.strip(b"\0"):
                 break
-            if len(header) < tarfile.BLOCKSIZE:
-                raise tarfile.ReadError("unexpected end of data")
-            name = header[:_TAR_NAME].partition(b"\0")[0].decode("utf-8", "replace")
+            if header[_MAGIC] != b"ustar":
+                raise tarfile.ReadError("a header is damaged, or it ends early")
+            name = header[_NAME].partition(b"\0")[0].decode("utf-8", "replace")
             error = tarfile.ReadError(f"the header of {name} is damaged")
             damaged[_placeholder(folder, name, error)] = str(error)
-            archive.ignore_zeros = True  # the next header is looked for, whatever comes before it
+            while (block := file.read(tarfile.BLOCKSIZE)) and block[_MAGIC] != b"ustar":
+                pass
+            archive.offset = file.tell() - len(block)
         _check_size(path, sum(member.size for member in members))
         archive.extractall(folder, members, filter="data")
     return damaged
