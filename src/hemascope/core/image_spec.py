@@ -12,7 +12,7 @@ from hemascope.core.jpeg import jpeg_round_trip
 
 DEFAULT_IMAGE_SIZE = 28
 _TILE_SHARE = 0.7  # of the photographs' size: what is smaller was cropped to the cell by its owner
-_SAME_SIZE = 0.1  # by which photographs of one microscope may differ in size
+SAME_SIZE = 0.1  # by which photographs of one microscope may differ in size
 _SQUARE = 1.1  # longer over shorter side of what still counts as square
 
 
@@ -69,7 +69,7 @@ class ImageSpec(BaseModel):
                 f"taken as already cropped to the cell, being smaller than the {self.photo_size} "
                 "pixels of the training photographs"
             )
-        if abs(shorter - self.photo_size) > _SAME_SIZE * self.photo_size > 0:
+        if abs(shorter - self.photo_size) > SAME_SIZE * self.photo_size > 0:
             return self.crop, (
                 f"size differs from the {self.photo_size} pixels of the training photographs: "
                 f"{'the same central fraction' if self.crop < 1 else 'the whole'} was used"

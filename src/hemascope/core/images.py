@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import chain
 from typing import Any, Literal
@@ -68,22 +68,12 @@ class LabeledImages:
     def take(self, indices: NDArray[np.intp]) -> "LabeledImages":
         """The images at `indices`, in that order."""
 
-        def chosen(texts: tuple[str, ...] | None) -> tuple[str, ...] | None:
-            return texts and tuple(texts[i] for i in indices)
+        def chosen(values: Any) -> Any:
+            if isinstance(values, np.ndarray):
+                return values[indices]
+            return values and tuple(values[i] for i in indices)
 
-        def rows(array: NDArray[Any] | None) -> NDArray[Any] | None:
-            return None if array is None else array[indices]
-
-        return LabeledImages(
-            self.images[indices],
-            self.labels[indices],
-            tuple(self.ids[i] for i in indices),
-            chosen(self.names),
-            chosen(self.groups),
-            rows(self.sizes),
-            chosen(self.laboratories),
-            rows(self.weights),
-        )
+        return LabeledImages(*(chosen(getattr(self, one.name)) for one in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -101,19 +91,16 @@ def channel_statistics(images: NDArray[np.uint8]) -> ChannelStatistics:
         Counts each of the 256 values and sums in float64. Summing millions of pixels in float32
         is off by up to two per cent, a mistake that stands in several public projects.
     """
+    counts = np.zeros((3, 256))
+    for first in range(0, len(images), _CHUNK):  # bincount makes eight bytes of each pixel
+        for channel, pixels in enumerate(np.moveaxis(images[first : first + _CHUNK], -1, 0)):
+            counts[channel] += np.bincount(pixels.ravel(), minlength=256)
+    counts /= counts[0].sum()
     values = np.arange(256) / 255
-    means: list[float] = []
-    stds: list[float] = []
-    for channel in range(3):
-        counts = np.zeros(256)
-        for first in range(0, len(images), _CHUNK):  # bincount makes eight bytes of each pixel
-            pixels = images[first : first + _CHUNK, ..., channel]
-            counts += np.bincount(pixels.ravel(), minlength=256)
-        counts /= counts.sum()
-        mean = float(counts @ values)
-        means.append(mean)
-        stds.append(float(np.sqrt(counts @ (values - mean) ** 2)))
-    return ChannelStatistics((means[0], means[1], means[2]), (stds[0], stds[1], stds[2]))
+    mean = counts @ values
+    std = np.sqrt((counts * (values - mean[:, None]) ** 2).sum(axis=1))
+    (r, g, b), (r_std, g_std, b_std) = mean.tolist(), std.tolist()
+    return ChannelStatistics((r, g, b), (r_std, g_std, b_std))
 
 
 @dataclass(frozen=True)
@@ -180,10 +167,6 @@ class Dataset:
 
     def describe(self) -> "DataDescription":
         """The provenance, for `fingerprint.json`, the cards and the pages."""
-        mean, std = (
-            tuple(round(value, 6) for value in values)
-            for values in (self.channels.mean, self.channels.std)
-        )
         return DataDescription(
             title=self.title,
             kind=self.kind,
@@ -197,8 +180,8 @@ class Dataset:
             class_names=self.classes.names,
             counts={split.value: len(images) for split, images in self.splits.items()},
             class_counts={split.value: self.class_counts(split) for split in self.splits},
-            channel_mean=mean,
-            channel_std=std,
+            channel_mean=tuple(round(value, 6) for value in self.channels.mean),
+            channel_std=tuple(round(value, 6) for value in self.channels.std),
             notes=self.notes,
             num_groups=self._count_groups(),
         )
@@ -257,26 +240,17 @@ def pixels_md5(splits: Mapping[Split, LabeledImages]) -> str:
 def concatenate(parts: Sequence[LabeledImages]) -> LabeledImages:
     """All images of several parts, in order; names and the like where all parts have them."""
 
-    def joined(texts: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | None:
-        known = [part for part in texts if part is not None]
-        return tuple(chain.from_iterable(known)) if len(known) == len(parts) else None
-
-    def stacked(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
-        known = [array for array in arrays if array is not None]
-        return np.concatenate(known) if len(known) == len(parts) else None
+    def joined(values: Sequence[Any]) -> Any:
+        if any(own is None for own in values):
+            return None
+        if isinstance(values[0], np.ndarray):
+            return np.concatenate(values)
+        return tuple(chain.from_iterable(values))
 
     if len(parts) == 1:
         return parts[0]
-    return LabeledImages(
-        np.concatenate([part.images for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        tuple(image_id for part in parts for image_id in part.ids),
-        joined([part.names for part in parts]),
-        joined([part.groups for part in parts]),
-        stacked([part.sizes for part in parts]),
-        joined([part.laboratories for part in parts]),
-        stacked([part.weights for part in parts]),
-    )
+    names = [one.name for one in fields(LabeledImages)]
+    return LabeledImages(*(joined([getattr(part, name) for part in parts]) for name in names))
 
 
 def symmetry(images: NDArray[np.uint8], view: int) -> NDArray[np.uint8]:

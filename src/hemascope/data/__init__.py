@@ -1,4 +1,4 @@
-"""Data sources: what `--data` takes, each read into a `Dataset`."""
+"""Data sources: what `data` names, each read into a `Dataset`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hemascope.data.source import Request, Source
 
 
-# The readers are imported where they are used, so that a wrong --data is refused at once.
+# The readers are imported where they are used, so that a wrong name is refused at once.
 def _bloodmnist(request: Request) -> Source:
     from hemascope.data.bloodmnist import load_bloodmnist
 
@@ -140,81 +140,92 @@ def _joined(sources: Sequence[Source], classes: ClassSet, request: Request) -> D
     from hemascope.core.images import Dataset, concatenate, pixels_md5
     from hemascope.data.splits import split_all
 
-    if len(sources) > 1:
+    first, is_one = sources[0], len(sources) == 1
+    if not is_one:
         sources = _told_apart(sources)
     parts = {
         split: concatenate(own)
         for split in (*Split, None)
         if (own := [source.parts[split] for source in sources if split in source.parts])
     }
-    notes = [note for source in sources for note in source.notes]
-    spec = _common_spec([source.spec for source in sources])
-    if any((s.spec.crop, s.spec.jpeg_quality) != (spec.crop, spec.jpeg_quality) for s in sources):
-        notes.append(
-            "The sources were cropped or compressed differently; a model of them takes pictures as "
-            f"those of {sources[0].title}."
-        )
     is_split = None not in parts
+    spec, notes = _common_spec(sources)
+    notes = [*(note for source in sources for note in source.notes), *notes]
     asked = request.settings
     if request.as_found or (request.wanted and request.wanted in parts):
-        whole = parts.pop(None, None)
+        if (whole := parts.pop(None, None)) is not None:
+            parts[Split.TEST] = concatenate([*filter(None, [parts.get(Split.TEST)]), whole])
         splits = {split: part for split, part in parts.items() if split is not None}
-        if whole is not None:
-            splits[Split.TEST] = concatenate([*filter(None, [splits.get(Split.TEST)]), whole])
     else:
         splits, more = split_all(parts, classes, skip_rare=asked.skip_rare)
         notes += more
         if asked.skip_rare and not (request.classes or asked.collection or asked.classes):
             splits, classes = _without_absent(splits, classes)
-    first = sources[0]
-    single = len(sources) == 1 and first.md5
+    md5 = first.md5 if is_one else ""
     return Dataset(
         " + ".join(source.title for source in sources),
         splits,
         classes,
-        asked.title if len(sources) > 1 else first.path,
-        first.md5 if single else pixels_md5(splits),
-        md5_of="file" if single else "pixels",
+        first.path if is_one else asked.title,
+        md5 or pixels_md5(splits),
+        md5_of="file" if md5 else "pixels",
         kind=first.kind if len({source.kind for source in sources}) == 1 else "other",
         notes=tuple(notes),
         spec=spec,
-        collection=first.collection if len(sources) == 1 else "",
+        collection=first.collection if is_one else "",
         is_split=is_split,
         bad=tuple(bad for source in sources for bad in source.bad),
     )
 
 
-def _common_spec(specs: Sequence[ImageSpec]) -> ImageSpec:
-    """How pictures become images; photographs of several sizes leave nothing to guess by."""
-    sizes = {spec.photo_size for spec in specs}
-    return specs[0] if len(sizes) == 1 else specs[0].model_copy(update={"photo_size": 0})
+def _common_spec(sources: Sequence[Source]) -> tuple[ImageSpec, list[str]]:
+    """How pictures become images where sources are joined, and what is to be said of it."""
+    from hemascope.core.image_spec import SAME_SIZE
+
+    specs, notes = [source.spec for source in sources], list[str]()
+    spec, sizes = specs[0], [spec.photo_size for spec in specs]
+    if len({(spec.crop, spec.jpeg_quality) for spec in specs}) > 1:
+        notes.append(
+            "The sources were cropped or compressed differently; a model of them takes pictures as "
+            f"those of {sources[0].title}."
+        )
+    if max(sizes) > (1 + SAME_SIZE) * min(sizes):
+        spec = spec.model_copy(update={"photo_size": 0})
+        notes.append(
+            f"The photographs of the sources are of different sizes ({', '.join(map(str, sizes))} "
+            "pixels, 0 where unknown); a model of them guesses nothing from a picture's size."
+        )
+    return spec, notes
 
 
 def _told_apart(sources: Sequence[Source]) -> list[Source]:
     """Sources to be joined: unique ids, and what only some of them say filled in and noted."""
+
+    def says(what: str, source: Source) -> bool:
+        return any(getattr(part, what) is not None for part in source.parts.values())
+
     has_groups, has_weights = (
-        [any(getattr(p, what) is not None for p in s.parts.values()) for s in sources]
-        for what in ("groups", "weights")
+        any(says(what, source) for source in sources) for what in ("groups", "weights")
     )
-    apart: list[Source] = []
     names = [Path(source.path).name for source in sources]
     if len(set(names)) < len(names):
         names = [source.path for source in sources]  # else two laboratories would count as one
-    for source, own_groups, name in zip(sources, has_groups, names, strict=True):
-        notes = list(source.notes)
-        if any(has_groups) and not own_groups:
-            notes.append(f"{name} says no groups: each of its images counts as its own.")
+    apart: list[Source] = []
+    for source, name in zip(sources, names, strict=True):
+        notes = source.notes
+        if has_groups and not says("groups", source):
+            notes = (*notes, f"{name} says no groups: each of its images counts as its own.")
         parts = {
             split: replace(
                 part,
                 ids=tuple(f"{source.path}/{image_id}" for image_id in part.ids),
-                groups=part.groups or (part.ids if any(has_groups) else None),
+                groups=part.groups or (part.ids if has_groups else None),
                 laboratories=part.laboratories or (name,) * len(part),
-                weights=part.filled_weights if any(has_weights) else None,
+                weights=part.filled_weights if has_weights else None,
             )
             for split, part in source.parts.items()
         }
-        apart.append(replace(source, parts=parts, notes=tuple(notes)))
+        apart.append(replace(source, parts=parts, notes=notes))
     return apart
 
 

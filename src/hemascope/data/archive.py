@@ -4,24 +4,26 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO, cast
 
 from hemascope.core.errors import DataError, HemascopeError
 from hemascope.core.images import BadFile
 from hemascope.data.folder import read_folder
 from hemascope.data.npz import read_npz
-from hemascope.data.source import Request, Source, unless_skipped, with_bad
+from hemascope.data.source import Request, Source
 from hemascope.data.table import is_table, looks_like_table, read_table
 from hemascope.data.walk import has_picture_suffix, is_hidden
 
 ZIP, TAR = ".zip", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_BAD_ARCHIVE = (
-    *(OSError, EOFError, RuntimeError, ValueError, LookupError),
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+_BAD_MEMBER = (
+    *(EOFError, RuntimeError, ValueError, LookupError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
+_BAD_ARCHIVE = (OSError, tarfile.TarError, *_BAD_MEMBER)  # a full disk damages no picture
+_NAME, _MAGIC = slice(100), slice(257, 262)  # of a header in a .tar file
 _MOST_BYTES = 20_000_000_000  # unpacked; this stops archives made to fill a disk
 
 
@@ -36,36 +38,28 @@ def read_archive(path: Path, request: Request) -> Source:
     Raises:
         DataError: If it is not a whole archive, too large, or holds no data set.
     """
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))
-        bad: list[BadFile] = []
+    with TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name).resolve()
         try:
-            if path.name.lower().endswith(ZIP):
-                bad = _unzip(path, folder)
-            else:
-                _untar(path, folder)
+            damaged = (_unzip if path.name.lower().endswith(ZIP) else _untar)(path, folder)
         except _BAD_ARCHIVE as error:
             reason = str(error).partition("\n")[0].rstrip(":")
             raise DataError(f"{path} is not a whole archive ({reason}); make it again.") from error
-
-        if bad and not request.settings.skip_bad:
-            raise DataError(unless_skipped(bad))
 
         def named(text: str) -> str:
             return text.replace(str(folder), f"{path}!")  # not the temporary folder
 
         try:
-            source = _read(folder, request, path)
+            source = _read(folder, replace(request, damaged=damaged), path)
         except HemascopeError as error:
             raise type(error)(named(str(error)), field=error.field) from error
-    source = replace(
+    return replace(
         source,
         title=f"{path.name} (archive)",
         path=str(path),
         notes=tuple(map(named, source.notes)),
-        bad=tuple(BadFile(named(one.path), one.reason) for one in source.bad),
+        bad=tuple(BadFile(named(bad.path), bad.reason) for bad in source.bad),
     )
-    return with_bad(source, bad)
 
 
 def _read(folder: Path, request: Request, path: Path) -> Source:
@@ -84,30 +78,60 @@ def _read(folder: Path, request: Request, path: Path) -> Source:
     return read_folder(folder, request)
 
 
-def _unzip(path: Path, folder: Path) -> list[BadFile]:
-    """Unpacks a .zip file, each member of which has a checksum; returns the damaged pictures."""
-    bad: list[BadFile] = []
+def _unzip(path: Path, folder: Path) -> dict[Path, str]:
+    """Unpacks a .zip file, each member of which has a checksum; the damaged pictures, and why."""
+    damaged: dict[Path, str] = {}
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         _check_size(path, sum(member.file_size for member in members))
         for member in members:
             member.filename = member.filename.replace("\\", "/")  # of old programs on Windows
             try:
-                archive.extract(member, folder)
-            except _BAD_ARCHIVE as error:
-                if not has_picture_suffix(member.filename):
-                    raise
-                bad.append(BadFile(f"{path}!/{member.filename}", str(error)))
-                part = (folder / member.filename).resolve()
-                if part.is_relative_to(folder.resolve()):
-                    part.unlink(missing_ok=True)
-    return bad
+                archive.extract(member, folder)  # which zipfile keeps inside the folder
+            except _BAD_MEMBER as error:
+                damaged[_placeholder(folder, member.filename, error)] = str(error)
+    return damaged
 
 
-def _untar(path: Path, folder: Path) -> None:
+def _untar(path: Path, folder: Path) -> dict[Path, str]:
+    """Unpacks a .tar file, whose headers alone have checksums; the damaged pictures, and why."""
+    damaged: dict[Path, str] = {}
+    members: list[tarfile.TarInfo] = []
     with tarfile.open(path) as archive:
-        _check_size(path, sum(member.size for member in archive))
-        archive.extractall(folder, filter="data")
+        file = cast("IO[bytes]", archive.fileobj)
+        while True:
+            try:
+                member, at = archive.next(), archive.offset
+            except tarfile.ReadError:  # of a header after an extended one
+                member, at = None, file.tell() - tarfile.BLOCKSIZE
+            if member:
+                members.append(member)
+                continue
+            file.seek(at)
+            header = file.read(tarfile.BLOCKSIZE)
+            if not header.strip(b"\0"):
+                break
+            if header[_MAGIC] != b"ustar":
+                raise tarfile.ReadError("a header is damaged, or it ends early")
+            name = header[_NAME].partition(b"\0")[0].decode("utf-8", "replace")
+            error = tarfile.ReadError(f"the header of {name} is damaged")
+            damaged[_placeholder(folder, name, error)] = str(error)
+            while (block := file.read(tarfile.BLOCKSIZE)) and block[_MAGIC] != b"ustar":
+                pass
+            archive.offset = file.tell() - len(block)
+        _check_size(path, sum(member.size for member in members))
+        archive.extractall(folder, members, filter="data")
+    return damaged
+
+
+def _placeholder(folder: Path, member: str, error: Exception) -> Path:
+    """An empty file in the place of a damaged picture, so that it is found and counted as one."""
+    file = (folder / member).resolve()
+    if not has_picture_suffix(member) or not file.is_relative_to(folder):
+        raise error
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    return file
 
 
 def _check_size(path: Path, num_bytes: int) -> None:

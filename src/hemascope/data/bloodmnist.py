@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,6 @@ def download(*, retries: int, on_download: OnDownload) -> Path:
     import requests
 
     url = collection("bloodmnist").url
-    downloader: Any = _Resuming(path.with_suffix(".npz.part"), on_download)  # pooch types its own
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     store = pooch.create(
         path=path.parent,
         base_url="",
@@ -89,51 +87,42 @@ def download(*, retries: int, on_download: OnDownload) -> Path:
         urls={FILE_NAME: url},
         retry_if_failed=retries,
     )
-    try:
-        store.fetch(FILE_NAME, downloader=downloader)
-    except (requests.RequestException, ValueError) as error:
-        reason = (
-            "the server did not answer"
-            if isinstance(error, requests.ConnectionError | requests.Timeout)
-            else " ".join(str(error).split())
-        )
-        raise UnreachableError(
-            f"BloodMNIST could not be downloaded from {url} ({reason}). Connect and try again; or "
-            f"copy {FILE_NAME} to {path.parent} or anywhere and set {VARIABLE} to its path; or use "
-            "`data` synthetic."
-        ) from error
-    except OSError:
-        with explained(path):
-            raise
+    downloader: Any = partial(_resume, path.with_suffix(".npz.part"), on_download)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            store.fetch(FILE_NAME, downloader=downloader)
+        except (requests.RequestException, ValueError) as error:
+            silent = isinstance(error, requests.ConnectionError | requests.Timeout)
+            reason = "the server did not answer" if silent else " ".join(str(error).split())
+            raise UnreachableError(
+                f"BloodMNIST could not be downloaded from {url} ({reason}). Connect and try again; "
+                f"or copy {FILE_NAME} to {path.parent} or anywhere and set {VARIABLE} to its path; "
+                "or use `data` synthetic."
+            ) from error
     return path
 
 
-class _Resuming:
-    """A downloader for pooch (which checks the md5 and tries again) that continues a part file."""
+def _resume(part: Path, on_download: OnDownload, url: str, output: str, _store: object) -> None:
+    """Downloads for pooch, which checks the md5 and tries again; continues a part file."""
+    import requests
 
-    def __init__(self, part: Path, on_download: OnDownload) -> None:
-        self._part = part
-        self._on_download = on_download
-
-    def __call__(self, url: str, output_file: str, _store: object) -> None:
-        import requests
-
-        done = self._part.stat().st_size if self._part.exists() else 0
-        headers = {"Range": f"bytes={done}-", "Accept-Encoding": "identity"}
-        timeout = (_CONNECT_SECONDS, _READ_SECONDS)
-        with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
-            if response.status_code == requests.codes.requested_range_not_satisfiable:
-                self._part.unlink()  # longer than the file: not a part of it
-            response.raise_for_status()
-            if response.status_code != requests.codes.partial_content:
-                done = 0  # the server sends the whole file whatever was asked
-            total = done + int(response.headers.get("Content-Length", 0))
-            with self._part.open("r+b" if done else "wb") as file:
-                file.seek(done)
-                for chunk in response.iter_content(_CHUNK_BYTES):
-                    file.write(chunk)
-                    done += len(chunk)
-                    self._on_download(done, total)
-        if done < total:
-            raise requests.ConnectionError("the connection broke off")
-        shutil.move(self._part, output_file)
+    done = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={done}-", "Accept-Encoding": "identity"}
+    timeout = (_CONNECT_SECONDS, _READ_SECONDS)
+    with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink()  # longer than the file: not a part of it
+        response.raise_for_status()
+        if response.status_code != requests.codes.partial_content:
+            done = 0  # the server sends the whole file whatever was asked
+        total = done + int(response.headers.get("Content-Length", 0))
+        with part.open("r+b" if done else "wb") as file:
+            file.seek(done)
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                file.write(chunk)
+                done += len(chunk)
+                on_download(done, total)
+    if done < total:
+        raise requests.ConnectionError("the connection broke off")
+    shutil.move(part, output)

@@ -10,26 +10,16 @@ from functools import cache
 from importlib import resources
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hemascope.core.classes import ClassSet
 from hemascope.core.errors import DataError, did_you_mean
 from hemascope.core.image_spec import ImageSpec
-
-Kind = Literal["official", "rebuilt", "rendered", "other"]
-
-
-class Recipe(BaseModel):
-    """How a collection's photographs became its images of the smallest size; see `ImageSpec`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    crop: float = 1.0
-    jpeg_quality: int = 0
-    photo_size: int = 0
+from hemascope.core.images import Kind
+from hemascope.settings.base import Settings
 
 
-class Collection(BaseModel):
+class Collection(Settings):
     """One published data set.
 
     Attributes:
@@ -42,14 +32,12 @@ class Collection(BaseModel):
         rebuilt_md5s: Of files with the same images in a split of our own, by image size.
         url: Where the file of the smallest size is.
         license: As its publisher states it.
-        image: How photographs became its images.
+        image: How photographs became its images of the smallest size.
         source: Where the images are from, for the cards.
         reference: Who gave the labels.
         preparation: What was done to the images before they were published.
         limits: What they cannot show.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
     classes: tuple[str, ...] = Field(min_length=1)
@@ -60,7 +48,7 @@ class Collection(BaseModel):
     rebuilt_md5s: dict[int, str] = Field(default_factory=dict)
     url: str
     license: str
-    image: Recipe = Recipe()
+    image: ImageSpec = ImageSpec()
     source: str
     reference: str = "As given by the publisher; one label each."
     preparation: str = "As published."
@@ -73,13 +61,8 @@ class Collection(BaseModel):
 
     def spec(self, size: int) -> ImageSpec:
         """How a photograph becomes one of its images of a size; the JPEG step is of 28 pixels."""
-        quality = self.image.jpeg_quality if size == min(self.md5s) else 0
-        return ImageSpec(
-            size=size,
-            crop=self.image.crop,
-            jpeg_quality=quality,
-            photo_size=self.image.photo_size,
-        )
+        changes = {"size": size} if size == min(self.md5s) else {"size": size, "jpeg_quality": 0}
+        return self.image.model_copy(update=changes)
 
     def title_of(self, kind: Kind) -> str:
         """What pages call data of this collection."""
@@ -118,3 +101,9 @@ def recognized(md5: str) -> tuple[str, Kind] | None:
 
 
 BLOOD_CELLS = collection("bloodmnist").class_set
+
+
+def with_aliases(names: tuple[str, ...]) -> ClassSet:
+    """Classes with the usual other names of those that are BloodMNIST's."""
+    aliases = BLOOD_CELLS.aliases.items()
+    return ClassSet(names, {alias: name for alias, name in aliases if name in names})

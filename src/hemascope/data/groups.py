@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import PurePath
 
 from hemascope.core.errors import UsageError
 from hemascope.data.source import Record
@@ -36,12 +35,11 @@ def grouped(records: Sequence[Record], subfolders: Sequence[str], pattern: str) 
     found: list[Record] = []
     without: list[str] = []
     for record in records:
-        name = PurePath(record.path).name
-        match = expression.search(name)
-        if match and (group := match.group(1 if expression.groups else 0)):
+        match = expression.search(record.path.name)
+        if match and (group := match[1 if expression.groups else 0]):
             found.append(replace(record, group=group))
         else:
-            without.append(name)
+            without.append(record.path.name)
     if without:
         raise UsageError(
             f"{pattern!r} finds nothing in {len(without):,} of {len(records):,} file names, such "

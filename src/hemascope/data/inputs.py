@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
 from PIL import Image
 
@@ -34,6 +34,9 @@ from hemascope.data.pictures import (
 from hemascope.data.walk import PassedOver, count_files, has_picture_suffix, is_hidden, walk
 
 STDIN = "-"
+
+# A member's name, size and bytes once opened.
+_Member = tuple[str, int, Callable[[], IO[bytes] | None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +104,14 @@ def _items_of(path: str, passed: PassedOver, stdin: BinaryIO | None) -> Iterator
     if path == STDIN:
         yield from _of_stdin(stdin or io.BytesIO())
     elif Path(path).is_dir():
-        for found in walk(path, passed):
-            yield _failing(found.path, found.error) if found.error else _of_file(found.path)
+        for found, error in walk(path, passed):
+            yield _failing(found, error) if error else _of_file(found)
     elif (kind := _kind(path)) == "image":
         yield _of_file(path)
     elif kind == "npz":
         yield from _of_npz(path)
     else:
-        yield from (_of_zip if kind == "zip" else _of_tar)(path, passed)
+        yield from _of_archive(path, kind, passed)
 
 
 def _expanded(paths: Sequence[str]) -> Iterator[str]:
@@ -132,31 +135,15 @@ def _kind(path: str) -> str:
 
 def _of_stdin(stdin: BinaryIO) -> Iterator[Item]:
     """The image on standard input, or those that it lists."""
-    content = stdin.read(NUM_PREFIX_BYTES)
-    if is_picture(content):
-        content += stdin.read(MAX_FILE_BYTES)
+    buffered = io.BufferedReader(cast("io.RawIOBase", stdin))
+    if is_picture(buffered.peek(NUM_PREFIX_BYTES)[:NUM_PREFIX_BYTES]):
+        content = buffered.read(MAX_FILE_BYTES + 1)
         yield Item(STDIN, partial(read_picture, content), len(content))
         return
-    lines = io.TextIOWrapper(
-        io.BufferedReader(_Joined(content, stdin)), "utf-8-sig", errors="surrogateescape"
-    )  # a byte-order mark is read, undecodable names are kept
-    yield from (_of_file(path) for line in lines if (path := line.rstrip("\r\n")))
-
-
-class _Joined(io.RawIOBase):
-    """Bytes already read, then the rest of a stream."""
-
-    def __init__(self, start: bytes, rest: BinaryIO) -> None:
-        self._start, self._rest = start, rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        part = self._start[: len(buffer)] or self._rest.read(len(buffer))
-        self._start = self._start[len(buffer) :]
-        buffer[: len(part)] = part
-        return len(part)
+    # A byte-order mark is read, undecodable names are kept.
+    for line in io.TextIOWrapper(buffered, "utf-8-sig", errors="surrogateescape"):
+        if path := line.rstrip("\r\n"):
+            yield _of_file(path)
 
 
 def _of_file(path: str) -> Item:
@@ -182,64 +169,45 @@ def _of_npz(path: str) -> Iterator[Item]:
         yield _failing(path, str(error))
 
 
-def _of_zip(path: str, passed: PassedOver) -> Iterator[Item]:
+def _of_archive(path: str, kind: str, passed: PassedOver) -> Iterator[Item]:
+    """The pictures in an archive, whose bytes are read at once and decoded later."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if not member.is_dir():
-                    opened = partial(archive.open, member)
-                    # Each member is found by the list: one that is damaged hides no other.
-                    yield from _of_member(
-                        path, member.filename, member.file_size, opened, (Exception,), passed
-                    )
+        for name, num_bytes, opened in (_zip_members if kind == "zip" else _tar_members)(path):
+            where, named_so = f"{path}!/{name}", has_picture_suffix(name)
+            if is_hidden(name):
+                passed.num_hidden += 1
+                continue
+            if num_bytes > MAX_FILE_BYTES and named_so:
+                yield _failing(where, TOO_LARGE)
+                continue
+            try:
+                file = opened() if num_bytes <= MAX_FILE_BYTES else None
+                content = file.read(MAX_FILE_BYTES + 1) if file else b""
+            except Exception as error:
+                if kind == "tar":
+                    raise  # what follows cannot be found; a .zip has a list of its members
+                yield _failing(where, str(error) or type(error).__name__)
+                continue
+            if named_so or is_picture(content[:NUM_PREFIX_BYTES]):
+                yield Item(where, partial(read_picture, content), len(content))
+            else:
+                passed.add(name)
     except Exception as error:  # whatever a reader may raise on damaged bytes
-        yield _failing(path, f"not a whole zip archive ({error})")
+        yield _failing(path, f"not a whole {kind} archive ({error})")
 
 
-def _of_tar(path: str, passed: PassedOver) -> Iterator[Item]:
-    try:
-        with tarfile.open(path, "r|*") as archive:
-            for member in archive:
-                if member.isfile():
-                    opened = partial(archive.extractfile, member)
-                    yield from _of_member(path, member.name, member.size, opened, (), passed)
-    except Exception as error:  # whatever a reader may raise on damaged bytes
-        yield _failing(path, f"not a whole tar archive ({error})")
+def _zip_members(path: str) -> Iterator[_Member]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.is_dir():
+                yield member.filename, member.file_size, partial(archive.open, member)
 
 
-def _of_member(
-    archive: str,
-    name: str,
-    num_bytes: int,
-    opened: Callable[[], IO[bytes] | None],
-    refused: tuple[type[Exception], ...],
-    passed: PassedOver,
-) -> Iterator[Item]:
-    """A picture in an archive, whose bytes are read at once and decoded later; nothing for others.
-
-    What is raised of `refused` concerns this picture alone.
-    """
-    path = f"{archive}!/{name}"
-    if is_hidden(name):
-        passed.num_hidden += 1
-        return
-    named_so = has_picture_suffix(name)
-    if num_bytes > MAX_FILE_BYTES:
-        if named_so:
-            yield _failing(path, TOO_LARGE)
-        else:
-            passed.add(name)
-        return
-    try:
-        file = opened()
-        content = file.read(MAX_FILE_BYTES + 1) if file else b""
-    except refused as error:
-        yield _failing(path, str(error) or type(error).__name__)
-        return
-    if named_so or is_picture(content[:NUM_PREFIX_BYTES]):
-        yield Item(path, partial(read_picture, content), len(content))
-    else:
-        passed.add(name)
+def _tar_members(path: str) -> Iterator[_Member]:
+    with tarfile.open(path, "r|*") as archive:
+        for member in archive:
+            if member.isfile():
+                yield member.name, member.size, partial(archive.extractfile, member)
 
 
 def _failing(path: str, reason: str) -> Item:

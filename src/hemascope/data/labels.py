@@ -8,7 +8,7 @@ import numpy as np
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import DataError, UsageError, did_you_mean
 from hemascope.core.images import LabeledImages
-from hemascope.data.collections import BLOOD_CELLS, collection
+from hemascope.data.collections import BLOOD_CELLS, collection, with_aliases
 from hemascope.data.source import Request, Source
 from hemascope.data.splits import FEWEST
 
@@ -30,7 +30,7 @@ def reconciled(sources: Sequence[Source], request: Request) -> tuple[list[Source
     names = [[renamed[name] for name in s.classes.names if renamed[name]] for s in sources]
     wanted = _wanted(sources, names, request)
     read = [_relabeled(source, renamed, wanted, request) for source in sources]
-    if not any(part for source in read for part in source.parts.values()):
+    if not any(source.parts for source in read):
         raise UsageError("the map leaves all images out.", field="map")
     return read, wanted
 
@@ -51,17 +51,12 @@ def _renaming(sources: Sequence[Source], mapping: Mapping[str, str]) -> dict[str
 def _wanted(
     sources: Sequence[Source], names: Sequence[Sequence[str]], request: Request
 ) -> ClassSet:
-    asked = request.settings
-    if request.classes:
-        return request.classes
-    if asked.collection:
-        return collection(asked.collection).class_set
-    if asked.classes:
-        return _with_aliases(asked.classes)
+    if known := request.classes or request.named:
+        return known
     if len({source.collection for source in sources}) == 1 and sources[0].collection:
         return collection(sources[0].collection).class_set
     if len(sources) == 1 and sources[0].ordered:
-        return _with_aliases(tuple(dict.fromkeys(names[0])))
+        return with_aliases(tuple(dict.fromkeys(names[0])))
     labels = {BLOOD_CELLS.index(name) for own in names for name in own}
     if None not in labels:
         return BLOOD_CELLS.only({label for label in labels if label is not None})
@@ -69,19 +64,13 @@ def _wanted(
     for own in names:
         if unknown := sorted({name for name in own if largest.index(name) is None}):
             raise DataError(
-                f"the classes of {asked.title} cannot be reconciled: "
+                f"the classes of {request.settings.title} cannot be reconciled: "
                 f"{' against '.join(', '.join(sorted(set(own))) for own in names)}; in question: "
                 f"{', '.join(unknown)}. Say which is which by `map`, or name all classes by "
                 "`classes`.",
                 field="data",
             )
     return largest
-
-
-def _with_aliases(names: tuple[str, ...]) -> ClassSet:
-    """Classes with the usual other names of those that are BloodMNIST's."""
-    aliases = BLOOD_CELLS.aliases.items()
-    return ClassSet(names, {alias: name for alias, name in aliases if name in names})
 
 
 def _relabeled(
@@ -92,18 +81,20 @@ def _relabeled(
     Raises:
         DataError: If a class of its images is none of those wanted.
     """
-    occurring = {label for part in source.parts.values() for label in np.unique(part.labels)}
+    labels = np.concatenate([part.labels for part in source.parts.values()])
+    counts = np.bincount(labels, minlength=len(source.classes))
+    fewest = FEWEST if request.settings.skip_rare else 1  # a run's rare classes are not its model's
     targets = np.full(len(source.classes), _LEFT_OUT)
     unknown: list[str] = []
     aliases: list[str] = []
-    for label, name in enumerate(source.classes.names):
+    for label, (name, count) in enumerate(zip(source.classes.names, counts, strict=True)):
         target = renamed[name]
         index = wanted.index(target) if target else None
         if index is not None:
             targets[label] = index
-            if wanted.names[index] != name and label in occurring:
+            if wanted.names[index] != name and count:
                 aliases.append(f"{name} → {wanted.names[index]}")
-        elif target and label in occurring and not _is_rare(source, label, request):
+        elif target and count >= fewest:
             unknown.append(target)
     if unknown:
         whose = "the model knows" if request.classes else "asked for are"
@@ -116,24 +107,16 @@ def _relabeled(
             field="" if request.classes else "classes",
         )
     parts: dict[Split | None, LabeledImages] = {}
-    num_left_out = 0
     for split, part in source.parts.items():
         labels = targets[part.labels]
         kept = np.flatnonzero(labels != _LEFT_OUT)
-        num_left_out += len(part) - len(kept)
-        if len(kept) == len(part):
-            parts[split] = replace(part, labels=labels)
-        elif len(kept):
-            parts[split] = replace(part.take(kept), labels=labels[kept])
+        if len(kept):
+            whole = part if len(kept) == len(part) else part.take(kept)
+            parts[split] = replace(whole, labels=labels[kept])
+    num_left_out = int(counts[targets == _LEFT_OUT].sum())
     notes = list(source.notes)
     if aliases:
         notes.append(f"Class names read as: {', '.join(aliases)}.")
     if num_left_out:
         notes.append(f"{num_left_out:,} image(s) of classes that are not wanted were left out.")
     return replace(source, parts=parts, notes=tuple(notes))
-
-
-def _is_rare(source: Source, label: int, request: Request) -> bool:
-    """Whether a class is one that the run whose model this is left out as too small."""
-    count = sum(int((part.labels == label).sum()) for part in source.parts.values())
-    return request.settings.skip_rare and count < FEWEST

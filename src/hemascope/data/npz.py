@@ -4,7 +4,8 @@ import lzma
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +18,7 @@ from hemascope.core.errors import DataError
 from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import LabeledImages
 from hemascope.data.collections import collection, collections, recognized
-from hemascope.data.source import Request, Source, prepared
+from hemascope.data.source import Request, Source, check_labels, prepared
 from hemascope.store.files import md5_of
 
 _BAD_FILE = (
@@ -28,10 +29,9 @@ _BAD_ARRAY = (
     *(ValueError, TypeError, SyntaxError, OverflowError, MemoryError),
     *(RecursionError, tokenize.TokenError),
 )
-_CHUNK_BYTES = 1 << 20
 _MAX_ROW_BYTES = 75_000_000  # of one image
 _MIN_SIZE = 8  # the study's CNN halves an image three times
-_CHANNELS = (1, 3, 4)
+_CHANNELS = {1, 3, 4}
 _EXPECTED = (
     "expected uint8 images (N, H, W, 3), (N, 3, H, W) or (N, H, W) and a label for each, in "
     "MedMNIST's arrays train_images, train_labels, ..."
@@ -50,33 +50,20 @@ def read_npz(path: Path, request: Request) -> Source:
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}; give the path of an .npz file.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            stems = _stems(archive, path)
-            parts = {split: _read_part(archive, stem, path) for split, stem in stems.items()}
-            names = _read_names(archive, path)
-    except _BAD_FILE as error:
-        raise DataError(
-            f"{path} is not a whole .npz file ({error}); it may be truncated: fetch it again."
-        ) from error
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
+    with _opened(path) as archive:
+        stems = _stems(archive, path)
+        parts = {split: _read_part(archive, stem, path) for split, stem in stems.items()}
+        names = _read_texts(archive, "class_names", path)
     md5 = md5_of(path)
-    known = recognized(md5)
-    if known:
+    if known := recognized(md5):
         key, kind = known
         title, classes = collection(key).title_of(kind), collection(key).class_set
     else:
         key, kind, title = "", "other", f"{path.name} (.npz file)"
         classes = _classes(names, request, path)
-    highest, lowest = (f(int(f(p.labels)) for p in parts.values()) for f in (max, min))
-    if lowest < 0 or highest >= len(classes):
-        raise DataError(
-            f"{path} holds the label {lowest if lowest < 0 else highest}, but there are "
-            f"{len(classes)} class names, for the labels 0 to {len(classes) - 1}."
-        )
+    check_labels(np.concatenate([part.labels for part in parts.values()]), len(classes), path)
     spec, notes = _spec(parts, request, key), list[str]()
-    if sum(part.images.shape[3] == 1 for part in parts.values()):
+    if any(part.images.shape[3] == 1 for part in parts.values()):
         notes.append("The images are grayscale; R, G and B are equal.")
     read: dict[Split | None, LabeledImages] = {}
     for split, part in parts.items():
@@ -88,19 +75,35 @@ def read_npz(path: Path, request: Request) -> Source:
     )
 
 
+def rows_of(path: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Every image of an .npz file, one at a time: `test/12` of `test_images`, `12` of `images`.
+
+    Yields:
+        Its id and its pixels, shape (H, W), (H, W, 3) or (H, W, 4).
+
+    Raises:
+        DataError: If the file is not whole, or an array in it is of another shape or type.
+    """
+    with _opened(path) as archive:
+        keys = [name.removesuffix(".npy") for name in archive.namelist()]
+        found = [key for key in keys if key == "images" or key.endswith("_images")]
+        if not found:
+            raise DataError(f"{path} has no array 'images' or '..._images'; {_EXPECTED}.")
+        for key in found:
+            split = key.removesuffix("images").replace("_", "/")
+            for i, image in enumerate(_read_rows(archive, key, path)):
+                yield f"{split}{i}", image
+
+
 def _classes(names: tuple[str, ...], request: Request, path: Path) -> ClassSet:
     """What the labels of a file mean that is not a published collection's.
 
     Raises:
         DataError: If nothing says it.
     """
-    asked = request.settings
-    if names:  # the file's own before what is asked for, whose order may be another
-        return ClassSet(names)
-    if asked.collection:
-        return collection(asked.collection).class_set
-    if asked.classes:
-        return ClassSet(asked.classes)
+    # The file's own come before what is asked for, whose order may be another.
+    if known := ClassSet(names) if names else request.named:
+        return known
     raise DataError(
         f"nothing says what the labels of {path} mean: add an array 'class_names' to it, or give "
         "`classes` (a,b,c in the order of the labels) or `collection` (one of "
@@ -127,39 +130,47 @@ def _stems(archive: zipfile.ZipFile, path: Path) -> dict[Split | None, str]:
     found: dict[Split | None, str] = {}
     for key in keys:
         stem, _, what = key.rpartition("_")
-        split = split_named(stem) if stem else None
+        split = split_named(stem)
         if what == "images" and (split or not stem):
             if split in found:
                 raise DataError(f"{path} has several arrays for {split}; keep one of each.")
             found[split] = f"{stem}_" if stem else ""
-    ordered = {split: found[split] for split in (*Split, None) if split in found}
-    if not ordered:
+    if not found:
         raise DataError(f"{path} has no array of images ({', '.join(keys[:9])}); {_EXPECTED}.")
-    return ordered
+    return {split: found[split] for split in (*Split, None) if split in found}
 
 
 def _read_part(archive: zipfile.ZipFile, stem: str, path: Path) -> LabeledImages:
     """The images of one split with the channels last, which may be one."""
     images = _read_array(archive, f"{stem}images", path)
     where = f"{path}: {stem}images"
-    if images.dtype != np.uint8:
-        raise DataError(f"{where} has type {images.dtype}; {_EXPECTED}.")
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or not set(images.shape[1::2]) & set(_CHANNELS):
-        raise DataError(f"{where} has shape {images.shape}; {_EXPECTED}.")
-    if images.shape[3] not in _CHANNELS:
-        images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    _check_images(images.shape, images.dtype, where)
+    images = np.ascontiguousarray(_channels_last(images))
     if len(images) == 0:
         raise DataError(f"{where} is empty; every split needs at least one image.")
     if min(images.shape[1:3]) < _MIN_SIZE:
         raise DataError(f"{where} are {min(images.shape[1:3])} pixels wide; at least 8 are needed.")
-    labels = _labels(
-        _read_array(archive, f"{stem}labels", path), len(images), f"{path}: {stem}labels"
+    count = len(images)
+    labels = _labels(_read_array(archive, f"{stem}labels", path), count, f"{path}: {stem}labels")
+    ids = tuple(f"{stem.replace('_', '/')}{i}" for i in range(count))
+    names, groups = (
+        _read_texts(archive, f"{stem}{what}", path, count) for what in ("names", "groups")
     )
-    ids = tuple(f"{stem.replace('_', '/')}{i}" for i in range(len(images)))
-    names, groups = (_read_texts(archive, f"{stem}{w}", ids, path) for w in ("names", "groups"))
-    return LabeledImages(images, labels, ids, names, groups)
+    return LabeledImages(images, labels, ids, names or None, groups or None)
+
+
+def _check_images(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
+    if dtype != np.uint8:
+        raise DataError(f"{where} has type {dtype}; {_EXPECTED}.")
+    if len(shape) != 3 and not (len(shape) == 4 and {shape[1], shape[3]} & _CHANNELS):
+        raise DataError(f"{where} has shape {shape}; {_EXPECTED}.")
+
+
+def _channels_last(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images (N, H, W), (N, H, W, C) or (N, C, H, W) as (N, H, W, C)."""
+    if images.ndim == 3:
+        return images[..., None]
+    return images if images.shape[3] in _CHANNELS else images.transpose(0, 2, 3, 1)
 
 
 def _labels(labels: NDArray[Any], count: int, where: str) -> NDArray[np.int64]:
@@ -193,114 +204,74 @@ def _as_rgb(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images
 
 
-def _read_names(archive: zipfile.ZipFile, path: Path) -> tuple[str, ...]:
-    """The array `class_names`; empty where there is none."""
-    if "class_names.npy" not in archive.namelist():
+def _read_texts(
+    archive: zipfile.ZipFile, key: str, path: Path, count: int | None = None
+) -> tuple[str, ...]:
+    """An array of texts, one for each of `count` images; empty where there is none."""
+    if f"{key}.npy" not in archive.namelist():
         return ()
-    return _texts(_read_array(archive, "class_names", path), f"{path}: class_names")
+    array = _read_array(archive, key, path).ravel()
+    if array.dtype.kind not in "UiuS":
+        raise DataError(f"{path}: {key} has type {array.dtype}; expected texts or whole numbers.")
+    if count not in (None, len(array)):
+        raise DataError(f"{path}: {key} has {len(array)} entries; expected {count}, one each.")
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
+    return tuple(array.astype(str).tolist())
 
 
-def rows_of(path: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Every image of an .npz file, one at a time: `test/12` of `test_images`, `12` of `images`.
-
-    Yields:
-        Its id and its pixels, shape (H, W), (H, W, 3) or (H, W, 4).
-
-    Raises:
-        DataError: If the file is not whole, or an array in it is of another shape or type.
-    """
+@contextmanager
+def _opened(path: Path) -> Generator[zipfile.ZipFile]:
+    """The file, whose damages are said in one sentence."""
     try:
         with zipfile.ZipFile(path) as archive:
-            keys = [name.removesuffix(".npy") for name in archive.namelist()]
-            found = [key for key in keys if key == "images" or key.endswith("_images")]
-            if not found:
-                raise DataError(f"{path} has no array 'images' or '..._images'; {_EXPECTED}.")
-            for key in found:
-                split = key.removesuffix("images").replace("_", "/")
-                for i, image in enumerate(_read_rows(archive.getinfo(f"{key}.npy"), archive, path)):
-                    yield f"{split}{i}", image
+            yield archive
     except _BAD_FILE as error:
-        raise DataError(f"{path} is not a whole .npz file ({error}).") from error
+        raise DataError(
+            f"{path} is not a whole .npz file ({error}); it may be truncated: fetch it again."
+        ) from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
 
 
-def _read_rows(
-    member: zipfile.ZipInfo, archive: zipfile.ZipFile, path: Path
-) -> Iterator[NDArray[np.uint8]]:
-    with archive.open(member) as file:
-        try:
-            shape, fortran_order, dtype = _read_header(file)
-        except _BAD_ARRAY as error:
-            raise DataError(f"{path}: '{member.filename}' cannot be read ({error}).") from error
-        one = shape[1:]
-        is_image = len(one) == 2 or (len(one) == 3 and bool({one[0], one[2]} & set(_CHANNELS)))
-        if not is_image or fortran_order or dtype != np.uint8:
-            raise DataError(
-                f"{path}: '{member.filename}' has shape {shape} and type {dtype}; {_EXPECTED}."
-            )
-        nbytes = int(np.prod(one, dtype=object))
-        if not 0 < nbytes <= _MAX_ROW_BYTES or file.tell() + shape[0] * nbytes != member.file_size:
-            raise DataError(f"{path}: the header of '{member.filename}' does not fit its size.")
-        for _ in range(shape[0]):
-            if len(row := file.read(nbytes)) < nbytes:
-                raise DataError(f"{path}: '{member.filename}' ends early; write the file again.")
-            image = np.frombuffer(row, dtype=np.uint8).reshape(one)
-            if len(one) == 3 and one[2] not in _CHANNELS:
-                image = np.ascontiguousarray(image.transpose(1, 2, 0))
-            yield image[..., 0] if image.shape[2:] == (1,) else image
-
-
-def _read_texts(
-    archive: zipfile.ZipFile, key: str, ids: tuple[str, ...], path: Path
-) -> tuple[str, ...] | None:
-    """What the file says of each image beside its class; None where it says nothing."""
-    if f"{key}.npy" not in archive.namelist():
-        return None
-    texts = _texts(_read_array(archive, key, path), f"{path}: {key}")
-    if len(texts) != len(ids):
-        raise DataError(f"{path}: {key} has {len(texts)} entries; expected {len(ids)}, one each.")
-    return texts
-
-
-def _texts(array: NDArray[Any], where: str) -> tuple[str, ...]:
-    if array.dtype.kind not in "UiuS":
-        raise DataError(f"{where} has type {array.dtype}; expected texts or whole numbers.")
-    flat = array.ravel()
-    if array.dtype.kind == "S":
-        return tuple(np.char.decode(flat, "utf-8", "replace").tolist())
-    return tuple(flat.astype(str).tolist())
-
-
-def _read_array(archive: zipfile.ZipFile, key: str, path: Path) -> NDArray[Any]:
-    """One array; its header is checked against its size before any pixel is read."""
+@contextmanager
+def _member(
+    archive: zipfile.ZipFile, key: str, path: Path
+) -> Generator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype[Any]]]:
+    """One array after its header: shape, whether in Fortran's order, and type, which fit it."""
     try:
         member = archive.getinfo(f"{key}.npy")
-    except KeyError:
-        raise DataError(f"{path} has no array '{key}'; {_EXPECTED}.") from None
-    try:
         with archive.open(member) as file:
-            shape, fortran_order, dtype = _read_header(file)
+            is_first = npy.read_magic(file) == (1, 0)
+            read_header = npy.read_array_header_1_0 if is_first else npy.read_array_header_2_0
+            shape, fortran_order, dtype = read_header(file)
             nbytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
             if dtype.hasobject or file.tell() + nbytes != member.file_size:
                 raise ValueError("its header does not fit its size")
-            flat = np.empty(nbytes, dtype=np.uint8)
-            view, start = memoryview(flat.data), 0
-            while start < nbytes:  # straight into place: no second copy of the pixels
-                count = file.readinto(view[start : start + _CHUNK_BYTES])  # type: ignore[attr-defined]
-                if not count:
-                    raise EOFError("it ends early")
-                start += count
-            file.read(1)  # reaching the end makes zipfile compare the checksum
-            return flat.view(dtype).reshape(shape, order="F" if fortran_order else "C")
+            yield file, shape, fortran_order, dtype
+    except KeyError:
+        raise DataError(f"{path} has no array '{key}'; {_EXPECTED}.") from None
     except _BAD_ARRAY as error:
         raise DataError(
             f"{path}: the array '{key}' cannot be read ({error}); write the file again."
         ) from error
 
 
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy.read_magic(file)
-    if version == (1, 0):
-        return npy.read_array_header_1_0(file)
-    return npy.read_array_header_2_0(file)
+def _read_array(archive: zipfile.ZipFile, key: str, path: Path) -> NDArray[Any]:
+    """One array; its header is checked against its size before any pixel is read."""
+    with _member(archive, key, path), archive.open(f"{key}.npy") as file:
+        array: NDArray[Any] = npy.read_array(file, allow_pickle=False)  # with no second copy
+        file.read(1)  # reaching the end makes zipfile compare the checksum
+        return array
+
+
+def _read_rows(archive: zipfile.ZipFile, key: str, path: Path) -> Iterator[NDArray[np.uint8]]:
+    with _member(archive, key, path) as (file, shape, fortran_order, dtype):
+        _check_images(shape, dtype, f"{path}: {key}")
+        nbytes = int(np.prod(shape[1:], dtype=object))
+        if fortran_order or not 0 < nbytes <= _MAX_ROW_BYTES:
+            raise ValueError("its images cannot be read one by one")
+        for _ in range(shape[0]):
+            row = np.frombuffer(file.read(nbytes), dtype=np.uint8)
+            image = np.ascontiguousarray(_channels_last(row.reshape(1, *shape[1:]))[0])
+            yield image[..., 0] if image.shape[2] == 1 else image

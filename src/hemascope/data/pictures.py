@@ -3,8 +3,8 @@
 import io
 import re
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
@@ -104,13 +104,8 @@ def read_picture(file: Path | BinaryIO | bytes) -> Picture:
         BadPictureError: If it is not an image, damaged, too large, or of a kind whose colors
             cannot be known; the reason, without the file's name.
     """
-    try:
-        with _opened(_content(file)) as image:
-            return to_picture(image)
-    except BadPictureError:
-        raise
-    except Exception as error:  # whatever a decoder may raise on damaged bytes
-        raise BadPictureError(_reason(error)) from error
+    with _errors_named(), _opened(_content(file)) as image:
+        return to_picture(image)
 
 
 def to_picture(image: Image.Image) -> Picture:
@@ -122,23 +117,28 @@ def to_picture(image: Image.Image) -> Picture:
     Raises:
         BadPictureError: As for `read_picture`.
     """
-    try:
+    with _errors_named():
         _check(image)
         return _shown(image)
+
+
+@contextmanager
+def _errors_named() -> Generator[None]:
+    """Whatever a decoder may raise on damaged bytes as one kind of error."""
+    try:
+        yield
     except BadPictureError:
         raise
-    except Exception as error:  # whatever a decoder may raise on damaged bytes
+    except Exception as error:
         raise BadPictureError(_reason(error)) from error
 
 
 def _content(file: Path | BinaryIO | bytes) -> bytes:
     if isinstance(file, Path):
-        num_bytes = file.stat().st_size
-        content = file.read_bytes() if num_bytes <= MAX_FILE_BYTES else b""
-    else:
-        content = file if isinstance(file, bytes) else file.read(MAX_FILE_BYTES + 1)
-        num_bytes = len(content)
-    if num_bytes > MAX_FILE_BYTES:
+        with file.open("rb") as opened:
+            return _content(opened)
+    content = file if isinstance(file, bytes) else file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
         raise BadPictureError(TOO_LARGE)
     if not content:
         raise BadPictureError("file is empty")
@@ -210,20 +210,17 @@ def _frame_notes(image: Image.Image) -> tuple[str, ...]:
     if not getattr(image, "is_animated", False) or image.format == "MPO":  # phones add previews
         return ()
     kind = "page" if isinstance(image, TiffImagePlugin.TiffImageFile) else "frame"
-    num_frames = "several"
-    with suppress(Exception):  # a damaged frame further on is no fault of this one
-        num_frames = _num_frames(image)
-    return (f"{kind} {image.tell() + 1} of {num_frames}",)
+    return (f"{kind} {image.tell() + 1} of {_num_frames(image)}",)
 
 
 def _num_frames(image: Image.Image) -> str:
     """How many frames there are, counted on a copy: seeking mixes up what frames tell of them."""
-    with _again(image) as copy:
+    with suppress(Exception), _again(image) as copy:  # a damaged frame further on is no fault
         if isinstance(copy, TiffImagePlugin.TiffImageFile):
             return _num_pages(copy)
-        if copy.format == "GIF" and copy.fp and copy.fp.seek(0, 2) > _MAX_COUNTED_BYTES:
-            return "several"
-        return str(getattr(copy, "n_frames", 1))
+        if copy.format != "GIF" or not copy.fp or copy.fp.seek(0, 2) <= _MAX_COUNTED_BYTES:
+            return str(getattr(copy, "n_frames", 1))
+    return "several"
 
 
 def _num_pages(image: TiffImagePlugin.TiffImageFile) -> str:
@@ -268,7 +265,12 @@ def _eight_bits(image: Image.Image) -> tuple[Image.Image, Image.Image, tuple[str
         raise BadPictureError("signed values have no defined white; save it as 8-bit RGB PNG")
     if (deep := _deep_values(image, rawmodes, tags)) is None:
         image.load()
-        return _with_transparency(image, rawmodes), image, ()
+        step = max((_GRAY_STEPS.get(rawmode, 1) for rawmode in rawmodes), default=1)
+        pixels = image
+        if step > 1 and "transparency" in image.info:  # is not scaled with the pixels
+            pixels = image.copy()
+            pixels.info["transparency"] *= step
+        return pixels, image, ()
     loaded, mode, values = deep
     if (transparent := image.info.get("transparency")) is not None:
         opaque = (values != np.array(transparent)).any(axis=-1, keepdims=True)
@@ -278,16 +280,6 @@ def _eight_bits(image: Image.Image) -> tuple[Image.Image, Image.Image, tuple[str
         pixels = ImageOps.invert(pixels)  # as Pillow does itself at 8 bits alone
     stored = "" if bits == 16 else " in 16 bits"
     return pixels, loaded, (f"{bits}-bit values{stored}" + " scaled to 8" * (bits > 8),)
-
-
-def _with_transparency(image: Image.Image, rawmodes: set[str]) -> Image.Image:
-    """The image, with its transparent gray of 2 or 4 bits scaled as Pillow scales the pixels."""
-    step = max((_GRAY_STEPS.get(rawmode, 1) for rawmode in rawmodes), default=1)
-    if step == 1 or "transparency" not in image.info:
-        return image
-    image = image.copy()
-    image.info["transparency"] *= step
-    return image
 
 
 def _deep_values(
@@ -384,20 +376,13 @@ def _to_srgb(image: Image.Image, profile: object) -> tuple[Image.Image, tuple[st
     elif profile:
         transform, note = _transform(profile, image.mode)
     if transform is None and image.mode == "LAB":
-        transform = _lab_transform()
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
     if transform is not None:
         image = transform.apply(image)
     elif image.mode != "RGB":
         image = image.convert("RGB")
     return image, (note,) if note else ()
-
-
-@cache
-def _lab_transform() -> ImageCms.ImageCmsTransform:
-    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    return ImageCms.ImageCmsTransform(
-        ImageCms.ImageCmsProfile(lab), ImageCms.ImageCmsProfile(srgb), "LAB", "RGB"
-    )
 
 
 @lru_cache(maxsize=16)  # one camera's pictures bring the same profile thousands of times
@@ -409,8 +394,7 @@ def _transform(profile: bytes, mode: str) -> tuple[ImageCms.ImageCmsTransform | 
         fits = header.xcolor_space == _PROFILE_SPACES[mode]
         if not fits or header.device_class not in _PROFILE_CLASSES:
             return None, f"color profile for {header.xcolor_space.strip()} ignored"
-        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-        transform = ImageCms.ImageCmsTransform(source, srgb, mode, "RGB")
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     except Exception:  # whatever damaged bytes may lead to
         return None, "damaged color profile ignored"
     if _changes_nothing(transform, mode):

@@ -7,7 +7,8 @@ distances turned into soft masks, and textures are averaged over each pixel, so 
 """
 
 import io
-from dataclasses import dataclass, fields
+import tomllib
+from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,6 @@ from PIL import Image
 
 Floats = NDArray[np.floating]
 Scene = dict[str, Floats]
-Range = tuple[float, float]
-RGB = tuple[float, float, float]
-Shade = tuple[RGB, RGB]
 
 # Images that share one random stream. Fixed, so that a prefix of the labels gives a prefix of the
 # images; small, so that the working arrays stay in cache at 28 px and under 200 MB at 256 px.
@@ -32,105 +30,15 @@ COARSE, MIDDLE, FINE = 7, 14, 40  # noise lattices, in nodes per side
 BLUISH = np.array([0.87, 0.97, 1.14], np.float32)  # white balance of the rare bluish slides
 
 
-@dataclass(frozen=True)
-class CellStyle:
-    """What one class looks like: every field is the (low, high) ends a cell is drawn between.
-
-    The cell's radius and its granules' size are in tile units (the tile is 2 wide), lengths
-    inside the cell are fractions of its radius. A shade is a pair of RGB colors in [0, 255].
-    """
-
-    radius: Range
-    lobes: Range  # rounded to a whole number
-    lobe_radius: Range  # of a single lobe; several lobes are smaller
-    bend: Range  # radius of the arc that the lobes sit on
-    span: Range  # angle of that arc: 0 a dot, pi a horseshoe, 6 a ring
-    nucleus: Shade
-    cytoplasm: Shade
-    granule: Shade = ((110, 60, 135), (160, 100, 155))
-    stretch: Range = (1.0, 1.25)  # long axis over short axis
-    wobble: Range = (0.02, 0.1)  # how far the outline strays from an ellipse
-    pinch: Range = (0.0, 0.15)  # 0 a band of even width, 1 lobes hanging by a thread
-    shift: Range = (0.0, 0.2)  # nucleus off the cell's center
-    folds: Range = (0.01, 0.06)  # irregularity of the nucleus outline
-    clumping: Range = (0.1, 0.4)  # contrast of the chromatin
-    granularity: Range = (0.0, 0.1)  # opacity of the granules
-    granule_size: Range = (0.015, 0.025)
-    veil: Range = (0.0, 0.3)  # share of the granules' opacity kept over the nucleus
-    vacuoles: Range = (-1.2, 0.15)  # opacity; a draw below 0 means none
+def _styles() -> Scene:
+    """The ends that each class's values are drawn between, (C, 2) or (C, 2, 3) for each field."""
+    text = (resources.files("hemascope.data") / "rendered.toml").read_text("utf-8")
+    table = tomllib.loads(text)
+    cells = [{**table["cell"], **own, **table["slide"]} for own in table["classes"].values()]
+    return {name: np.array([cell[name] for cell in cells], np.float32) for name in cells[0]}
 
 
-@dataclass(frozen=True)
-class SlideStyle:
-    """What all classes share, in the same (low, high) form as `CellStyle`."""
-
-    center_x: Range = (-0.11, 0.11)
-    center_y: Range = (-0.11, 0.11)
-    haze: Range = (0.0, 0.035)  # half width of the focus blur
-    red_radius: Range = (0.25, 0.34)
-    red_crowding: Range = (0.2, 0.85)
-    red_pallor: Range = (0.25, 1.4)  # depth of the pale centers: 0 flat discs
-    red_rim: Shade = ((184, 144, 145), (210, 172, 167))
-    background: Shade = ((251, 222, 197), (257, 229, 208))
-    smear: Shade = ((205, 130, 175), (235, 175, 185))
-    speck: Shade = ((90, 45, 115), (150, 95, 150))
-    light: Range = (0.975, 1.025)
-
-
-# fmt: off
-STYLES = (
-    CellStyle(  # basophil: dark purple granules over everything
-        radius=(0.5, 0.76), wobble=(0.02, 0.12),
-        lobes=(1.5, 3.5), lobe_radius=(0.66, 0.95), bend=(0.2, 0.4), span=(1.5, 4.0),
-        granularity=(0.65, 1.0), granule_size=(0.026, 0.042), veil=(0.6, 1.0), vacuoles=(-1.2, 0.3),
-        nucleus=((94, 48, 138), (128, 76, 164)), cytoplasm=((112, 64, 146), (172, 120, 176)),
-        clumping=(0.15, 0.45), granule=((48, 12, 84), (74, 28, 112)),
-    ),
-    CellStyle(  # eosinophil: two large lobes, orange-pink granules
-        radius=(0.58, 0.75), wobble=(0.02, 0.08),
-        lobes=(1.6, 4.4), lobe_radius=(0.64, 0.78), bend=(0.48, 0.64), span=(2.2, 4.4),
-        pinch=(0.3, 1.0), granularity=(0.4, 0.9), granule_size=(0.02, 0.034), veil=(0.0, 0.4),
-        nucleus=((84, 38, 122), (110, 60, 148)), cytoplasm=((182, 112, 148), (212, 148, 172)),
-        granule=((170, 80, 108), (200, 108, 126)),
-    ),
-    CellStyle(  # erythroblast: small, dense, round nucleus in gray-pink or blue cytoplasm
-        radius=(0.35, 0.64), shift=(0.0, 0.25),
-        lobes=(0.6, 1.6), lobe_radius=(0.55, 0.86), bend=(0.0, 0.2), span=(2.0, 3.0),
-        nucleus=((58, 30, 106), (90, 52, 144)), cytoplasm=((122, 100, 156), (208, 174, 178)),
-    ),
-    CellStyle(  # immature granulocyte: large; pale nucleus, round to indented; fine granules
-        radius=(0.54, 0.88), stretch=(1.0, 1.3), wobble=(0.02, 0.12), shift=(0.0, 0.3),
-        lobes=(0.6, 4.0), lobe_radius=(0.7, 0.95), bend=(0.1, 0.42), span=(1.5, 3.6),
-        granularity=(0.0, 0.7), veil=(0.0, 0.5),
-        nucleus=((82, 40, 122), (112, 62, 152)), cytoplasm=((120, 78, 154), (208, 168, 192)),
-    ),
-    CellStyle(  # lymphocyte: round nucleus, thin blue rim
-        radius=(0.44, 0.58), clumping=(0.12, 0.45),
-        lobes=(0.6, 1.7), lobe_radius=(0.84, 1.06), bend=(0.0, 0.12), span=(2.0, 3.0),
-        nucleus=((70, 32, 114), (102, 52, 148)), cytoplasm=((124, 94, 158), (188, 156, 192)),
-    ),
-    CellStyle(  # monocyte: large and irregular, folded nucleus, gray-blue, vacuoles
-        radius=(0.6, 0.9), stretch=(1.0, 1.35), wobble=(0.03, 0.18), shift=(0.0, 0.3),
-        lobes=(1.6, 4.4), lobe_radius=(0.78, 1.0), bend=(0.2, 0.42), span=(1.5, 3.6),
-        pinch=(0.0, 0.4), folds=(0.03, 0.13), clumping=(0.12, 0.45), granularity=(0.0, 0.35),
-        vacuoles=(-1.2, 1.8),
-        nucleus=((90, 46, 130), (122, 70, 154)), cytoplasm=((118, 90, 166), (182, 156, 196)),
-    ),
-    CellStyle(  # neutrophil: linked lobes, a band or a ring, pale pink-lilac
-        radius=(0.56, 0.73), stretch=(1.0, 1.2), pinch=(0.0, 0.95),
-        lobes=(1.6, 5.4), lobe_radius=(0.57, 0.69), bend=(0.42, 0.6), span=(2.4, 5.6),
-        clumping=(0.12, 0.45), granularity=(0.0, 0.5), granule=((150, 95, 150), (185, 125, 165)),
-        nucleus=((76, 34, 118), (104, 54, 148)), cytoplasm=((172, 130, 172), (216, 174, 190)),
-    ),
-    CellStyle(  # platelet: a small purple speck; its granulomere takes the nucleus's place
-        radius=(0.14, 0.34), stretch=(1.0, 1.35), folds=(0.02, 0.08),
-        lobes=(0.6, 1.8), lobe_radius=(0.4, 0.8), bend=(0.0, 0.3), span=(2.0, 3.0),
-        clumping=(0.2, 0.6), granularity=(0.1, 0.7), veil=(0.8, 1.0),
-        nucleus=((90, 46, 122), (136, 82, 156)), cytoplasm=((130, 84, 156), (194, 152, 190)),
-        granule=((85, 40, 110), (120, 70, 135)),
-    ),
-)
-# fmt: on
+STYLES = _styles()
 
 
 def render(labels: NDArray[np.int64], *, seed: int, image_size: int = 28) -> NDArray[np.uint8]:
@@ -170,11 +78,11 @@ def render(labels: NDArray[np.int64], *, seed: int, image_size: int = 28) -> NDA
 
 
 def _check(labels: NDArray[np.int64], seed: int, image_size: int) -> None:
-    """Stop on bad input with one sentence (ValueError) before anything is drawn."""
+    """Refuses what cannot be drawn."""
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         found = f"{labels.dtype} of shape {labels.shape}"
         raise ValueError(f"labels must be a one-dimensional integer array, not {found}.")
-    if labels.size and not 0 <= labels.min() <= labels.max() < len(STYLES):
+    if labels.size and not 0 <= labels.min() <= labels.max() < len(STYLES["radius"]):
         raise ValueError(f"labels must lie in 0-7, but span {labels.min()} to {labels.max()}.")
     if image_size < SMALLEST_SIZE:
         raise ValueError(f"image_size must be at least {SMALLEST_SIZE} pixels, not {image_size}.")
@@ -183,16 +91,6 @@ def _check(labels: NDArray[np.int64], seed: int, image_size: int) -> None:
 
 
 # --- drawing the random description of a chunk of scenes ---------------------------------------
-
-
-def _table(styles: tuple[CellStyle, ...] | tuple[SlideStyle, ...]) -> Scene:
-    """Turn styles into one array per field, (styles, 2) or (styles, 2, 3), to index by label."""
-    names = [field.name for field in fields(styles[0])]
-    return {name: np.array([getattr(s, name) for s in styles], np.float32) for name in names}
-
-
-CELL_TABLE = _table(STYLES)
-SLIDE_TABLE = _table((SlideStyle(),))
 
 
 def _draw_scene(labels: NDArray[np.int64], rng: np.random.Generator) -> Scene:
@@ -208,8 +106,7 @@ def _draw_scene(labels: NDArray[np.int64], rng: np.random.Generator) -> Scene:
             at = 0.75 * at[:, None] + 0.25 * uniform(3)
         return low + at * (high - low)
 
-    scene = {name: between(table[labels]) for name, table in CELL_TABLE.items()}
-    scene |= {name: between(table[0 * labels]) for name, table in SLIDE_TABLE.items()}
+    scene = {name: between(ends[labels]) for name, ends in STYLES.items()}
     for name, nodes in (("coarse", COARSE), ("middle", MIDDLE), ("fine", FINE)):
         scene[name] = 2 * uniform(3, nodes, nodes) - 1
     scene["turn"] = 2 * np.pi * uniform(4)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import DataError
 from hemascope.core.image_spec import DEFAULT_IMAGE_SIZE, ImageSpec
-from hemascope.core.images import BadFile, LabeledImages
-from hemascope.data.collections import Kind, collection
+from hemascope.core.images import BadFile, Kind, LabeledImages
+from hemascope.data.collections import collection, with_aliases
 from hemascope.data.pictures import BadPictureError, read_picture
 from hemascope.settings.data import DataSettings
 
+T = TypeVar("T")
 OnDownload = Callable[[int, int], None]  # bytes so far, bytes in all (0 where not known)
 _CHUNK = 128  # pictures that one thread decodes before it takes more
 _SEED = 0  # the order of files is part of the data, not of a run
@@ -35,6 +37,7 @@ class Request:
         as_found: Whether data that is not split stays whole.
         wanted: The only split that is needed; data that has it is not split further.
         on_download: Told how far a download is.
+        damaged: Pictures that were damaged before they could be read, and why.
     """
 
     settings: DataSettings = field(default_factory=DataSettings)
@@ -43,6 +46,15 @@ class Request:
     as_found: bool = False
     wanted: Split | None = None
     on_download: OnDownload = lambda _done, _total: None
+    damaged: Mapping[Path, str] = field(default_factory=dict)
+
+    @property
+    def named(self) -> ClassSet | None:
+        """The classes that the settings name, if they do."""
+        asked = self.settings
+        if asked.collection:
+            return collection(asked.collection).class_set
+        return with_aliases(asked.classes) if asked.classes else None
 
     def spec_for(self, size: int | None = None) -> ImageSpec:
         """How a source's pictures become images; `size` is its own, where it has one."""
@@ -98,17 +110,6 @@ class Record:
     weight: float | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class _Decoded:
-    """What became of pictures: pixels in place, and what was noticed."""
-
-    images: NDArray[np.uint8]
-    sizes: NDArray[np.int64]
-    is_good: NDArray[np.bool_]
-    notes: Counter[str]
-    bad: list[BadFile]
-
-
 def read_records(
     records: Sequence[Record], request: Request, *, title: str, path: str, notes: Sequence[str] = ()
 ) -> Source:
@@ -120,41 +121,42 @@ def read_records(
     """
     spec = request.spec_for()
     try:
-        decoded = _decode(records, spec)
+        images, sizes, changes, bad = _decode(records, spec, request.damaged)
     except MemoryError as error:
         raise DataError(
             f"{len(records):,} images of {spec.size}x{spec.size} pixels do not fit into memory; "
             "give a smaller `image_size`."
         ) from error
-    if decoded.bad and not request.settings.skip_bad:
-        raise DataError(unless_skipped(decoded.bad))
-    kept = np.flatnonzero(decoded.is_good)
-    if not len(kept):
-        raise DataError(f"{path} has no image that can be read; {_listed(decoded.bad)}.")
-    names = sorted({records[i].label for i in kept.tolist()})
-    label_of = {name: label for label, name in enumerate(names)}
+    if bad and not request.settings.skip_bad:
+        raise DataError(f"{_listed(bad)}; repair or remove them, or leave them out by `skip_bad`.")
+    if bad:
+        kept = np.flatnonzero(sizes[:, 0])
+        records = [records[i] for i in kept.tolist()]
+        images, sizes = images[kept], sizes[kept]
+    if not records:
+        raise DataError(f"{path} has no image that can be read; {_listed(bad)}.")
+    names, labels = np.unique([record.label for record in records], return_inverse=True)
+    weights = _if_all([record.weight for record in records])
     together = LabeledImages(
-        decoded.images,
-        np.array([label_of.get(record.label, 0) for record in records], dtype=np.int64),
+        images,
+        labels,
         tuple(record.id for record in records),
-        groups=_texts([record.group for record in records]),
-        sizes=decoded.sizes,
-        laboratories=_texts([record.laboratory for record in records]),
-        weights=_numbers([record.weight for record in records]),
+        groups=_if_all([record.group for record in records]),
+        sizes=sizes,
+        laboratories=_if_all([record.laboratory for record in records]),
+        weights=None if weights is None else np.array(weights),
     )
     parts: dict[Split | None, LabeledImages] = {}
-    splits = [record.split for record in records]
-    for split in [*Split, None]:
-        rows = np.array([i for i in kept if splits[i] is split], dtype=np.intp)
+    for split in (*Split, None):
+        rows = np.flatnonzero([record.split is split for record in records])
         if len(rows):
-            order = np.random.default_rng(_SEED).permutation(len(rows))
-            parts[split] = together.take(rows[order])
+            parts[split] = together.take(np.random.default_rng(_SEED).permutation(rows))
     if not request.spec and not spec.photo_size:
-        usual = int(np.median(decoded.sizes[kept].min(axis=1)))
+        usual = int(np.median(sizes.min(axis=1)))
         spec = spec.model_copy(update={"photo_size": usual})
-    found = (*notes, *_counted(decoded.notes))
-    source = Source(title, path, parts, ClassSet(tuple(names)), spec, notes=found)
-    return with_bad(source, decoded.bad)
+    classes = ClassSet(tuple(names.tolist()))
+    source = Source(title, path, parts, classes, spec, notes=(*notes, *_counted(changes)))
+    return with_bad(source, bad)
 
 
 def prepared(images: NDArray[np.uint8], spec: ImageSpec) -> tuple[NDArray[np.uint8], list[str]]:
@@ -169,50 +171,43 @@ def prepared(images: NDArray[np.uint8], spec: ImageSpec) -> tuple[NDArray[np.uin
     return made.images, list(_counted(counts))
 
 
-def _decode(records: Sequence[Record], spec: ImageSpec) -> _Decoded:
+def _decode(
+    records: Sequence[Record], spec: ImageSpec, damaged: Mapping[Path, str]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], Counter[str], list[BadFile]]:
+    """The images; the pictures' sizes (N, 2), 0 where one is damaged; what to note; the damaged."""
     count = len(records)
     images = np.zeros((count, spec.size, spec.size, 3), dtype=np.uint8)
     sizes = np.zeros((count, 2), dtype=np.int64)
-    is_good = np.zeros(count, dtype=np.bool_)
+    crop = "" if spec.crop == 1 else f"cropped to {100 * spec.crop:.3g} % of the middle and "
+    resized = f"{crop}resized to {spec.size}x{spec.size}"
 
     def decode(first: int) -> tuple[Counter[str], list[BadFile]]:
         noted, bad = Counter[str](), list[BadFile]()  # the thread's own: to add is not atomic
         for i in range(first, min(first + _CHUNK, count)):
+            path = records[i].path
             try:
-                picture = read_picture(records[i].path)
+                if path in damaged:
+                    raise BadPictureError(damaged[path])
+                picture = read_picture(path)
             except (BadPictureError, OSError) as error:
-                bad.append(BadFile(str(records[i].path), _reason(error)))
+                bad.append(BadFile(str(path), getattr(error, "strerror", None) or str(error)))
                 continue
             made = spec.prepare([picture.image])
-            images[i], sizes[i], is_good[i] = made.images[0], picture.image.size, True
+            images[i], sizes[i] = made.images[0], picture.image.size
             noted.update([*picture.notes, *filter(None, made.notes)])
             if picture.image.size != (spec.size, spec.size):
-                noted[_resized(spec)] += 1
+                noted[resized] += 1
         return noted, bad
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         chunks = list(pool.map(decode, range(0, count, _CHUNK)))
     notes = sum((noted for noted, _ in chunks), Counter[str]())
     bad = sorted((one for _, part in chunks for one in part), key=lambda one: one.path)
-    return _Decoded(images, sizes, is_good, notes, bad)
-
-
-def _resized(spec: ImageSpec) -> str:
-    crop = "" if spec.crop == 1 else f"cropped to {100 * spec.crop:.3g} % of the middle and "
-    return f"{crop}resized to {spec.size}x{spec.size}"
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
+    return images, sizes, notes, bad
 
 
 def _counted(notes: Counter[str]) -> tuple[str, ...]:
     return tuple(f"{count:,} image(s): {note}." for note, count in sorted(notes.items()))
-
-
-def unless_skipped(bad: Sequence[BadFile]) -> str:
-    """Why data with damaged files is refused where they are not to be left out."""
-    return f"{_listed(bad)}; repair or remove them, or leave them out by `skip_bad`."
 
 
 def _listed(bad: Sequence[BadFile]) -> str:
@@ -221,14 +216,24 @@ def _listed(bad: Sequence[BadFile]) -> str:
     return f"{len(bad):,} damaged file(s): {named}{more}"
 
 
-def _texts(values: Sequence[str | None]) -> tuple[str, ...] | None:
+def _if_all(values: Sequence[T | None]) -> tuple[T, ...] | None:
+    """The values; None where one is missing."""
     known = tuple(value for value in values if value is not None)
     return known if len(known) == len(values) else None
 
 
-def _numbers(values: Sequence[float | None]) -> NDArray[np.float64] | None:
-    known = [value for value in values if value is not None]
-    return np.array(known, dtype=np.float64) if len(known) == len(values) else None
+def check_labels(labels: Sequence[float] | NDArray[np.int64], count: int, path: Path) -> None:
+    """Refuses labels that `count` names are too few for, or that are negative.
+
+    Raises:
+        DataError: If there are such.
+    """
+    lowest, highest = np.min(labels), np.max(labels)
+    if lowest < 0 or highest >= count:
+        raise DataError(
+            f"{path} holds the label {lowest if lowest < 0 else highest:.0f}, but there are "
+            f"{count} class names, for the labels 0 to {count - 1}."
+        )
 
 
 def with_bad(source: Source, bad: Sequence[BadFile]) -> Source:

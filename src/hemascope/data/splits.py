@@ -38,28 +38,23 @@ def split_all(
     notes: list[str] = []
     given = {split: part for split, part in parts.items() if split is not None}
     missing = [split for split in _SHARES if split not in given]
-    source = parts.get(None)
-    if given and Split.TRAIN not in given and source is None:
+    source, how, shares = parts.get(None), "", _SHARES
+    if source is not None:
+        told = "The images without a split were split" if given else "The data has no splits: split"
+        how = f"{told} 7:1:2 by class"
+    elif Split.TRAIN not in given:
         found = ", ".join(given)
         raise DataError(f"there is a {found} split and no train split; nothing can be trained on.")
-    how = "The data has no splits: split 7:1:2 by class"
-    if source is not None:
-        if given:
-            how = "The images without a split were split 7:1:2 by class"
-        source, dropped = _without_rare(source, classes, skip_rare=skip_rare)
-        shares = _SHARES
     elif missing:
         how = f"The data has no {' and '.join(missing)} split: taken out of train by class"
-        source, dropped = _without_rare(given.pop(Split.TRAIN), classes, skip_rare=skip_rare)
+        source = given.pop(Split.TRAIN)
         left = sum(share for split, share in _SHARES.items() if split not in missing)
         shares = {split: _SHARES[split] / (1 - left) for split in missing}
-    else:
-        source, dropped, shares = None, [], {}
     if source is not None:
-        made = split_by_shares(source, classes, shares)
-        for split, part in made.items():
+        source, notes = _without_rare(source, classes, skip_rare=skip_rare)
+        for split, part in split_by_shares(source, classes, shares).items():
             given[split] = concatenate([given[split], part]) if split in given else part
-        notes += [*dropped, f"{how}; {kept_apart(source)}."]
+        notes.append(f"{how}; {kept_apart(source)}.")
     splits = {split: given[split] for split in Split}
     check_groups(splits)
     _check_train_has_all(splits, classes)
@@ -150,41 +145,38 @@ def _by_group(
     images: LabeledImages, shares: Mapping[Split, float]
 ) -> dict[Split, NDArray[np.intp]]:
     """Of several draws of folds of whole groups, the one whose splits have most classes."""
+    count = max(min(_FOLDS, len(set(images.groups or ()))), FEWEST)
     drawn: list[tuple[tuple[int, int, float], dict[Split, NDArray[np.intp]]]] = []
     for seed in range(_DRAWS):
-        chosen = _of_folds(folds(images, _FOLDS, seed=seed, most=True), shares)
+        chosen = _of_folds(folds(images, count, seed=seed), shares)
         drawn.append((_lack(images, chosen, shares), chosen))
         if drawn[-1][0] < _FAIR:  # of many groups the first one is, and a draw takes seconds
             break
     return min(drawn, key=lambda one: one[0])[1]
 
 
-def folds(
-    images: LabeledImages, count: int, *, seed: int = _SEED, most: bool = False
-) -> NDArray[np.int64]:
+def folds(images: LabeledImages, count: int, *, seed: int = _SEED) -> NDArray[np.int64]:
     """Which fold each image is in, shape (N,): classes spread evenly, groups whole.
 
     Args:
         images: The images.
-        count: How many folds.
+        count: How many folds; fewer, where the largest class has fewer images.
         seed: Of the draw.
-        most: Whether fewer folds will do where there are fewer groups.
 
     Raises:
-        DataError: If there are fewer groups, or images of the largest class, than folds.
+        DataError: If there are fewer groups than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = np.array(images.groups or images.ids)
     num_groups = len(np.unique(groups))
     unit = "groups" if images.groups else "images"
-    possible = min(count, num_groups) if most else count
-    if num_groups < max(possible, FEWEST if most else 2):
+    if num_groups < count:
         raise DataError(
-            f"there are {num_groups} {unit}, too few for {count if not most else FEWEST} parts "
-            f"that have none in common; give data with more {unit}."
+            f"there are {num_groups} {unit}, too few for {count} parts that have none in common; "
+            f"give data with more {unit}."
         )
-    possible = min(possible, int(np.bincount(images.labels).max()))
+    possible = min(count, int(np.bincount(images.labels).max()))
     splitter = StratifiedGroupKFold(max(possible, 2), shuffle=True, random_state=seed)
     fold = np.empty(len(images), dtype=np.int64)
     empty = np.empty((len(images), 0))

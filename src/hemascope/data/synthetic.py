@@ -16,21 +16,17 @@ COUNTS = {
     Split.VAL: (122, 312, 155, 290, 122, 143, 333, 235),
     Split.TEST: (244, 624, 311, 579, 243, 284, 666, 470),
 }
-_SEEDS = {Split.TRAIN: 0, Split.VAL: 1, Split.TEST: 2}
 
 
 def rendered_source(request: Request) -> Source:
     """Renders all three splits; the same pixels every time."""
     spec = request.spec_for()
-    parts: dict[Split | None, LabeledImages] = {
-        split: _render_split(split, spec.size) for split in Split
-    }
+    parts: dict[Split | None, LabeledImages] = {}
+    for seed, (split, counts) in enumerate(COUNTS.items()):
+        rng = np.random.default_rng(seed)
+        labels = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+        ids = tuple(f"{split}/{i}" for i in range(len(labels)))
+        images = render(labels, seed=seed, image_size=spec.size)
+        parts[Split(split)] = LabeledImages(images, labels, ids)
     path = "hemascope's generator of rendered cells"
     return Source(TITLE, path, parts, BLOOD_CELLS, spec, kind="rendered", ordered=True)
-
-
-def _render_split(split: Split, image_size: int) -> LabeledImages:
-    rng = np.random.default_rng(_SEEDS[split])
-    labels = rng.permutation(np.repeat(np.arange(len(COUNTS[split])), COUNTS[split]))
-    images = render(labels, seed=_SEEDS[split], image_size=image_size)
-    return LabeledImages(images, labels, tuple(f"{split}/{i}" for i in range(len(labels))))

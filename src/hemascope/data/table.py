@@ -3,22 +3,21 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from math import isfinite
+from itertools import zip_longest
+from math import isfinite, nan
 from pathlib import Path, PurePosixPath
 
-from hemascope.core.classes import Split, split_named
+from hemascope.core.classes import split_named
 from hemascope.core.errors import DataError
 from hemascope.core.images import BadFile
-from hemascope.data.collections import collection
 from hemascope.data.groups import grouped
 from hemascope.data.pictures import SUFFIXES
-from hemascope.data.source import Record, Request, Source, read_records, with_bad
+from hemascope.data.source import Record, Request, Source, check_labels, read_records, with_bad
 
 TABLES = (".csv", ".tsv", ".parquet")
 _PATHS = ("path", "image_id", "filename", "file")
 _FILLED = ("label", "split", "group", "laboratory")  # in every row, or in none
-_OTHERS = (*_FILLED, "weight")
+_COLUMNS = (*_PATHS, *_FILLED, "weight")
 _DELIMITERS = ",;\t"
 _NAMED = 5  # of wrong rows, in a sentence
 
@@ -36,7 +35,7 @@ def read_table(path: Path, request: Request) -> Source:
             empty or wrong; the rows are named.
         UsageError: If no group can be found in a file's name.
     """
-    rows = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    rows = _rows(path)
     columns = list(rows[0]) if rows else []
     path_column = next((name for name in _PATHS if name in columns), None)
     if path_column is None or "label" not in columns:
@@ -45,16 +44,20 @@ def read_table(path: Path, request: Request) -> Source:
             f"{', '.join(columns) or 'no rows'}."
         )
     notes: list[str] = []
-    if ignored := [name for name in columns if name not in (path_column, *_OTHERS)]:
+    used = (path_column, *_COLUMNS[len(_PATHS) :])
+    if ignored := [name for name in columns if name not in used]:
         notes.append(f"Columns that were not used: {', '.join(ignored)}.")
     files, missing = _files(path, [row[path_column] for row in rows], request)
-    records = [_record(path, number, rows[number - 2], file) for number, file in files.items()]
-    for column in _FILLED:
-        empty = [n for n in files if column in columns and not rows[n - 2][column]]
-        if column == "label" or len(empty) < len(files):
+    there = {number: rows[number - 2] for number in files}
+    for column in [name for name in _FILLED if name in columns]:
+        empty = [number for number, row in there.items() if not row[column]]
+        if column == "label" or len(empty) < len(there):
             _refuse(path, empty, f"have no {column}")
-    labels = _named([record.label for record in records], request, path)
-    records = [replace(r, label=label) for r, label in zip(records, labels, strict=True)]
+    labels = _labels([row["label"] for row in there.values()], request, path)
+    records = [
+        _record(f"{path}: row {number}", row, path_column, files[number], label)
+        for (number, row), label in zip(there.items(), labels, strict=True)
+    ]
     if request.settings.group_from:
         parents = [PurePosixPath(record.id).parent for record in records]
         folders = [parent.as_posix() if parent.name else "" for parent in parents]
@@ -72,22 +75,23 @@ def is_table(path: Path) -> bool:
 def looks_like_table(path: Path) -> bool:
     """Whether a file is a table of images: its first row names the columns that one needs."""
     try:
-        rows = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+        rows = _rows(path)
     except DataError:
         return False
-    columns = set(rows[0]) if rows else set[str]()
-    return "label" in columns and bool(columns & set(_PATHS))
+    return bool(rows) and "label" in rows[0] and any(name in rows[0] for name in _PATHS)
+
+
+def _rows(path: Path) -> list[Row]:
+    return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
 
 
 def _read_csv(path: Path) -> list[Row]:
     try:
         content = path.read_bytes()
-        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            text = content.decode("utf-16")
-        else:
-            text = content.decode("utf-8-sig")  # spreadsheets write a byte-order mark
-        first = text.lstrip().partition("\n")[0]
-        delimiter = max(_DELIMITERS, key=first.count)
+        is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        # spreadsheets write a byte-order mark
+        text = content.decode("utf-16" if is_wide else "utf-8-sig")
+        delimiter = max(_DELIMITERS, key=text.lstrip().partition("\n")[0].count)
         reader = csv.reader(io.StringIO(text), delimiter=delimiter)
         table = [row for row in reader if any(cell.strip() for cell in row)]
     except OSError as error:
@@ -105,8 +109,7 @@ def _read_csv(path: Path) -> list[Row]:
         "have more cells than the header",
         "put cells that hold the separator in quotes",
     )
-    padded = ([*row, *[""] * (len(header) - len(row))] for row in table[1:])
-    return [dict(zip(header, map(str.strip, row), strict=True)) for row in padded]
+    return [dict(zip_longest(header, map(str.strip, row), fillvalue="")) for row in table[1:]]
 
 
 def _read_parquet(path: Path) -> list[Row]:
@@ -119,16 +122,14 @@ def _read_parquet(path: Path) -> list[Row]:
             "table as CSV."
         ) from error
     try:
-        names = [*_PATHS, *_OTHERS]
         columns = parquet.read_schema(path).names
-        table = parquet.read_table(path, columns=[c for c in columns if c.casefold() in names])
+        table = parquet.read_table(path, columns=[c for c in columns if c.casefold() in _COLUMNS])
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} is not a whole Parquet file ({error}).") from error
-    rows = table.to_pylist()
-    others = {name.casefold(): "" for name in columns if name.casefold() not in names}
+    empty = {name.casefold(): "" for name in columns}
     return [
-        {**{k.casefold(): "" if v is None or v != v else str(v) for k, v in row.items()}, **others}
-        for row in rows
+        {**empty, **{k.casefold(): "" if v is None or v != v else str(v) for k, v in row.items()}}
+        for row in table.to_pylist()
     ]
 
 
@@ -163,7 +164,7 @@ def _files(
 
 def _file(folder: Path, name: str, suffixes: list[str]) -> Path | None:
     """The file that a table names, with or without its suffix, its path as on any system."""
-    for one in dict.fromkeys((name, name.replace("\\", "/"))):
+    for one in (name, name.replace("\\", "/")):
         for suffix in ("", *suffixes):
             if (file := folder / f"{one}{suffix}").is_file():
                 if suffix:  # most likely that of the next row too
@@ -173,14 +174,13 @@ def _file(folder: Path, name: str, suffixes: list[str]) -> Path | None:
     return None
 
 
-def _named(labels: Sequence[str], request: Request, path: Path) -> Sequence[str]:
+def _labels(labels: Sequence[str], request: Request, path: Path) -> Sequence[str]:
     """Labels that are numbers as the names that the request gives these; else as they are.
 
     Raises:
         DataError: If there are fewer names.
     """
-    asked = request.settings
-    names = collection(asked.collection).classes if asked.collection else asked.classes
+    names = request.named.names if request.named else ()
     try:
         numbers = [float(label) for label in labels]
     except ValueError:
@@ -189,39 +189,30 @@ def _named(labels: Sequence[str], request: Request, path: Path) -> Sequence[str]
         return labels
     if not names:
         return [label.removesuffix(".0") for label in labels]
-    if min(numbers) < 0 or max(numbers) >= len(names):
-        wrong = min(numbers) if min(numbers) < 0 else max(numbers)
-        raise DataError(
-            f"{path} holds the label {wrong:.0f}, but there are {len(names)} class names, for the "
-            f"labels 0 to {len(names) - 1}."
-        )
+    check_labels(numbers, len(names), path)
     return [names[int(number)] for number in numbers]
 
 
-def _record(path: Path, number: int, row: Row, file: Path) -> Record:
-    split: Split | None = None
-    if named := row.get("split"):
-        split = split_named(named)
-        if split is None:
-            raise DataError(
-                f"{path}: row {number} has the split '{named}'; expected train, val or test."
-            )
-    weight: float | None = None
-    if "weight" in row:
-        try:
-            weight = float(row["weight"])
-        except ValueError:
-            weight = float("nan")
-        if not isfinite(weight) or weight < 0:
-            raise DataError(
-                f"{path}: row {number} has the weight '{row['weight']}'; expected a number from 0."
-            )
-    name = row[next(name for name in _PATHS if name in row)]
-    laboratory = row.get("laboratory")
-    group = row.get("group")
+def _record(where: str, row: Row, path_column: str, file: Path, label: str) -> Record:
+    named = row.get("split")
+    split = split_named(named) if named else None
+    if named and not split:
+        raise DataError(f"{where} has the split '{named}'; expected train, val or test.")
+    weight = _number(row["weight"]) if "weight" in row else None
+    if weight is not None and not (isfinite(weight) and weight >= 0):
+        raise DataError(f"{where} has the weight '{row['weight']}'; expected a number from 0.")
+    laboratory, group = row.get("laboratory"), row.get("group")
     if group and laboratory:
         group = f"{laboratory}/{group}"  # two laboratories may both have a slide 1
-    return Record(Path(name).as_posix(), file, row["label"], split, group, laboratory, weight)
+    name = Path(row[path_column]).as_posix()
+    return Record(name, file, label, split, group, laboratory, weight)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return nan
 
 
 def _refuse(path: Path, rows: Iterable[int], what: str, remedy: str = "fill them in") -> None:

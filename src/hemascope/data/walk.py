@@ -40,28 +40,23 @@ class PassedOver:
         return tuple(found)
 
 
-@dataclass(frozen=True)
-class Found:
-    """A picture's path, or a folder that cannot be read and why."""
-
-    path: str
-    error: str = ""
-
-
 def is_hidden(path: str) -> bool:
     """Whether a file, or a folder it lies in, is hidden or the system's own."""
     return any(part[0] == "." or part.casefold() in _SYSTEM for part in PurePosixPath(path).parts)
 
 
-def walk(folder: str, passed: PassedOver) -> Iterator[Found]:
+def walk(folder: str, passed: PassedOver) -> Iterator[tuple[str, str]]:
     """The pictures below a folder, by name; links to folders are not followed.
 
     A file counts as a picture by its content, or, lest a damaged one be lost, by its suffix.
+
+    Yields:
+        The path of a picture and ""; or of a folder that cannot be read, and why.
     """
     waiting = [_entries(folder)]  # and not a call for each level: there may be thousands
     while waiting:
         for entry in waiting[-1]:
-            if isinstance(entry, Found):
+            if isinstance(entry, tuple):
                 yield entry
             elif is_hidden(entry.name):
                 passed.num_hidden += not entry.is_dir(follow_symlinks=False)
@@ -69,7 +64,7 @@ def walk(folder: str, passed: PassedOver) -> Iterator[Found]:
                 waiting.append(_entries(entry.path))
                 break
             elif _is_picture_file(entry.path):
-                yield Found(entry.path)
+                yield entry.path, ""
             else:
                 passed.add(entry.path)
         else:
@@ -102,11 +97,11 @@ def _is_picture_file(path: str) -> bool:
         return False
 
 
-def _entries(folder: str) -> Iterator[os.DirEntry[str] | Found]:
+def _entries(folder: str) -> Iterator[os.DirEntry[str] | tuple[str, str]]:
     """What lies in a folder, by name; an error where the folder cannot be read."""
     try:
         with os.scandir(folder) as entries:
             while part := sorted(islice(entries, _SORTED_AT_ONCE), key=lambda entry: entry.name):
                 yield from part
     except OSError as error:
-        yield Found(folder, f"the folder cannot be read: {error.strerror or error}")
+        yield folder, f"the folder cannot be read: {error.strerror or error}"

@@ -13,7 +13,7 @@ Colors = Literal["none", "image", "group"]
 
 
 class DataSettings(Settings):
-    """What `--data` and the options beside it say; a run keeps it, so that it knows its data.
+    """What `data` and the inputs beside it say; a run keeps it, so that it knows its data.
 
     `sources` are names of data sets, .npz files, tables, folders or archives, which are joined.
     `collection` is the key of a published collection whose class names and picture recipe the data
@@ -49,7 +49,7 @@ class DataSettings(Settings):
 
 
 class ClassMap(Settings):
-    """Which class of the data is which class wanted: `--map`.
+    """Which class of the data is which class wanted: the file that `map` names.
 
     `classes` has a line for each class that is called otherwise; "" leaves its images out. `colors`
     is for `hemascope transfer`: how colors are fitted to those the network was trained on (each

@@ -147,14 +147,14 @@ class RunSettings(Settings):
     image: ImageSpec | None = None
 
     def to_toml(self) -> str:
-        """The settings as TOML that `--config` takes again."""
+        """The settings as TOML that `config` takes again."""
         import tomli_w
 
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
 
 def preset_names() -> tuple[str, ...]:
-    """The names `--preset` takes."""
+    """The names that `preset` takes."""
     files = resources.files("hemascope.settings") / "presets"
     return tuple(sorted(f.name.removesuffix(".toml") for f in files.iterdir()))
 

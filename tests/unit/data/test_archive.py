@@ -127,6 +127,34 @@ def test_one_damaged_member_of_a_zip_file_is_a_damaged_file(cells: Path, tmp_pat
     assert any("1 damaged file(s)" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_damaged_members_of_a_tar_file_are_named_at_once_or_left_out(
+    cells: Path, tmp_path: Path, kind: int
+) -> None:
+    path = tmp_path / "packed.tar"
+    with tarfile.open(path, "w", format=kind) as archive:
+        archive.add(cells, "cells")
+    with tarfile.open(path) as archive:
+        data = {member.name.removeprefix("cells/ig/"): member.offset_data for member in archive}
+    content = bytearray(path.read_bytes())
+    for name in ("1.png", "2.png"):
+        content[data[name] - 512 + 150] ^= 0xFF  # the checksum of its header
+    content[data["3.png"]] ^= 0xFF  # its first byte
+    path.write_bytes(content)
+    said = r"3 damaged file\(s\): .*/ig/1\.png .*header.*/ig/2\.png .*header.*/ig/3\.png"
+    with pytest.raises(DataError, match=said):
+        _as_found(path)
+    found = _as_found(path, skip_bad=True)
+    assert len(found.splits[Split.TEST]) == 5
+    assert [Path(bad.path).name for bad in found.bad] == ["1.png", "2.png", "3.png"]
+    content[data["cells/ig"] - 512 + 150] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"is not a whole archive \(the header of .*ig/? is damaged"
+    ):
+        _as_found(path, skip_bad=True)
+
+
 def test_members_outside_and_bombs_are_refused(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,23 @@ def test_images_of_different_sizes_are_refused_until_one_is_asked_for(tmp_path: 
     assert _load(tmp_path / "s.npz", folder, image_size=20).image_size == 20
 
 
+def test_photographs_of_different_sizes_leave_nothing_to_guess_by_and_it_is_said(
+    tmp_path: Path,
+) -> None:
+    folders = [
+        save_cells(tmp_path / name, {"ig": 2, "platelet": 2}, size=size)
+        for name, size in (("a", 40), ("b", 42), ("c", 60))
+    ]
+    near, far = _load(*folders[:2]), _load(*folders)
+    assert near.spec.photo_size == 40
+    assert far.spec.photo_size == 0
+    said = "The photographs of the sources are of different sizes (40, 42, 60 pixels"
+    assert not any(said in note for note in near.notes)
+    assert any(said in note for note in far.notes)
+    recipe = _load(*folders, collection="bloodmnist")
+    assert recipe.spec.photo_size == 360
+
+
 def test_one_place_named_twice_is_refused(tmp_path: Path) -> None:
     first, second = (save_cells(tmp_path / name, {"ig": 1}) for name in "ab")
     with pytest.raises(DataError, match=rf"{second} is named twice"):
