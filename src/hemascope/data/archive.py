@@ -18,10 +18,8 @@ from hemascope.data.table import is_table, looks_like_table, read_table
 from hemascope.data.walk import has_picture_suffix, is_hidden
 
 ZIP, TAR = ".zip", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_BAD_ARCHIVE = (
-    *(OSError, EOFError, RuntimeError, ValueError, LookupError),
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
-)
+_DAMAGED = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # one member, not the disk
+_BAD_ARCHIVE = (*_DAMAGED, OSError, RuntimeError, ValueError, LookupError, tarfile.TarError)
 _MOST_BYTES = 20_000_000_000  # unpacked; this stops archives made to fill a disk
 
 
@@ -94,7 +92,7 @@ def _unzip(path: Path, folder: Path) -> list[BadFile]:
             member.filename = member.filename.replace("\\", "/")  # of old programs on Windows
             try:
                 archive.extract(member, folder)
-            except _BAD_ARCHIVE as error:
+            except _DAMAGED as error:
                 if not has_picture_suffix(member.filename):
                     raise
                 bad.append(BadFile(f"{path}!/{member.filename}", str(error)))
