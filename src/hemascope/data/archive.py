@@ -18,11 +18,8 @@ from hemascope.data.table import is_table, looks_like_table, read_table
 from hemascope.data.walk import has_picture_suffix, is_hidden
 
 ZIP, TAR = ".zip", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_BAD_MEMBER = (
-    *(EOFError, RuntimeError, ValueError, LookupError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-)
-_BAD_ARCHIVE = (OSError, tarfile.TarError, *_BAD_MEMBER)  # a full disk damages no picture
+_BAD_MEMBER = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # not the disk
+_BAD_ARCHIVE = (*_BAD_MEMBER, OSError, RuntimeError, ValueError, LookupError, tarfile.TarError)
 _NAME, _MAGIC = slice(100), slice(257, 262)  # of a header in a .tar file
 _MOST_BYTES = 20_000_000_000  # unpacked; this stops archives made to fill a disk
 
