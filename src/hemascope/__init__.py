@@ -38,6 +38,7 @@ def load(
     views: NumViews = 1,
     coverage: float | None = None,
     crop: float | None = None,
+    frame: str = "",
     threads: int = 0,
 ) -> Predictor:
     """A trained model, ready to predict: one that ships with hemascope, or an exported one.
@@ -48,6 +49,7 @@ def load(
         views: 8 averages over eight flips and rotations (test-time augmentation).
         coverage: Of the prediction sets; by default the highest fitted.
         crop: Share of each photograph's central square to use; by default the model's own.
+        frame: auto, whole, cell or a frame file; by default the model's own.
         threads: Threads for each call; 0 for all cores.
 
     Raises:
@@ -57,7 +59,13 @@ def load(
     from hemascope.inference.predictor import Predictor
 
     return Predictor(
-        model, precision=precision, views=views, coverage=coverage, crop=crop, threads=threads
+        model,
+        precision=precision,
+        views=views,
+        coverage=coverage,
+        crop=crop,
+        frame=frame,
+        threads=threads,
     )
 
 

@@ -13,6 +13,7 @@ from hemascope.cli.options import (
     ComputeOptions,
     DataOptions,
     EvaluationOptions,
+    FrameOption,
     ModelArgument,
     ModelsArgument,
     NameOption,
@@ -537,6 +538,7 @@ def predict(
             help="Share of each photograph's central square to use; default: the model's own.",
         ),
     ] = None,
+    frame: FrameOption = None,
     threads: Annotated[int, Option(min=0, max=1024, help="0 takes all cores.")] = 0,
 ) -> None:
     """Classify cell images; flag uncertain ones.
@@ -564,6 +566,7 @@ def predict(
         views=views or 1,
         coverage=coverage,
         crop=crop,
+        frame=frame or "",
         threads=threads,
         resume=results.resume,
         overwrite=results.overwrite,

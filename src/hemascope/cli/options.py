@@ -27,6 +27,14 @@ SavedViewsOption = Annotated[Literal[1, 8] | None, Option(help="8: predictions w
 NameOption = Annotated[str | None, Option(metavar="NAME", help="Name of the network in reports.")]
 OutOption = Annotated[Path, Option(metavar="DIR", help="New folder for the results.")]
 AlsoOutOption = Annotated[Path | None, Option(metavar="DIR", help="Also write the results here.")]
+FrameOption = Annotated[
+    str | None,
+    Option(
+        metavar="HOW",
+        help="auto (crop the pictures to their cells), whole, cell (find the one white cell in "
+        "each), or a frame file of predict. Default: the model's own.",
+    ),
+]
 SplitOption = Annotated[
     Literal["train", "val", "test", "all"] | None,
     Option(help="Default: test, or all of data that has no splits."),
@@ -81,6 +89,7 @@ class DataOptions:
         float | None,
         Option(metavar="F", help="Share of each photograph's central square to use."),
     ] = None
+    frame: FrameOption = None
     group_from: Annotated[
         str | None,
         Option(

@@ -2,18 +2,25 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from hemascope.core.framing import Frame, choose_frame, find_cell
 from hemascope.core.jpeg import jpeg_round_trip
 
 DEFAULT_IMAGE_SIZE = 28
 _TILE_SHARE = 0.7  # of the photographs' size: what is smaller was cropped to the cell by its owner
 SAME_SIZE = 0.1  # by which photographs of one microscope may differ in size
+_SAME = 0.03  # by which pictures of a known geometry may
 _SQUARE = 1.1  # longer over shorter side of what still counts as square
+
+FrameChoice = Literal["whole", "auto", "cell"]
+Geometries = tuple[tuple[int, Annotated[float, Field(gt=0, le=1)]], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +39,17 @@ class Prepared:
 class ImageSpec(BaseModel):
     """How a picture becomes a network's image; travels from the data to every use of the model.
 
-    A picture of `size` by `size` pixels is taken as it is. Of any other, the central square is
-    cropped to the share `crop` of its side, resized (bilinear, antialiased), and, where
-    `jpeg_quality` is not 0, saved as a JPEG file and read again. `photo_size` is the shorter side
-    in pixels of the photographs that the crop was chosen for, 0 where that is unknown: much
-    smaller pictures have been cropped to the cell already and are used whole.
+    A picture of `size` by `size` pixels is taken as it is. Of any other, a square is cropped,
+    resized (bilinear, antialiased), and, where `jpeg_quality` is not 0, saved as a JPEG file and
+    read again. The square is the share of the central one that `geometries` lists for pictures of
+    that size (pairs of shorter side in pixels and share); for others `frame` says:
+
+    - "whole": the share `crop`. `photo_size` is the shorter side in pixels of the photographs that
+      it was chosen for, 0 where that is unknown: much smaller pictures have been cropped to the
+      cell already and are used whole.
+    - "auto": the share that the cell in each picture asks for; `framed` decides it for all, after
+      which it is "framed".
+    - "cell": the same share, but around the cell instead of the middle; decided, it is "centered".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -45,6 +58,42 @@ class ImageSpec(BaseModel):
     crop: float = Field(default=1.0, gt=0, le=1)
     jpeg_quality: int = Field(default=0, ge=0, le=95)
     photo_size: int = Field(default=0, ge=0)
+    frame: Literal[FrameChoice, "framed", "centered"] = "whole"
+    geometries: Geometries = ()
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether pictures decide how they are framed; see `framed`."""
+        return self.frame in ("auto", "cell")
+
+    @property
+    def digest(self) -> str:
+        """What a frame is known to fit by."""
+        return blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
+
+    def decide(self, pictures: Iterable[Image.Image]) -> Frame | None:
+        """How pictures of one laboratory are framed; None if that is settled without them."""
+        if not self.is_undecided:
+            return None
+        cells = [find_cell(picture) for picture in pictures if self.knows(picture) is None]
+        return choose_frame(cells).model_copy(update={"made_for": self.digest}) if cells else None
+
+    def framed(self, frame: Frame) -> "ImageSpec":
+        """The same with one share for all pictures, where that is undecided."""
+        if not self.is_undecided:
+            return self
+        decided = "centered" if self.frame == "cell" else "framed"
+        return self.model_copy(update={"crop": frame.share, "frame": decided, "photo_size": 0})
+
+    def knows(self, picture: Image.Image) -> float | None:
+        """The share to keep of a picture of a size that training had, or of its own; else None."""
+        shorter, longer = sorted(picture.size)
+        if longer > _SQUARE * shorter:
+            return None
+        if picture.size == (self.size, self.size):
+            return 1.0
+        near = [crop for size, crop in self.geometries if abs(shorter - size) <= _SAME * size]
+        return near[0] if near else None
 
     def prepare(self, pictures: Iterable[Image.Image]) -> Prepared:
         """RGB pictures of any size as images of this one; one picture is held at a time."""
@@ -53,7 +102,7 @@ class ImageSpec(BaseModel):
         changed: list[bool] = []
         for picture in pictures:
             changed.append(picture.size != (self.size, self.size))
-            image, note = self._framed(picture) if changed[-1] else (np.asarray(picture), "")
+            image, note = self._square(picture) if changed[-1] else (np.asarray(picture), "")
             images.append(image[None])
             notes.append(note)
         together = np.concatenate(images)
@@ -64,6 +113,8 @@ class ImageSpec(BaseModel):
     def _crop_of(self, picture: Image.Image) -> tuple[float, str]:
         """The share to keep of a picture's central square, and what is guessed or lost thereby."""
         shorter, longer = sorted(picture.size)
+        if (known := self.knows(picture)) is not None:
+            return known, ""
         if self.crop < 1 and shorter < _TILE_SHARE * self.photo_size:
             return 1.0, (
                 f"taken as already cropped to the cell, being smaller than the {self.photo_size} "
@@ -78,10 +129,25 @@ class ImageSpec(BaseModel):
             return self.crop, "not square: only the center was used"
         return self.crop, ""
 
-    def _framed(self, picture: Image.Image) -> tuple[NDArray[np.uint8], str]:
+    def _square(self, picture: Image.Image) -> tuple[NDArray[np.uint8], str]:
+        x = y = 0.0
         crop, note = self._crop_of(picture)
-        side = max(round(min(picture.size) * crop), 1)
-        left, top = round((picture.width - side) / 2), round((picture.height - side) / 2)
+        if self.frame not in ("whole", "framed") and self.knows(picture) is None:
+            cell = find_cell(picture)
+            if self.is_undecided:
+                crop = choose_frame([cell]).share
+            if self.frame != "auto":
+                x, y = cell.x, cell.y
+        if self.frame != "whole" and (crop < 1 or x or y):
+            middle = "the cell" if x or y else "the middle"
+            framed = f"framed: {100 * crop:.0f} % of the shorter side around {middle} was used"
+            note = framed if self.knows(picture) is None else note
+        shorter = min(picture.size)
+        side = max(round(shorter * crop), 1)
+        left, top = (
+            min(max(round((length - side) / 2 + shift * shorter), 0), length - side)
+            for length, shift in zip(picture.size, (x, y), strict=True)
+        )
         square = picture.crop((left, top, left + side, top + side))
         resized = square.resize((self.size, self.size), Image.Resampling.BILINEAR)
         return np.asarray(resized), note

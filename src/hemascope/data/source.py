@@ -2,22 +2,26 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import DataError
+from hemascope.core.framing import spread
 from hemascope.core.image_spec import DEFAULT_IMAGE_SIZE, ImageSpec
 from hemascope.core.images import BadFile, Kind, LabeledImages
 from hemascope.data.collections import collection, with_aliases
 from hemascope.data.pictures import BadPictureError, read_picture
 from hemascope.settings.data import DataSettings
+from hemascope.store.frames import asked_spec
 
 T = TypeVar("T")
 OnDownload = Callable[[int, int], None]  # bytes so far, bytes in all (0 where not known)
@@ -58,12 +62,14 @@ class Request:
 
     def spec_for(self, size: int | None = None) -> ImageSpec:
         """How a source's pictures become images; `size` is its own, where it has one."""
-        if self.spec:
-            return self.spec
         asked = self.settings
+        if self.spec:
+            return asked_spec(self.spec, crop=asked.crop, frame=asked.frame)
         size = asked.image_size or size or DEFAULT_IMAGE_SIZE
         spec = collection(asked.collection).spec(size) if asked.collection else ImageSpec(size=size)
-        return spec.model_copy(update={"crop": asked.crop, "photo_size": 0}) if asked.crop else spec
+        if asked.geometries:
+            spec = spec.model_copy(update={"geometries": asked.geometries})
+        return asked_spec(spec, crop=asked.crop, frame=asked.frame)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +126,9 @@ def read_records(
             or if none is left.
     """
     spec = request.spec_for()
+    specs, framed = _framed(records, spec, request.damaged)
     try:
-        images, sizes, changes, bad = _decode(records, spec, request.damaged)
+        images, sizes, changes, bad = _decode(records, specs, request.damaged)
     except MemoryError as error:
         raise DataError(
             f"{len(records):,} images of {spec.size}x{spec.size} pixels do not fit into memory; "
@@ -151,18 +158,16 @@ def read_records(
         rows = np.flatnonzero([record.split is split for record in records])
         if len(rows):
             parts[split] = together.take(np.random.default_rng(_SEED).permutation(rows))
-    if not request.spec and not spec.photo_size:
+    if not request.spec and not spec.photo_size and spec.frame == "whole":
         usual = int(np.median(sizes.min(axis=1)))
         spec = spec.model_copy(update={"photo_size": usual})
     classes = ClassSet(tuple(names.tolist()))
-    source = Source(title, path, parts, classes, spec, notes=(*notes, *_counted(changes)))
+    source = Source(title, path, parts, classes, spec, notes=(*notes, *framed, *_counted(changes)))
     return with_bad(source, bad)
 
 
 def prepared(images: NDArray[np.uint8], spec: ImageSpec) -> tuple[NDArray[np.uint8], list[str]]:
     """Arrays of pixels (N, H, W, 3) as images of a spec, and what was changed, in sentences."""
-    from PIL import Image
-
     if images.shape[1:3] == (spec.size, spec.size):
         return images, []
     made = spec.prepare(map(Image.fromarray, images))
@@ -171,11 +176,37 @@ def prepared(images: NDArray[np.uint8], spec: ImageSpec) -> tuple[NDArray[np.uin
     return made.images, list(_counted(counts))
 
 
-def _decode(
+def _framed(
     records: Sequence[Record], spec: ImageSpec, damaged: Mapping[Path, str]
+) -> tuple[Mapping[str | None, ImageSpec], list[str]]:
+    """For each laboratory how its pictures become images, and what is to be said of that."""
+    specs: dict[str | None, ImageSpec] = {}
+    notes: list[str] = []
+    for laboratory in dict.fromkeys(record.laboratory for record in records):
+        own = sorted(
+            r.path for r in records if r.laboratory == laboratory and r.path not in damaged
+        )
+        frame = spec.decide(_readable(spread(own)))
+        specs[laboratory] = spec.framed(frame) if frame else spec
+        if frame:
+            notes.append(f"{laboratory}: {frame.describe()}" if laboratory else frame.describe())
+    return specs, notes
+
+
+def _readable(paths: Sequence[Path]) -> Iterator[Image.Image]:
+    for path in paths:
+        with suppress(BadPictureError, OSError):  # which are told of when all are read
+            yield read_picture(path).image
+
+
+def _decode(
+    records: Sequence[Record],
+    specs: Mapping[str | None, ImageSpec],
+    damaged: Mapping[Path, str],
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], Counter[str], list[BadFile]]:
     """The images; the pictures' sizes (N, 2), 0 where one is damaged; what to note; the damaged."""
     count = len(records)
+    spec = next(iter(specs.values()))
     images = np.zeros((count, spec.size, spec.size, 3), dtype=np.uint8)
     sizes = np.zeros((count, 2), dtype=np.int64)
     crop = "" if spec.crop == 1 else f"cropped to {100 * spec.crop:.3g} % of the middle and "
@@ -192,7 +223,7 @@ def _decode(
             except (BadPictureError, OSError) as error:
                 bad.append(BadFile(str(path), getattr(error, "strerror", None) or str(error)))
                 continue
-            made = spec.prepare([picture.image])
+            made = specs[records[i].laboratory].prepare([picture.image])
             images[i], sizes[i] = made.images[0], picture.image.size
             noted.update([*picture.notes, *filter(None, made.notes)])
             if picture.image.size != (spec.size, spec.size):

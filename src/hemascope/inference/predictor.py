@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 
 from hemascope.core.answers import Answer
 from hemascope.core.errors import DataError, UsageError
+from hemascope.core.framing import Frame, spread
 from hemascope.core.image_spec import ImageSpec
 from hemascope.core.predictions import log_softmax
 from hemascope.data.pictures import BadPictureError, Picture, read_picture, to_picture
@@ -23,6 +25,7 @@ from hemascope.inference import Engine
 from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.views import ViewsEngine
 from hemascope.settings.compute import NumViews, OnnxPrecision
+from hemascope.store.frames import asked_spec
 from hemascope.store.model_folder import ArtifactInfo, OnnxGraph, find_artifact
 
 Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[np.uint8]  # or a tensor of uint8
@@ -62,6 +65,8 @@ class Predictor:
             default the largest.
         crop: The share of a picture's central square to use where it is not of the network's size
             already; by default what the model's own images were made with.
+        frame: "auto" crops pictures to their cells, by one share for all pictures of a call; "cell"
+            crops around the white cell of each; "whole"; or the path of a frame file.
         threads: Threads for each call; 0 for all cores.
 
     Raises:
@@ -85,6 +90,7 @@ class Predictor:
         views: NumViews = 1,
         coverage: float | None = None,
         crop: float | None = None,
+        frame: str = "",
         threads: int = 0,
     ) -> None:
         self._remake = partial(
@@ -94,6 +100,7 @@ class Predictor:
             views=views,
             coverage=coverage,
             crop=crop,
+            frame=frame,
             threads=threads,
         )
         info, graph, self._onnx = load_onnx(Path(model), precision, threads=threads)
@@ -114,13 +121,9 @@ class Predictor:
             )
         self.coverage = coverage or max(rules, default=None)
         self._min_prob = rules[self.coverage] if self.coverage else None
-        self.spec: ImageSpec = info.image
-        if crop is not None:
-            if not 0 < crop <= 1:
-                raise UsageError(
-                    f"it is {crop:g}; give a number above 0 and up to 1.", field="crop"
-                )
-            self.spec = info.image.model_copy(update={"crop": crop, "photo_size": 0})
+        if crop is not None and not 0 < crop <= 1:
+            raise UsageError(f"it is {crop:g}; give a number above 0 and up to 1.", field="crop")
+        self.spec: ImageSpec = asked_spec(info.image, crop=crop, frame=frame)
 
     def __reduce__(self) -> tuple[Callable[[], Predictor], tuple[()]]:
         """Pickles as how it was made: another process reads the model again."""
@@ -142,7 +145,8 @@ class Predictor:
             UserWarning: Where pictures were converted, cropped by guess, or the like; the note of
                 each answer says what.
         """
-        answers = self.answer_all([partial(_read, one) for one in _each(pictures)]).answers
+        reads = [partial(_read, one) for one in _each(pictures)]
+        answers = self.answer_all(reads, self.decide_frame(spread(reads))).answers
         counts = Counter(note for answer in answers for note in answer.note.split("; ") if note)
         if counts:
             listed = "; ".join(f"{count} of {len(answers)}: {n}" for n, count in counts.items())
@@ -161,12 +165,28 @@ class Predictor:
                 raise DataError(f"picture {number} cannot be read ({answer.error}); leave it out.")
         return np.array([answer.probs for answer in answers]).reshape(-1, len(self.class_names))
 
-    def answer_all(self, reads: Sequence[Read]) -> Answered:
+    def decide_frame(self, reads: Iterable[Read]) -> Frame | None:
+        """How pictures of one laboratory are framed, by some of them; None where that is settled.
+
+        Args:
+            reads: As `answer_all`.
+        """
+
+        def readable() -> Iterator[Image.Image]:
+            for read in reads:
+                with suppress(BadPictureError, OSError):  # whose answers will say why
+                    yield read().image
+
+        return self.spec.decide(readable())
+
+    def answer_all(self, reads: Sequence[Read], frame: Frame | None = None) -> Answered:
         """Answers to pictures that are read one after another: what every front door asks.
 
         Args:
             reads: For each picture, what gives it or raises a `BadPictureError` or `OSError`.
+            frame: How pictures of their laboratory are framed; see `decide_frame`.
         """
+        spec = self.spec.framed(frame) if frame else self.spec
         answers: list[Answer | None] = [None] * len(reads)
         notes: list[tuple[str, ...]] = []
         places: list[int] = []
@@ -183,7 +203,7 @@ class Predictor:
                 notes.append(picture.notes)
                 yield picture.image
 
-        made = self.spec.prepare(readable())
+        made = spec.prepare(readable())
         found = self.answer(made.images)
         for place, answer, noted, guessed in zip(places, found, notes, made.notes, strict=True):
             every = (*noted, *filter(None, [guessed, answer.note]))

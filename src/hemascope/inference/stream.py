@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.core.answers import Answer
+from hemascope.core.framing import Frame
 from hemascope.data.inputs import Item
 from hemascope.inference.predictor import Predictor
 
@@ -35,7 +36,11 @@ class Reply:
 
 
 def answer_stream(
-    predictor: Predictor, pictures: Iterable[tuple[int, Item]], *, threads: int
+    predictor: Predictor,
+    pictures: Iterable[tuple[int, Item]],
+    *,
+    threads: int,
+    frame: Frame | None = None,
 ) -> Generator[list[Reply]]:
     """Answers numbered pictures a batch at a time, in order; a few batches are held, never more.
 
@@ -45,7 +50,7 @@ def answer_stream(
     with ThreadPoolExecutor(threads) as pool:
         try:
             for batch in _batches(pictures):
-                waiting.append(pool.submit(answer_batch, predictor, batch))
+                waiting.append(pool.submit(answer_batch, predictor, batch, frame))
                 if len(waiting) >= _AHEAD * threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -54,9 +59,11 @@ def answer_stream(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def answer_batch(predictor: Predictor, batch: Sequence[tuple[int, Item]]) -> list[Reply]:
+def answer_batch(
+    predictor: Predictor, batch: Sequence[tuple[int, Item]], frame: Frame | None = None
+) -> list[Reply]:
     """Answers to some numbered pictures."""
-    found = predictor.answer_all([item.read for _, item in batch])
+    found = predictor.answer_all([item.read for _, item in batch], frame)
     images = dict(zip(found.places, found.images, strict=True))
     return [
         Reply(number, item.path, answer, images.get(place))

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from hemascope.core.errors import UsageError
+from hemascope.core.image_spec import Geometries
 from hemascope.settings.base import Settings, explain, load_toml
 
 Colors = Literal["none", "image", "group"]
@@ -19,7 +20,9 @@ class DataSettings(Settings):
     `collection` is the key of a published collection whose class names and picture recipe the data
     follows; `classes` are class names alone, in the order of the labels. `map` says which class a
     class of the data is ("" leaves its images out). `image_size` and `crop` are for pictures that
-    are not images of a network's size already. `group_from` is a regular expression that finds in
+    are not images of a network's size already; `frame` is "auto" to crop each laboratory's pictures
+    to the cell, "cell" around it, "whole" or the path of a frame file, and `geometries` the sizes
+    of pictures whose share is known. `group_from` is a regular expression that finds in
     a file's name what an image comes from, such as a patient, or "folder" for the folder inside
     the class folder. `skip_bad` leaves damaged files out, `skip_rare` classes too small to split.
     """
@@ -30,6 +33,8 @@ class DataSettings(Settings):
     map: dict[str, str] = Field(default_factory=dict)
     image_size: int | None = Field(default=None, ge=8, le=1024)
     crop: float | None = Field(default=None, gt=0, le=1)
+    frame: str = ""
+    geometries: Geometries = ()
     group_from: str = ""
     skip_bad: bool = False
     skip_rare: bool = False
@@ -97,8 +102,9 @@ def chosen_data(changes: Mapping[str, object], own: DataSettings | None = None) 
         UsageError: If a value does not fit.
     """
     base = own or DataSettings()
-    if "sources" in changes:  # other data, for images of the same size
-        base = DataSettings(image_size=base.image_size)
+    if "sources" in changes:  # other data, for images made in the same way
+        kept = {"image_size", "frame", "geometries"}
+        base = DataSettings.model_validate(base.model_dump(include=kept))
     try:
         return DataSettings.model_validate({**base.model_dump(), **changes})
     except ValidationError as error:

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
 from hemascope.core.errors import OutputError
+from hemascope.core.framing import NUM_DECIDING, Frame
 from hemascope.data.inputs import Item, count_items, items
 from hemascope.data.walk import PassedOver
 from hemascope.inference.efficiency import cores
@@ -21,6 +23,7 @@ from hemascope.report.overlays import draw_overlay
 from hemascope.settings.compute import NumViews, OnnxPrecision
 from hemascope.store.answers import Journal, Row, columns_of, format_of, row_of, write_csv
 from hemascope.store.files import explained
+from hemascope.store.frames import read_frame, write_frame
 from hemascope.workflows.progress import Reporter
 
 _STDOUT = Path("-")
@@ -39,6 +42,7 @@ class Asked:
         views: How many views of each picture.
         coverage: How often prediction sets are to contain the true class; by default the highest.
         crop: The share of each picture to use, if not the model's own.
+        frame: How the cells are framed, if not as the model says; see `asked_spec`.
         threads: How many batches are read and answered at once; 0 for as many as there are cores.
         resume: Whether to resume an interrupted run into `out`.
         overwrite: Whether an older `out` may be replaced.
@@ -52,6 +56,7 @@ class Asked:
     views: NumViews = 1
     coverage: float | None = None
     crop: float | None = None
+    frame: str = ""
     threads: int = 0
     resume: bool = False
     overwrite: bool = False
@@ -73,6 +78,7 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
         views=asked.views,
         coverage=asked.coverage,
         crop=asked.crop,
+        frame=asked.frame,
         threads=1,
     )
     if asked.explain:
@@ -87,11 +93,16 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
         if journal.num_done:
             reporter.say(f"Resuming after {journal.num_done:,} images.")
     stdin = sys.stdin.buffer if sys.stdin else None  # a program may have none
-    pictures = _unanswered(items(asked.paths, passed, stdin), journal)
+    found = items(asked.paths, passed, stdin)
+    frame, found = _frame(predictor, found, asked, to_file)
+    if frame:
+        reporter.say(frame.describe())
+    pictures = _unanswered(found, journal)
+    threads = asked.threads or cores()
     with (
         closing(journal) if journal else nullcontext(),
         reporter.counted("images", count_items(asked.paths)) as advance,
-        closing(answer_stream(predictor, pictures, threads=asked.threads or cores())) as replies,
+        closing(answer_stream(predictor, pictures, threads=threads, frame=frame)) as replies,
     ):
         advance(journal.num_done if journal else 0)
 
@@ -118,6 +129,31 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
     if journal and to_file and how:
         journal.finish(to_file, how, columns)
     return outcome
+
+
+def _frame(
+    predictor: Predictor, found: Iterator[Item], asked: Asked, to_file: Path | None
+) -> tuple[Frame | None, Iterator[Item]]:
+    """How the pictures are framed, kept beside the answers, and all pictures again.
+
+    Those of folders are looked at all over; of an archive or a list, the first.
+    """
+    if not predictor.spec.is_undecided:
+        return None, found
+    kept = to_file and to_file.with_name(f"{to_file.name}.frame.json")
+    if kept and asked.resume and kept.is_file():
+        return read_frame(kept), found
+    count = count_items(asked.paths)
+    if count is None:
+        first = list(islice(found, NUM_DECIDING))
+        looked_at, found = iter(first), chain(first, found)
+    else:
+        step = max(count // NUM_DECIDING, 1)
+        looked_at = islice(items(asked.paths, PassedOver()), 0, step * NUM_DECIDING, step)
+    frame = predictor.decide_frame(item.read for item in looked_at)
+    if frame and kept:
+        write_frame(kept, frame)
+    return frame, found
 
 
 def _explain(folder: Path, predictor: Predictor, batch: Sequence[Reply]) -> None:

@@ -1,0 +1,183 @@
+"""Where the cell is in a picture, and how much of a laboratory's pictures a network should see.
+
+The nucleus is what all stains color alike: it takes up green light more than blue. Its diameter
+says how large cells are in pictures of any magnification. Needs NumPy and Pillow alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+NUCLEUS = 0.44  # median diameter over the side of the image, of the cells in PBC's central 200 px
+NUM_DECIDING = 200  # pictures that decide for all of a laboratory
+_WHOLE_ABOVE = 0.8  # a share that is as good as all, since nuclei differ between kinds of cells
+_FIELD_BELOW = 0.045  # share of its area that is nucleus, of a picture that may be a whole field
+_SIDE = 96  # pixels, of the copy that is looked at
+_BACKGROUND = 0.1  # share of the brightest pixels, which are background
+_DARKEST = 0.05  # of a background
+_LEAST_CONTRAST = 0.12  # of the nucleus to the rest, in optical density
+_SMALLEST = 0.003  # share of the area, of a nucleus
+_SEGMENT, _OTHER = 0.05, 0.3  # of the nucleus' area: what may be its segment, or another nucleus
+_NEAR = 3.0  # radii, between a nucleus and its segment
+_CENTRAL = 0.3  # of the shorter side: how far from the middle a cell is expected
+_ASIDE = 0.12  # of it: how far the cells of a field are from the middle, or
+_OBLONG = 1.2  # longer over shorter side of a field
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What was found in a picture; lengths are shares of its shorter side.
+
+    Attributes:
+        diameter: Of the nucleus, as that of a disk of its area; 0 where there is none.
+        area: Of the nucleus, as a share of the picture's.
+        x: Its center, from the middle of the picture to the right.
+        y: The same downwards.
+        contrast: How much more its pixels are colored as a nucleus than the rest (optical density).
+        num_nuclei: How many nuclei of a like size there are, this one among them.
+        aspect: Longer over shorter side of the picture.
+    """
+
+    diameter: float = 0.0
+    area: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    contrast: float = 0.0
+    num_nuclei: int = 0
+    aspect: float = 1.0
+
+    @property
+    def is_in_field(self) -> bool:
+        """Whether the picture is rather a field that holds the cell than a picture of it."""
+        is_aside = np.hypot(self.x, self.y) > _ASIDE or self.aspect > _OBLONG
+        return 0 < self.area < _FIELD_BELOW and bool(is_aside)
+
+
+class Frame(BaseModel):
+    """How much of each picture of a laboratory is used, and what that was decided by.
+
+    Attributes:
+        share: Of the central square's side.
+        nucleus: Median diameter of the nuclei, as a share of the shorter side; 0 if there are none.
+        is_field: Whether the pictures are much larger than their cells.
+        num_pictures: How many pictures decided.
+        made_for: Digest of the `ImageSpec` that it was decided for; "" if for none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    share: float = Field(gt=0, le=1)
+    nucleus: float = Field(ge=0)
+    is_field: bool
+    num_pictures: int = Field(ge=0)
+    made_for: str = ""
+
+    def describe(self) -> str:
+        """A sentence about it."""
+        if not self.nucleus:
+            return "No nucleus was found by which to frame the cells: pictures are used whole."
+        found = f"nuclei are {100 * self.nucleus:.0f} % of the side of {self.num_pictures} pictures"
+        if self.is_field:
+            return f"These are whole fields, not cells ({found}): give `frame` cell."
+        used = "all" if self.share == 1 else f"the central {100 * self.share:.0f} %"
+        return f"Framed by the cells: {used} of each picture is used ({found})."
+
+
+def find_cell(picture: Image.Image) -> Cell:
+    """The white cell in an RGB picture: the largest nucleus, best one near the middle."""
+    scale = _SIDE / max(picture.size)
+    size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
+    how = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+    index = _purple(np.asarray(picture.resize(size, how), dtype=np.float64) / 255)
+    threshold = _otsu(index)
+    mask = index > threshold
+    if not mask.any() or mask.all():
+        return Cell()
+    contrast = float(index[mask].mean() - index[~mask].mean())
+    names = _components(mask)
+    _, which, areas = np.unique(names[mask], return_inverse=True, return_counts=True)
+    height, width = mask.shape
+    shorter = min(width, height)
+    rows, columns = np.nonzero(mask)
+    x = np.bincount(which, columns + 0.5) / areas - width / 2
+    y = np.bincount(which, rows + 0.5) / areas - height / 2
+    nearness = np.exp(-((np.hypot(x, y) / (_CENTRAL * shorter)) ** 2) / 2)
+    main = int(np.argmax(np.where(areas >= 0.1 * areas.max(), areas * nearness, 0)))
+    radius = np.sqrt(np.maximum(areas, areas[main]) / np.pi)
+    near = np.hypot(x - x[main], y - y[main]) < _NEAR * radius
+    parts = near & (areas >= _SEGMENT * areas[main])
+    area = int(areas[parts].sum())
+    if contrast < _LEAST_CONTRAST or area < _SMALLEST * mask.size:
+        return Cell(contrast=contrast)
+    others = ~parts & (areas >= _OTHER * area)
+    return Cell(
+        diameter=float(2 * np.sqrt(area / np.pi) / shorter),
+        area=area / mask.size,
+        x=float((x[parts] * areas[parts]).sum() / area / shorter),
+        y=float((y[parts] * areas[parts]).sum() / area / shorter),
+        contrast=contrast,
+        num_nuclei=1 + int(others.sum()),
+        aspect=max(picture.size) / min(picture.size),
+    )
+
+
+def spread(pictures: Sequence[T]) -> list[T]:
+    """Enough pictures to decide for all, spread evenly: the first may be of a single class."""
+    step = max(len(pictures) / NUM_DECIDING, 1)
+    return [pictures[int(i * step)] for i in range(min(len(pictures), NUM_DECIDING))]
+
+
+def choose_frame(cells: Sequence[Cell]) -> Frame:
+    """The one share for pictures of a laboratory, by what was found in some of them."""
+    found = [cell for cell in cells if cell.diameter]
+    if not found:
+        return Frame(share=1, nucleus=0, is_field=False, num_pictures=len(cells))
+    nucleus = float(np.median([cell.diameter for cell in found]))
+    share = nucleus / NUCLEUS
+    return Frame(
+        share=round(share, 3) if share < _WHOLE_ABOVE else 1.0,
+        nucleus=round(nucleus, 3),
+        is_field=2 * sum(cell.is_in_field for cell in found) > len(found),
+        num_pictures=len(cells),
+    )
+
+
+def _purple(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much each pixel (H, W, 3) in [0, 1] is colored as a nucleus, shape (H, W)."""
+    brightness = pixels.mean(axis=2)
+    bright = brightness >= np.quantile(brightness, 1 - _BACKGROUND)
+    white = np.maximum(pixels[bright].mean(axis=0), _DARKEST)
+    red, green, blue = np.moveaxis(-np.log(np.clip(pixels / white, 1 / 255, 1)), 2, 0)
+    return np.clip(green - blue, -0.2, 2) + 0.3 * np.clip(red, 0, 1.5)
+
+
+def _otsu(values: NDArray[np.float64]) -> float:
+    """The threshold that parts values best in two. Source: Otsu, IEEE Trans. SMC 1979."""
+    counts, edges = np.histogram(values, 64)
+    centers = (edges[:-1] + edges[1:]) / 2
+    below, total = np.cumsum(counts), values.size
+    sums = np.cumsum(counts * centers)
+    between = (sums[-1] * below / total - sums) ** 2 / np.maximum(below * (total - below), 1)
+    return float(centers[between.argmax()])
+
+
+def _components(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """A number for each pixel of a mask, the same for pixels that touch, corners included."""
+    height, width = mask.shape
+    names = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
+    while True:
+        padded = np.pad(names, 1)
+        rows = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
+        largest = np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+        grown = np.where(mask, largest[:height, :width], 0)
+        grown = np.where(mask, grown.ravel()[grown - 1], 0)  # its name's own name: far fewer rounds
+        if (grown == names).all():
+            return names
+        names = grown
