@@ -449,6 +449,41 @@ def export(
 
 
 @command(app)
+def adapt(
+    model: Annotated[str, Argument(metavar="MODEL", help="An exported model, or its name.")],
+    out: OutOption,
+    data: DataOptions,
+    results: OverwriteOptions,
+    unlabeled: Annotated[
+        bool, Option("--unlabeled", help="Leave labels aside: fit framing and guard alone.")
+    ] = False,
+    keep: Annotated[
+        bool, Option("--keep", help="Keep the old classes beside those of the data.")
+    ] = False,
+    suggest: Annotated[
+        int, Option(metavar="N", min=0, help="Write a table of the N cells most worth labeling.")
+    ] = 0,
+) -> str:
+    """Fit an exported model to your laboratory.
+
+    Labeled data (class folders, a table) give it a new last layer, judged by cross-validation;
+    loose pictures fit framing and guard. For example:
+    hemascope adapt hemanet-64-labs --data cells.csv --out adapted
+    """
+    if not data.data:
+        raise UsageError("it is missing; name your laboratory's pictures.", field="data")
+    chosen = _data(data)
+    output = _output(out, results, chosen, [*data.inputs, Path(model)])
+    if suggest:
+        from hemascope.workflows.adapt import suggest as run_suggest
+
+        return run_suggest(model, chosen, output, count=suggest, reporter=Reporter())
+    from hemascope.workflows.adapt import adapt as run
+
+    return run(model, chosen, output, unlabeled=unlabeled, keep=keep, reporter=Reporter())
+
+
+@command(app)
 def benchmark(
     models: Annotated[
         list[Path],

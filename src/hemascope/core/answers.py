@@ -17,6 +17,9 @@ class Answer:
         probs: The probability of each class, in the order of the model's classes.
         error: Why the picture could not be read; "" if it could.
         note: What was converted, guessed or is unfit about the picture; "" where nothing is.
+        warning: Why the picture is set apart whatever its class: "unlike training", "no cell",
+            "several cells", "out of focus" or "unusual color"; "" where it is not.
+        distance: How far it is from the training images, above 0; None where the model cannot tell.
     """
 
     predicted_class: str = ""
@@ -26,3 +29,5 @@ class Answer:
     probs: tuple[float, ...] = ()
     error: str = ""
     note: str = ""
+    warning: str = ""
+    distance: float | None = None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.core.classes import ClassSet, Split
+from hemascope.core.framing import Frame
 from hemascope.core.image_spec import ImageSpec
 
 Kind = Literal["official", "rebuilt", "rendered", "other"]
@@ -129,6 +130,7 @@ class Dataset:
         collection: Key of the published collection it is of, if it is of one.
         is_split: Whether it has splits; if not, all images are in the test split.
         bad: Damaged files that were left out.
+        frames: How its pictures were framed, where they decided that, for each laboratory.
     """
 
     title: str
@@ -143,6 +145,7 @@ class Dataset:
     collection: str = ""
     is_split: bool = True
     bad: tuple[BadFile, ...] = ()
+    frames: tuple[Frame, ...] = ()
 
     @property
     def image_size(self) -> int:

@@ -175,6 +175,7 @@ def _joined(sources: Sequence[Source], classes: ClassSet, request: Request) -> D
         collection=first.collection if is_one else "",
         is_split=is_split,
         bad=tuple(bad for source in sources for bad in source.bad),
+        frames=tuple(frame for source in sources for frame in source.frames),
     )
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import DataError
-from hemascope.core.framing import spread
+from hemascope.core.framing import Frame, spread
 from hemascope.core.image_spec import DEFAULT_IMAGE_SIZE, ImageSpec
 from hemascope.core.images import BadFile, Kind, LabeledImages
 from hemascope.data.collections import collection, with_aliases
@@ -88,6 +88,7 @@ class Source:
         ordered: Whether the order of the classes is the source's own, not the alphabet's.
         notes: What was noticed or changed, in sentences.
         bad: Damaged files that were left out.
+        frames: How its pictures were framed, where they decided that, for each laboratory.
     """
 
     title: str
@@ -101,6 +102,7 @@ class Source:
     ordered: bool = False
     notes: tuple[str, ...] = ()
     bad: tuple[BadFile, ...] = ()
+    frames: tuple[Frame, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def read_records(
             or if none is left.
     """
     spec = request.spec_for()
-    specs, framed = _framed(records, spec, request.damaged)
+    specs, frames = _framed(records, spec, request.damaged)
     try:
         images, sizes, changes, bad = _decode(records, specs, request.damaged)
     except MemoryError as error:
@@ -162,7 +164,11 @@ def read_records(
         usual = int(np.median(sizes.min(axis=1)))
         spec = spec.model_copy(update={"photo_size": usual})
     classes = ClassSet(tuple(names.tolist()))
-    source = Source(title, path, parts, classes, spec, notes=(*notes, *framed, *_counted(changes)))
+    said = [f"{lab}: {one.describe()}" if lab else one.describe() for lab, one in frames.items()]
+    all_notes = (*notes, *said, *_counted(changes))
+    source = Source(
+        title, path, parts, classes, spec, notes=all_notes, frames=tuple(frames.values())
+    )
     return with_bad(source, bad)
 
 
@@ -178,19 +184,18 @@ def prepared(images: NDArray[np.uint8], spec: ImageSpec) -> tuple[NDArray[np.uin
 
 def _framed(
     records: Sequence[Record], spec: ImageSpec, damaged: Mapping[Path, str]
-) -> tuple[Mapping[str | None, ImageSpec], list[str]]:
-    """For each laboratory how its pictures become images, and what is to be said of that."""
+) -> tuple[Mapping[str | None, ImageSpec], Mapping[str | None, Frame]]:
+    """For each laboratory how its pictures become images, and how that was decided, if it was."""
     specs: dict[str | None, ImageSpec] = {}
-    notes: list[str] = []
+    frames: dict[str | None, Frame] = {}
     for laboratory in dict.fromkeys(record.laboratory for record in records):
         own = sorted(
             r.path for r in records if r.laboratory == laboratory and r.path not in damaged
         )
-        frame = spec.decide(_readable(spread(own)))
-        specs[laboratory] = spec.framed(frame) if frame else spec
-        if frame:
-            notes.append(f"{laboratory}: {frame.describe()}" if laboratory else frame.describe())
-    return specs, notes
+        specs[laboratory] = spec
+        if frame := spec.decide(_readable(spread(own))):
+            specs[laboratory], frames[laboratory] = spec.framed(frame), frame
+    return specs, frames
 
 
 def _readable(paths: Sequence[Path]) -> Iterator[Image.Image]:

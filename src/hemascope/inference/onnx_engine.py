@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from hemascope.core.errors import DataError
 from hemascope.settings.compute import OnnxPrecision
-from hemascope.store.model_folder import ArtifactInfo, OnnxGraph, load_graph
+from hemascope.store.model_folder import ArtifactInfo, Head, OnnxGraph, load_graph, load_head
 
 _SERIOUS = 3  # ONNX Runtime's level of errors: what it warns of is the exporter's to know
 
 
 class OnnxEngine:
     """Answers images with the logits of an ONNX graph, whose input is uint8 pixels.
+
+    With a `head` the logits are that one's, of the graph's features.
 
     Several threads may ask it at once.
 
@@ -24,8 +26,15 @@ class OnnxEngine:
     """
 
     def __init__(
-        self, graph: bytes, *, origin: str, threads: int = 0, batch_size: int = 128
+        self,
+        graph: bytes,
+        *,
+        origin: str,
+        head: Head | None = None,
+        threads: int = 0,
+        batch_size: int = 128,
     ) -> None:
+        self._head = head
         options: Any = ort.SessionOptions()  # pyright: ignore[reportAttributeAccessIssue] - their stubs
         options.intra_op_num_threads = threads  # 0: all cores
         options.log_severity_level = _SERIOUS
@@ -39,23 +48,39 @@ class OnnxEngine:
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, C) of RGB images (N, H, H, 3)."""
-        return self._ask("logits", images)
+        if self._head:
+            return self.logits_and_features(images)[0]
+        return self._ask(["logits"], images)[0]
+
+    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the last layer is given, shape (N, K)."""
+        return self._ask(["features"], images)[0]
+
+    def logits_and_features(
+        self, images: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Both at once."""
+        if self._head:
+            features = self.features(images)
+            return self._head.logits(features), features
+        logits, features = self._ask(["logits", "features"], images)
+        return logits, features
 
     def maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What each place adds to the logit of each class, shape (N, C, h, w); see `OnnxGraph`."""
-        return self._ask("maps", images)
+        return self._ask(["maps"], images)[0]
 
-    def _ask(self, output: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _ask(self, outputs: list[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         parts: list[Any] = []
         for i in range(0, max(len(images), 1), self._batch_size):
             batch = {"images": images[i : i + self._batch_size]}
             try:
-                parts += self._session.run([output], batch, self._run)
+                parts.append(self._session.run(outputs, batch, self._run))
             except Exception as error:  # whatever a graph may do that was made to fit
                 raise DataError(
                     f"{self._origin} cannot be run by ONNX Runtime ({error})."
                 ) from error
-        return np.concatenate(parts)
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 def load_onnx(
@@ -72,4 +97,5 @@ def load_onnx(
         DataError: If there is no whole exported model, or it cannot be run.
     """
     info, graph, content = load_graph(path, precision)
-    return info, graph, OnnxEngine(content, origin=f"{path} ({graph.file})", threads=threads)
+    origin, head = f"{path} ({graph.file})", load_head(path, info)
+    return info, graph, OnnxEngine(content, origin=origin, head=head, threads=threads)

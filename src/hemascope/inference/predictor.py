@@ -22,11 +22,12 @@ from hemascope.core.image_spec import ImageSpec
 from hemascope.core.predictions import log_softmax
 from hemascope.data.pictures import BadPictureError, Picture, read_picture, to_picture
 from hemascope.inference import Engine
+from hemascope.inference.guard import Guard
 from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.views import ViewsEngine
 from hemascope.settings.compute import NumViews, OnnxPrecision
 from hemascope.store.frames import asked_spec
-from hemascope.store.model_folder import ArtifactInfo, OnnxGraph, find_artifact
+from hemascope.store.model_folder import ArtifactInfo, OnnxGraph, find_artifact, load_guard
 
 Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[np.uint8]  # or a tensor of uint8
 Images = NDArray[np.uint8]
@@ -103,10 +104,12 @@ class Predictor:
             frame=frame,
             threads=threads,
         )
-        info, graph, self._onnx = load_onnx(Path(model), precision, threads=threads)
+        info, graph, self.engine = load_onnx(Path(model), precision, threads=threads)
         self.info: ArtifactInfo = info
         self.graph: OnnxGraph = graph
-        self._engine: Engine = self._onnx if views == 1 else ViewsEngine(self._onnx)
+        arrays = load_guard(Path(model), info) if graph.has_features else None
+        self.guard: Guard | None = Guard.of(arrays) if arrays else None
+        self._engine: Engine = self.engine if views == 1 else ViewsEngine(self.engine)
         fitted = {one.num_views: one for one in graph.decisions}
         if views not in fitted:
             raise UsageError(
@@ -205,31 +208,41 @@ class Predictor:
 
         made = spec.prepare(readable())
         found = self.answer(made.images)
+        of_fields = frame is not None and frame.is_field and spec.frame != "centered"
         for place, answer, noted, guessed in zip(places, found, notes, made.notes, strict=True):
             every = (*noted, *filter(None, [guessed, answer.note]))
-            answers[place] = replace(answer, note="; ".join(dict.fromkeys(every)))
+            answer = replace(answer, note="; ".join(dict.fromkeys(every)))
+            if of_fields and guessed:  # of a known size it was not framed
+                answer = replace(answer, warning="several cells", abstain=True)
+            answers[place] = answer
         return Answered([a for a in answers if a is not None], made.images, tuple(places))
 
     def answer(self, images: Images) -> list[Answer]:
         """What the model says of images (N, H, H, 3) of its own size."""
-        probs = self._probs(images)
+        probs, distances = self._probs_and_distances(images)
         names = self.class_names
         spread = images.max(axis=3) - images.min(axis=3)
         is_gray = (spread.max(axis=(1, 2), initial=0) <= _GRAY).tolist()
         answers: list[Answer] = []
-        for row, gray in zip(probs, is_gray, strict=True):
+        for i, (row, gray) in enumerate(zip(probs, is_gray, strict=True)):
             order = np.argsort(-row, kind="stable")
             confidence = float(row[order[0]])
             least = 2.0 if self._min_prob is None else self._min_prob  # 2: no class is in the set
             unfit = gray and self.info.is_color
+            distance, warning = None, ""
+            if self.guard:
+                distance = float(distances[i])
+                warning = self.guard.warning(images[i]) if distance > self.guard.threshold else ""
             answers.append(
                 Answer(
                     predicted_class=names[order[0]],
                     confidence=confidence,
                     prediction_set=tuple(names[i] for i in order if row[i] >= least),
-                    abstain=unfit or confidence < self.decision.abstain_below,
+                    abstain=bool(unfit or warning) or confidence < self.decision.abstain_below,
                     probs=tuple(row.tolist()),
                     note=_GRAY_NOTE if unfit else "",
+                    warning=warning,
+                    distance=distance,
                 )
             )
         return answers
@@ -244,7 +257,7 @@ class Predictor:
         its bias add up to its logit.
         """
         self.check_maps()
-        return self._onnx.maps(images)
+        return self.engine.maps(images)
 
     def check_maps(self) -> None:
         """Refuses early a model without maps.
@@ -258,15 +271,25 @@ class Predictor:
                 "leave `explain` out."
             )
 
-    def _probs(self, images: Images) -> NDArray[np.float64]:
-        logits = self._engine.logits(images)
+    def _probs_and_distances(
+        self, images: Images
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Probabilities (N, C), and distances from training (N,), or (0,) without a guard."""
+        distances = np.empty(0, dtype=np.float32)
+        if self.guard and self._engine is self.engine:
+            logits, features = self.engine.logits_and_features(images)
+        else:
+            logits = self._engine.logits(images)
+            features = self.engine.features(images) if self.guard else None
+        if self.guard and features is not None:
+            distances = self.guard.distances(features)
         if logits.shape != (len(images), len(self.class_names)) or not np.isfinite(logits).all():
             raise DataError(
                 f"{self.graph.file} does not give a number for each of the model's classes; the "
                 "model is damaged: export it again."
             )
         scaled = logits / np.float32(self.decision.temperature)
-        return np.exp(log_softmax(scaled))
+        return np.exp(log_softmax(scaled)), distances
 
 
 def _each(pictures: Source | Sequence[Source]) -> Sequence[Source]:

@@ -35,17 +35,24 @@ def has_maps(model: nn.Module) -> bool:
     return hasattr(model, "forward_with_maps")
 
 
+def has_features(model: nn.Module) -> bool:
+    """Whether a network ends in one linear layer, whose inputs are its features."""
+    name = getattr(model, "head_layer", None)
+    return bool(name) and isinstance(model.get_submodule(name), nn.Linear)
+
+
 def to_onnx(model: nn.Module, *, image_size: int, properties: Mapping[str, str]) -> bytes:
     """A network as an ONNX graph from uint8 pixels `images` (N, H, H, 3) to `logits` (N, C).
 
-    Where the network has them, `maps` (N, C, h, w) come out as well; see `has_maps`.
+    Where the network has them, `maps` (N, C, h, w) and `features` (N, K) come out as well; see
+    `has_maps` and `has_features`.
 
     Args:
         model: Maps (N, 3, H, H) images to logits.
         image_size: H.
         properties: What the file says of itself.
     """
-    names = ["logits", "maps"] if has_maps(model) else ["logits"]
+    names = ["logits", *["maps"] * has_maps(model), *["features"] * has_features(model)]
     images = torch.zeros((2, image_size, image_size, 3), dtype=torch.uint8)
     with _quietly():
         program = torch.onnx.export(
@@ -107,12 +114,18 @@ class _FromPixels(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self._features: list[Tensor] = []
+        if has_features(model):
+            head = model.get_submodule(str(model.head_layer))
+            head.register_forward_pre_hook(lambda _, inputs: self._features.append(inputs[0]))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         inputs = to_input(images)
         if has_maps(self.model):
-            return self.model.forward_with_maps(inputs)  # type: ignore[operator]
-        return (self.model(inputs).float(),)
+            outputs = self.model.forward_with_maps(inputs)  # type: ignore[operator]
+        else:
+            outputs = (self.model(inputs).float(),)
+        return (*outputs, *(features.float() for features in self._features[-1:]))
 
 
 class _Samples(CalibrationDataReader):

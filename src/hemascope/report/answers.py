@@ -1,17 +1,22 @@
 """Answers for a person at a terminal: a table of the first ones, and what all come to."""
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.data.walk import PassedOver
+from hemascope.metrics.two_samples import Shift
 from hemascope.store.answers import Row
 
 _SHOWN = 40  # rows of the table
+_UNLIKELY = 0.001  # p value, and
+_UNLIKE = 0.65  # share of pairs in which a picture is farther from training than one of val
 
 
 @dataclass
@@ -25,7 +30,10 @@ class Outcome:
         num_failed: How many pictures could not be read, those of an interrupted run counted.
         num_abstained: How many of the answered ones are to be left to an expert.
         notes: How many have each note.
+        warnings: How many have each warning.
+        distances: Of the answered ones from the training images, where the model can tell.
         counts: How many were answered with each class.
+        shift: How the distances compare with those of val, where the model can tell.
     """
 
     passed: PassedOver
@@ -35,7 +43,10 @@ class Outcome:
     num_failed: int = 0
     num_abstained: int = 0
     notes: Counter[str] = field(default_factory=Counter)
+    warnings: Counter[str] = field(default_factory=Counter)
+    distances: array[float] = field(default_factory=partial(array, "f"))
     counts: Counter[str] = field(default_factory=Counter)
+    shift: Shift | None = None
 
     def add(self, rows: Sequence[Row]) -> None:
         """Takes note of some rows."""
@@ -48,6 +59,8 @@ class Outcome:
             else:
                 self.counts[row.predicted_class] += 1
                 self.num_abstained += row.abstain
+                self.warnings.update(filter(None, [row.warning]))
+                self.distances.extend([] if row.distance is None else [row.distance])
 
     def print_table(self) -> None:
         """Prints the first rows, and how many more there are."""
@@ -63,7 +76,7 @@ class Outcome:
                 row.predicted_class,
                 f"{100 * row.confidence:.1f} %",
                 ", ".join(row.prediction_set) or "(empty)",
-                "yes" if row.abstain else "",
+                row.warning or ("yes" if row.abstain else ""),
             )
         console = Console(highlight=False, markup=False)
         console.print(table)
@@ -78,6 +91,15 @@ class Outcome:
         lines.append(f"{answered:,} classified, {self.num_abstained:,} flagged for review{share}.")
         if self.num_failed:
             lines.append(f"{self.num_failed:,} could not be read: the column 'error' says why.")
+        if self.warnings:
+            listed = ", ".join(f"{n:,} {warning}" for warning, n in sorted(self.warnings.items()))
+            lines.append(f"Set apart, whatever their class: {listed}.")
+        if self.shift and self.shift.p_value < _UNLIKELY and self.shift.larger > _UNLIKE:
+            lines.append(
+                "This laboratory is unlike those that the model was trained on (Mann-Whitney test "
+                f"of the distances from training, p = {self.shift.p_value:.1g}): fit the model to "
+                "it with 'hemascope adapt', best with a few labeled cells."
+            )
         lines += [f"{count:,} image(s): {note}." for note, count in sorted(self.notes.items())]
         lines += self.passed.notes()
         return "\n".join([*lines, RESEARCH_USE_ONLY])

@@ -28,8 +28,8 @@ _SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
 }
 _FIXED = ("path", "predicted_class", "confidence", "prediction_set", "abstain", "error")
-_PROB, _NOTE = "prob:", "note"
-_TEXTS = ("path", "predicted_class", "error", _NOTE)
+_PROB, _LAST = "prob:", ("note", "warning", "distance")
+_TEXTS = ("path", "predicted_class", "error", "note", "warning")
 _DIGITS = 6
 _JOINT = "|"  # between the classes of a prediction set in CSV
 _ROWS_AT_ONCE = 10_000  # of a Parquet row group
@@ -57,7 +57,7 @@ def format_of(out: Path) -> Format:
 class Row:
     """An answer about one picture, as the files hold it.
 
-    `confidence` and the probability of each class are rounded, and None where there is an error;
+    `confidence`, `distance` and the probabilities are rounded, and None where there is an error;
     the other fields are those of `Answer`.
     """
 
@@ -69,12 +69,14 @@ class Row:
     error: str
     probs: Mapping[str, float | None]
     note: str
+    warning: str
+    distance: float | None
 
     def cells(self) -> dict[str, Cell]:
         """The values by the names of the columns, in order."""
         fixed: dict[str, Cell] = {name: getattr(self, name) for name in _FIXED}
         probs = {f"{_PROB}{name}": prob for name, prob in self.probs.items()}
-        return {**fixed, **probs, _NOTE: self.note}
+        return {**fixed, **probs, **{name: getattr(self, name) for name in _LAST}}
 
 
 def row_of(path: str, answer: Answer, class_names: Sequence[str]) -> Row:
@@ -93,6 +95,8 @@ def row_of(path: str, answer: Answer, class_names: Sequence[str]) -> Row:
             name: round(prob, _DIGITS) for name, prob in zip(class_names, answer.probs, strict=True)
         },
         note=answer.note,
+        warning=answer.warning,
+        distance=None if answer.distance is None else round(answer.distance, _DIGITS),
     )
 
 
@@ -187,7 +191,7 @@ class Journal:
 
 def columns_of(class_names: Sequence[str]) -> list[str]:
     """The columns of every format, in order."""
-    return [*_FIXED, *(f"{_PROB}{name}" for name in class_names), _NOTE]
+    return [*_FIXED, *(f"{_PROB}{name}" for name in class_names), *_LAST]
 
 
 def write_csv(rows: Iterable[Row], file: IO[bytes], columns: Sequence[str]) -> None:
@@ -240,9 +244,9 @@ def _parsed(line: bytes, path: Path) -> Row:
         cells = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error}); delete it and begin again.") from error
-    if not isinstance(cells, dict) or not {*_FIXED, _NOTE} <= cells.keys():
+    if not isinstance(cells, dict) or not {*_FIXED, *_LAST} <= cells.keys():
         raise DataError(f"{path} holds something else than answers; delete it and begin again.")
-    fixed = {name: cells[name] for name in (*_FIXED, _NOTE)}
+    fixed = {name: cells[name] for name in (*_FIXED, *_LAST)}
     probs = {key.removeprefix(_PROB): cells[key] for key in cells if key.startswith(_PROB)}
     return Row(**fixed, probs=probs)
 

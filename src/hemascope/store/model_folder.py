@@ -10,9 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from hemascope.core.classes import ClassSet
@@ -28,13 +32,8 @@ _INFO_FILE = "artifact.json"
 _GRAY = 0.002  # by which the means of R, G and B of gray images differ at most
 _PACKAGED = "pretrained"  # folder of this package that holds a model folder for each name
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Tensors = dict[str, NDArray[Any]]
-    Hashes = NDArray[np.uint64]
-
+Tensors = dict[str, NDArray[Any]]
+Hashes = NDArray[np.uint64]
 
 Temperature = Annotated[float, Field(ge=0.01, le=100)]
 Spread = Annotated[float, Field(ge=0, le=0.5)]  # of numbers between 0 and 1
@@ -93,7 +92,8 @@ class OnnxGraph(Settings):
     """One ONNX graph of the network, and what it was like on val when it was exported.
 
     Its input is `images`, uint8 (N, H, H, 3); its outputs are `logits`, float32 (N, C), and, with
-    `has_maps`, `maps`, float32 (N, C, h, w), whose sum over a map and the bias is the logit.
+    `has_maps`, `maps`, float32 (N, C, h, w), whose sum over a map and the bias is the logit, and,
+    with `has_features`, `features`, float32 (N, K), what the last layer is given.
     """
 
     precision: OnnxPrecision
@@ -101,6 +101,7 @@ class OnnxGraph(Settings):
     sha256: str
     size_bytes: int
     has_maps: bool
+    has_features: bool = False
     val_accuracy: Share
     max_logit_difference: float
     latency_ms_batch1: float
@@ -128,6 +129,10 @@ class ArtifactInfo(Settings):
     weights_sha256: str = ""
     seen_file: str = Field(default="", pattern=r"^(seen-[0-9a-f]{12}\.safetensors)?$")
     seen_sha256: str = ""
+    guard_file: str = Field(default="", pattern=r"^(guard-[0-9a-f]{12}\.npz)?$")
+    guard_sha256: str = ""
+    head_file: str = Field(default="", pattern=r"^(head-[0-9a-f]{12}\.npz)?$")
+    head_sha256: str = ""
     onnx: tuple[OnnxGraph, ...] = ()
     recommended: OnnxPrecision = "fp32"
 
@@ -143,6 +148,18 @@ class ArtifactInfo(Settings):
         return mean is None or max(mean) - min(mean) > _GRAY
 
 
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A last layer that replaces a graph's own: weights (C, K) and biases (C,)."""
+
+    weights: NDArray[np.float32]
+    biases: NDArray[np.float32]
+
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (N, C) of features (N, K)."""
+        return features @ self.weights.T + self.biases
+
+
 def save_artifact(
     folder: Path,
     info: ArtifactInfo,
@@ -150,6 +167,8 @@ def save_artifact(
     *,
     seen: Hashes | None = None,
     graphs: Sequence[bytes] = (),
+    guard: Tensors | None = None,
+    head: Head | None = None,
 ) -> None:
     """Writes a model folder, replacing the model in it at one stroke.
 
@@ -160,6 +179,8 @@ def save_artifact(
         seen: The hashes of the images it was trained on (`LabeledImages.hashes`), if they are
             known: eight bytes an image, by which images of a test are recognized.
         graphs: Its ONNX graphs, in the order of `info.onnx`.
+        guard: What tells pictures unlike those of training (`Guard.arrays`), if there is one.
+        head: The last layer that replaces that of the graphs, if there is one.
 
     Raises:
         OutputError: If it cannot be written; a model that was there is still whole.
@@ -174,10 +195,16 @@ def save_artifact(
     ):
         file, sha256 = ("", "") if tensors is None else write_tensors(folder, stem, tensors)
         changes |= {f"{stem}_file": file, f"{stem}_sha256": sha256}
+    for stem, arrays in (
+        ("guard", guard),
+        ("head", head and {"weights": head.weights, "biases": head.biases}),
+    ):
+        file, sha256 = ("", "") if arrays is None else _write_arrays(folder, stem, arrays)
+        changes |= {f"{stem}_file": file, f"{stem}_sha256": sha256}
     info = info.model_copy(update=changes)
     update_info(folder, info)
-    remove_older(folder, "weights", info.weights_file)
-    remove_older(folder, "seen", info.seen_file)
+    for stem in ("weights", "seen", "guard", "head"):
+        remove_older(folder, stem, getattr(info, f"{stem}_file"))
 
 
 def name_graph(precision: OnnxPrecision, content: bytes) -> tuple[str, str]:
@@ -210,9 +237,47 @@ def write_tensors(folder: Path, stem: str, tensors: Tensors) -> tuple[str, str]:
     return name, digest
 
 
+def _write_arrays(folder: Path, stem: str, arrays: Tensors) -> tuple[str, str]:
+    """The same in NumPy's format, which is read without safetensors."""
+    file = BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    digest = hashlib.sha256(file.getvalue()).hexdigest()
+    name = f"{stem}-{digest[:12]}.npz"
+    write_bytes(folder / name, file.getvalue())
+    return name, digest
+
+
+def _read_arrays(folder: Path, name: str, sha256: str) -> Tensors:
+    content = BytesIO(read_verified(folder, name, sha256))
+    with np.load(content, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def load_guard(path: Path, info: ArtifactInfo) -> Tensors | None:
+    """The arrays of a model's guard (`Guard.arrays`); None where it has none.
+
+    Raises:
+        DataError: If they are missing though named, damaged or altered.
+    """
+    if not info.guard_file:
+        return None
+    return _read_arrays(find_artifact(path), info.guard_file, info.guard_sha256)
+
+
+def load_head(path: Path, info: ArtifactInfo) -> Head | None:
+    """The last layer that replaces that of a model's graphs; None where there is none.
+
+    Raises:
+        DataError: If it is missing though named, damaged or altered.
+    """
+    if not info.head_file:
+        return None
+    return Head(**_read_arrays(find_artifact(path), info.head_file, info.head_sha256))
+
+
 def remove_older(folder: Path, stem: str, valid: str) -> None:
-    """Deletes what `write_tensors` wrote under the same stem before the file that is valid now."""
-    for other in folder.glob(f"{stem}-*.safetensors"):
+    """Deletes what was written under the same stem before the file that is valid now."""
+    for other in (*folder.glob(f"{stem}-*.safetensors"), *folder.glob(f"{stem}-*.npz")):
         if other.name != valid:
             other.unlink(missing_ok=True)
 
@@ -342,8 +407,6 @@ def load_seen(path: Path) -> Hashes | None:
 
 def all_seen(*parts: Hashes | None) -> Hashes | None:
     """The hashes in several parts, each once; None if one of the parts is not known."""
-    import numpy as np
-
     known = [part for part in parts if part is not None]
     return np.unique(np.concatenate(known)) if len(known) == len(parts) else None
 

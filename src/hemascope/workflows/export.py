@@ -1,28 +1,23 @@
 """`hemascope export`: a trained network as ONNX graphs, which need no torch, and how to decide."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+from torch import nn
 
 from hemascope import __version__
 from hemascope.core.classes import Split
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.images import LabeledImages
 from hemascope.core.predictions import Predictions
+from hemascope.inference.decisions import decide
 from hemascope.inference.efficiency import latency_ms
+from hemascope.inference.guard import fit_guard
 from hemascope.inference.onnx_engine import OnnxEngine
-from hemascope.inference.to_onnx import has_maps, to_fp16, to_int8, to_onnx
+from hemascope.inference.to_onnx import has_features, has_maps, to_fp16, to_int8, to_onnx
 from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
 from hemascope.inference.views import ViewsEngine
 from hemascope.metrics import METRICS
-from hemascope.metrics.uncertainty import (
-    COVERAGES,
-    WANTED_ACCURACY,
-    abstain_below,
-    fit_conformal,
-    fit_temperature,
-)
 from hemascope.report.export import card_text, export_text
 from hemascope.settings.compute import OnnxPrecision
 from hemascope.settings.data import DataSettings
@@ -30,9 +25,7 @@ from hemascope.settings.output import Output
 from hemascope.store.files import write_text
 from hemascope.store.model_folder import (
     FORMAT_VERSION,
-    Decision,
     OnnxGraph,
-    SetRule,
     find_artifact,
     load_artifact,
     load_seen,
@@ -109,10 +102,22 @@ def export(
             on_step()
         torch_says = answers(TorchEngine(model, device=pick_device("cpu")), val, info.classes)
         graphs = {
-            precision: _assess(content, precision, torch_says, val, maps=has_maps(model))
+            precision: _assess(content, precision, torch_says, val, model)
             for precision, content in made.items()
         }
         on_step()
+    guard = None
+    if has_features(model):
+        engine = OnnxEngine(made["int8" if int8 else "fp32"], origin="the graph")
+        train_part = dataset.splits[Split.TRAIN]
+        fitted = fit_guard(
+            engine.features(train),
+            train_part.labels,
+            engine.features(val.images),
+            val.labels,
+            val.images,
+        )
+        guard = fitted.arrays()
     fastest = min(graphs.values(), key=lambda graph: graph.latency_ms_batch128)
     changes: dict[str, object] = {
         "format_version": FORMAT_VERSION,
@@ -124,7 +129,9 @@ def export(
     info = info.model_copy(update=changes)
     with begun_out(output, fingerprint(dataset, device="cpu")) as out:
         tensors = load_artifact(path)[1] if weights else None
-        save_artifact(out, info, tensors, seen=load_seen(path), graphs=list(made.values()))
+        save_artifact(
+            out, info, tensors, seen=load_seen(path), graphs=list(made.values()), guard=guard
+        )
         run = RunFolder(find_artifact(path).parent)
         results = run.read_results() if run.is_finished else None
         base = run.read_fingerprint().base if run.is_finished else None
@@ -138,8 +145,7 @@ def _assess(
     precision: OnnxPrecision,
     torch_says: Predictions,
     val: LabeledImages,
-    *,
-    maps: bool,
+    model: nn.Module,
 ) -> OnnxGraph:
     """What a graph is like on val, and what is fitted to its answers there.
 
@@ -168,32 +174,14 @@ def _assess(
         file=file,
         sha256=sha256,
         size_bytes=len(content),
-        has_maps=maps,
+        has_maps=has_maps(model),
+        has_features=has_features(model),
         val_accuracy=accuracy,
         max_logit_difference=difference,
         latency_ms_batch1=latency_ms(engine, val.images, batch_size=1),
         latency_ms_batch128=latency_ms(engine, val.images, batch_size=128),
         decisions=(
-            _decide(on_val, num_views=1),
-            _decide(answers(ViewsEngine(engine), val, torch_says.classes), num_views=8),
+            decide(on_val, num_views=1),
+            decide(answers(ViewsEngine(engine), val, torch_says.classes), num_views=8),
         ),
-    )
-
-
-def _decide(on_val: Predictions, *, num_views: Literal[1, 8]) -> Decision:
-    """What is fitted to answers on val; no prediction sets of a coverage it is too small for."""
-    temperature = fit_temperature(on_val)
-    scaled = on_val.scaled(temperature)
-    possible = [c for c in COVERAGES if len(on_val.labels) * (1 - c) >= c]
-    rules = [fit_conformal(scaled, score="lac", coverage=coverage) for coverage in possible]
-    try:
-        threshold = abstain_below(scaled, accuracy=WANTED_ACCURACY)
-    except DataError:  # no share of val is answered that well: all is for an expert
-        threshold = 1.0
-    return Decision(
-        num_views=num_views,
-        temperature=temperature,
-        wanted_accuracy=WANTED_ACCURACY,
-        abstain_below=threshold,
-        sets=tuple(SetRule(coverage=r.coverage, min_prob=1 - r.thresholds[0]) for r in rules),
     )

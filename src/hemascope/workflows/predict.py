@@ -27,6 +27,7 @@ from hemascope.store.frames import read_frame, write_frame
 from hemascope.workflows.progress import Reporter
 
 _STDOUT = Path("-")
+_LEAST_FOR_TEST = 20  # pictures, to say of a laboratory that it is unlike the training ones
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
             raise
     if journal and to_file and how:
         journal.finish(to_file, how, columns)
+    if predictor.guard and len(outcome.distances) >= _LEAST_FOR_TEST:
+        outcome.shift = predictor.guard.shift(outcome.distances)
     return outcome
 
 

@@ -1,0 +1,185 @@
+"""Which pictures are unlike those a model was trained on, and what is odd about them.
+
+A picture's distance is that of its features (what the last layer is given) to the nearest ones of
+training images. Needs NumPy and Pillow alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hemascope.core.errors import DataError
+from hemascope.core.framing import find_cell
+from hemascope.metrics.two_samples import Shift, rank_test
+
+Floats = NDArray[np.float32]
+Warned = Literal["unlike training", "no cell", "several cells", "out of focus", "unusual color"]
+
+_SET_ASIDE = 0.015  # share of val
+_OWN_SET_ASIDE = 0.02  # share of a laboratory's own images, after adapting to it
+_NUM_DIRECTIONS = 128  # that features are projected on
+_NUM_KEPT = 2500  # training images whose features are kept, as many of each class as possible
+_NEIGHBOR = 5  # which of the nearest counts
+_BATCH = 512  # images whose distances are computed at once
+_IN_HALF = ("projection", "kept", "val")  # precision, in the file
+_RARE = 0.005  # share of val that is as blurred, or as oddly colored, at either end
+
+
+@dataclass(frozen=True, eq=False)
+class Guard:
+    """What training and val images are like.
+
+    Attributes:
+        projection: Onto the directions in which features differ most, shape (K, P).
+        kept: Features of some training images, projected, shape (M, P).
+        kept_labels: Their classes, shape (M,).
+        val: Features of the val images, projected, shape (V, P).
+        val_labels: Their classes, shape (V,).
+        threshold: The distance above which an answer is set apart, shape ().
+        sharpness: The least of an image in focus, shape ().
+        colors: Lowest and highest mean optical density of R, G and B, shape (2, 3).
+
+    Source: distance to the k-th nearest feature on the unit sphere, Sun et al., Out-of-Distribution
+    Detection with Deep Nearest Neighbors, ICML 2022.
+    """
+
+    projection: Floats
+    kept: Floats
+    kept_labels: NDArray[np.int64]
+    val: Floats
+    val_labels: NDArray[np.int64]
+    threshold: Floats
+    sharpness: Floats
+    colors: Floats
+
+    def distances(self, features: Floats) -> Floats:
+        """One less the cosine to the fifth nearest feature of training, for features (N, K)."""
+        return self.distances_of(features @ self.projection)
+
+    def distances_of(self, projected: Floats, *, itself: bool = False) -> Floats:
+        """Those of projected features (N, P), which may be among the kept ones `itself`."""
+        kept = _on_sphere(self.kept).T
+        nearest = min(_NEIGHBOR + itself, kept.shape[1])
+        found = [np.empty(0, dtype=np.float32)]
+        for start in range(0, len(projected), _BATCH):
+            cosines = _on_sphere(projected[start : start + _BATCH]) @ kept
+            found.append(1 - np.partition(cosines, -nearest, axis=1)[:, -nearest])
+        return np.concatenate(found)
+
+    def restored(self, projected: Floats) -> Floats:
+        """Features (N, K) of projected ones (N, P), but for what the projection dropped."""
+        return projected @ self.projection.T
+
+    def share_apart(self, features: Floats) -> float:
+        """The share of images with such features that is set apart."""
+        return float((self.distances(features) > self.threshold).mean())
+
+    def adapted(self, features: Floats, labels: NDArray[np.int64]) -> "Guard":
+        """The same for a laboratory, whose features (N, K) count as training from now on.
+
+        Labels of -1 are not known. The threshold only rises: to the distance below which all but
+        a few of the laboratory's images are from one another and from training.
+        """
+        rows = np.random.default_rng(0).permutation(len(features))[:_NUM_KEPT]
+        own = features[rows] @ self.projection
+        joined = replace(
+            self,
+            kept=np.concatenate([self.kept, own]),
+            kept_labels=np.concatenate([self.kept_labels, labels[rows]]),
+        )
+        threshold = np.quantile(joined.distances_of(own, itself=True), 1 - _OWN_SET_ASIDE)
+        threshold = np.maximum(self.threshold, threshold).astype(np.float32)
+        return replace(joined, threshold=np.asarray(threshold))
+
+    def warning(self, image: NDArray[np.uint8]) -> Warned:
+        """What is odd about an image (H, H, 3) that is set apart."""
+        cell = find_cell(Image.fromarray(image))
+        if not cell.diameter:
+            return "no cell"
+        if cell.num_nuclei > 1:
+            return "several cells"
+        if _sharpness(image[None])[0] < self.sharpness:
+            return "out of focus"
+        color = _color(image[None])[0]
+        if (color < self.colors[0]).any() or (color > self.colors[1]).any():
+            return "unusual color"
+        return "unlike training"
+
+    def shift(self, distances: Sequence[float]) -> Shift:
+        """How a laboratory's distances compare with those of val."""
+        return rank_test(np.asarray(distances), self.distances_of(self.val))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What is stored, in half precision where that is enough."""
+        of_fields: dict[str, NDArray[Any]] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return of_fields | {name: of_fields[name].astype(np.float16) for name in _IN_HALF}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Guard":
+        """The guard that `arrays` gave.
+
+        Raises:
+            DataError: If it is none.
+        """
+        if set(arrays) != {field.name for field in fields(cls)}:
+            raise DataError("the model's guard file holds something else; export the model again.")
+        whole: dict[str, Any] = {name: arrays[name].astype(np.float32) for name in _IN_HALF}
+        return cls(**{**arrays, **whole})
+
+
+def fit_guard(
+    train: Floats,
+    train_labels: NDArray[np.int64],
+    val: Floats,
+    val_labels: NDArray[np.int64],
+    val_images: NDArray[np.uint8],
+) -> Guard:
+    """What to compare with: features of train (N, K) and val (V, K), and the images of val."""
+    chosen = _balanced(train_labels, _NUM_KEPT)
+    _, _, directions = np.linalg.svd(train[chosen], full_matrices=False)
+    projection = directions[:_NUM_DIRECTIONS].T.astype(np.float16).astype(np.float32)
+    colors = np.quantile(_color(val_images), [_RARE, 1 - _RARE], axis=0)
+    guard = Guard(
+        projection,
+        train[chosen] @ projection,
+        train_labels[chosen],
+        val @ projection,
+        val_labels,
+        threshold=np.zeros((), dtype=np.float32),
+        sharpness=np.asarray(np.quantile(_sharpness(val_images), _RARE), dtype=np.float32),
+        colors=colors.astype(np.float32),
+    )
+    threshold = np.quantile(guard.distances_of(guard.val), 1 - _SET_ASIDE)
+    return replace(guard, threshold=np.asarray(threshold, dtype=np.float32))
+
+
+def _balanced(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Which images to keep: chosen at random, the same number of each class where possible."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    seen = np.zeros(labels.max() + 1, dtype=np.int64)
+    rank = np.empty(len(labels), dtype=np.int64)  # among those of its class
+    for i in order:
+        rank[i] = seen[labels[i]]
+        seen[labels[i]] += 1
+    return np.sort(order[np.argsort(rank[order], kind="stable")][:most])
+
+
+def _on_sphere(features: Floats) -> Floats:
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.maximum(lengths, np.finfo(np.float32).tiny)
+
+
+def _sharpness(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """How much neighboring pixels of images (N, H, H, 3) differ, of how much any do."""
+    green = images[..., 1].astype(np.float64)
+    steps = np.abs(np.diff(green, axis=1)).mean(axis=(1, 2))
+    return steps / np.maximum(green.std(axis=(1, 2)), 1)
+
+
+def _color(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mean optical density of R, G and B of images (N, H, H, 3), shape (N, 3)."""
+    return -np.log(np.maximum(images, 1) / 255).mean(axis=(1, 2))
