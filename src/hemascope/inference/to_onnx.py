@@ -94,7 +94,7 @@ def to_int8(graph: bytes, samples: NDArray[np.uint8], *, properties: Mapping[str
             op_types_to_quantize=[_WHOLE],
             per_channel=True,
             reduce_range=True,
-            calibrate_method=CalibrationMethod.Percentile,
+            calibrate_method=CalibrationMethod.MinMax,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )

@@ -119,7 +119,7 @@ def on_white(images: Tensor) -> Tensor:
     least = brightness.topk(count, dim=1).values[:, -1:]
     chosen = (brightness >= least).to(images.dtype).unsqueeze(1)
     white = (places * chosen).sum(dim=2) / chosen.sum(dim=2)
-    return (images / white.clamp(min=_DARKEST)[:, :, None, None]).clamp(0, 1.2)
+    return (images / white.clamp(min=_DARKEST)[:, :, None, None]).clamp(0.0, 1.2)
 
 
 class Block(nn.Module):

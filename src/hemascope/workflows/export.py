@@ -38,7 +38,7 @@ from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers
 from hemascope.workflows.sources import load_data
 
-_NUM_SAMPLES = 1024  # images of train by which int8 is quantized
+_NUM_SAMPLES = 4096  # images of train by which int8 is quantized
 _LARGEST_DIFFERENCE = 1e-3  # of a logit in fp32, of about 10
 _LARGEST_LOSS = 0.002  # of val accuracy, in int8 and fp16
 

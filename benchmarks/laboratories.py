@@ -1,0 +1,218 @@
+"""How a model does on laboratories: never seen, set apart by its guard, after a few labels.
+
+    python benchmarks/laboratories.py MODEL [--data ../shared/data] [--repeats 5]
+
+MODEL is an exported model or its name. Prints balanced accuracy with 8 views (all answers of the
+model allowed, classes with more than one cell) and its bootstrap interval, the share that the guard
+sets apart, and balanced accuracy on the other cells once the last layer was fitted to 10 and 50
+labeled cells a class, drawn at random or as `adapt --suggest` would (mean and standard deviation
+over the repeats; cells of the labeled groups are left out of the judging where groups are known).
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.core.framing import spread
+from hemascope.core.images import symmetry
+from hemascope.data.collections import BLOOD_CELLS
+from hemascope.data.pictures import read_picture
+from hemascope.inference.last_layer import Cells, choose_cells, fit_head
+from hemascope.inference.predictor import Predictor
+from hemascope.metrics.classification import auroc
+
+Images = NDArray[np.uint8]
+
+
+def main() -> None:
+    """Prints all tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--repeats", type=int, default=5)
+    asked = parser.parse_args()
+    plain, views = Predictor(asked.model), Predictor(asked.model, views=8)
+    print(f"{plain.info.settings.name}, {plain.graph.precision}; {RESEARCH_USE_ONLY}")
+    print(f"{'laboratory':14}{'n':>6}{'share':>7}{'balanced accuracy':>26}{'known':>8}{'apart':>8}")
+    for name, paths, labels, groups in laboratories(asked.data):
+        images, share = prepared(plain, paths)
+        of_model = np.array([plain.info.classes.index(label) for label in labels])
+        answers = views.answer(images)
+        probs = np.array([answer.probs for answer in answers])
+        classes = [c for c in np.unique(of_model) if (of_model == c).sum() > 1]
+        value, low, high = interval(of_model, probs.argmax(1), classes)
+        known = np.array(classes)[probs[:, classes].argmax(1)]
+        apart = np.mean([answer.warning != "" for answer in answers])
+        print(
+            f"{name:14}{len(labels):6,}{share:7.2f}{100 * value:10.1f} % [{100 * low:.1f}, "
+            f"{100 * high:.1f}]{100 * balanced(of_model, known, classes):8.1f}{100 * apart:7.1f} %"
+        )
+        per = {plain.class_names[c]: balanced(of_model, probs.argmax(1), [c]) for c in classes}
+        print("  " + ", ".join(f"{name} {100 * value:.0f}" for name, value in per.items()))
+        if name != "pbc test":
+            refit(plain, images, of_model, groups, classes, asked.repeats)
+    not_cells(plain, asked.data)
+
+
+def laboratories(
+    data: Path,
+) -> list[tuple[str, list[Path], list[str], list[str] | None]]:
+    """Names, paths, labels and groups."""
+    found: list[tuple[str, list[Path], list[str], list[str] | None]] = []
+    for name, folder in (("pbc test", data / "pbc_200" / "test"), ("tecom", data / "tecom_wbc")):
+        paths = sorted(path for path in folder.rglob("*.*") if path.is_file())
+        found.append((name, paths, [path.parent.name for path in paths], None))
+    with (data / "labs" / "labs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in ("jhu", "raabin", "bccd"):
+        own = [row for row in rows if row["laboratory"] == name]
+        paths = [data / "labs" / row["path"] for row in own]
+        found.append((name, paths, [r["label"] for r in own], [r["group"] for r in own]))
+    return found
+
+
+def prepared(predictor: Predictor, paths: list[Path]) -> tuple[Images, float]:
+    """The images of files as `predict` makes them, and the share of each picture used."""
+    frame = predictor.decide_frame([lambda p=path: read_picture(p) for path in spread(paths)])
+    spec = predictor.spec.framed(frame) if frame else predictor.spec
+    return spec.prepare(read_picture(path).image for path in paths).images, frame.share if frame else 1
+
+
+def balanced(labels: NDArray[np.int64], said: NDArray[np.int64], classes: list[int]) -> float:
+    """Mean sensitivity over classes."""
+    return float(np.mean([(said[labels == c] == c).mean() for c in classes]))
+
+
+def interval(
+    labels: NDArray[np.int64], said: NDArray[np.int64], classes: list[int]
+) -> tuple[float, float, float]:
+    """Balanced accuracy and its 95 % bootstrap interval, stratified by class."""
+    rng = np.random.default_rng(0)
+    drawn = np.mean(
+        [
+            rng.binomial((labels == c).sum(), (said[labels == c] == c).mean(), 2000)
+            / (labels == c).sum()
+            for c in classes
+        ],
+        axis=0,
+    )
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return balanced(labels, said, classes), float(low), float(high)
+
+
+def refit(
+    predictor: Predictor,
+    images: Images,
+    labels: NDArray[np.int64],
+    groups: list[str] | None,
+    classes: list[int],
+    repeats: int,
+) -> None:
+    """Prints what the last layer does after a few labels."""
+    assert predictor.guard is not None
+    views = np.stack([predictor.engine.features(symmetry(images, view)) for view in range(8)])
+    scale = float(predictor.guard.restored(predictor.guard.kept).std(0).mean())
+    answers = predictor.answer(images)
+    doubts = np.array([1 - answer.confidence for answer in answers])
+    units = np.array(groups) if groups else np.arange(len(labels))
+    for each in (10, 50):
+        for how in ("random", "suggested"):
+            found: list[float] = []
+            for repeat in range(repeats):
+                rng = np.random.default_rng(repeat)
+                # Half of the groups may be labeled, the others judge.
+                order = rng.permutation(np.unique(units))
+                pool = np.flatnonzero(np.isin(units, order[: len(order) // 2]))
+                judge = np.setdiff1d(np.arange(len(labels)), pool)
+                if how == "random":
+                    rows = np.concatenate(
+                        [
+                            rng.permutation(pool[labels[pool] == c])[:each]
+                            for c in classes
+                        ]
+                    )
+                else:
+                    count = sum(min(each, (labels[pool] == c).sum()) for c in classes)
+                    chosen = choose_cells(doubts[pool], views[0][pool], int(count))
+                    rows = pool[chosen]
+                present = [c for c in classes if (labels[judge] == c).any()]
+                head = fit_head(Cells(views, labels), rows, 8, None, scale)
+                logits = sum(head.logits(view[judge]) for view in views)
+                found.append(balanced(labels[judge], logits.argmax(1), present))
+            print(
+                f"  {each} a class, {how}: {100 * np.mean(found):.1f} ± {100 * np.std(found):.1f} %"
+                f" (n = {repeats})"
+            )
+
+
+def not_cells(predictor: Predictor, data: Path) -> None:
+    """Prints the share set apart of what is not a cell of the classes."""
+    rng = np.random.default_rng(1)
+    sets: dict[str, list[Image.Image]] = {
+        "white noise": [
+            Image.fromarray(rng.integers(0, 256, (s, s, 3), dtype=np.uint8))
+            for s in rng.integers(64, 400, 100)
+        ],
+        "smooth noise": [
+            Image.fromarray(rng.integers(0, 256, (k, k, 3), dtype=np.uint8)).resize((300, 300))
+            for k in rng.integers(3, 40, 200)
+        ],
+        "flat colors": [
+            Image.new("RGB", (300, 300), tuple(rng.integers(0, 256, 3).tolist())) for _ in range(100)
+        ],
+        "drawings": [drawing(rng) for _ in range(100)],
+        "text": [text(rng) for _ in range(100)],
+    }
+    sets["smear fields"] = [
+        read_picture(path).image for path in sorted((data / "smears" / "Images").glob("*.jpg"))
+    ]
+    for name, pictures in sets.items():
+        answers = predictor.predict(pictures)
+        print(f"{name:14}{len(answers):6,}  set apart {100 * apart(answers):.1f} %")
+    folder = data / "labs_other" / "jhu"
+    distances: dict[str, list[float]] = {}
+    for name in ("blast", "smudge"):
+        images, _ = prepared(predictor, sorted((folder / name).glob("*.jpg")))
+        answers = predictor.answer(images)
+        distances[name] = [answer.distance or 0 for answer in answers]
+        print(f"{name:14}{len(answers):6,}  set apart {100 * apart(answers):.1f} %")
+    named = [path for path in sorted((data / "labs" / "jhu").rglob("*.jpg"))]
+    own = [answer.distance or 0 for answer in predictor.answer(prepared(predictor, named)[0])]
+    others = distances["blast"] + distances["smudge"]
+    truth = np.array([0] * len(own) + [1] * len(others))
+    print(f"AUROC of blasts and smudge cells: {auroc(np.array(own + others), truth == 1):.3f}")
+
+
+def apart(answers: list) -> float:
+    """The share with a warning."""
+    return float(np.mean([answer.warning != "" for answer in answers]))
+
+
+def drawing(rng: np.random.Generator) -> Image.Image:
+    """Rectangles and ellipses of any color."""
+    picture = Image.new("RGB", (300, 300), tuple(rng.integers(0, 256, 3).tolist()))
+    pen = ImageDraw.Draw(picture)
+    for _ in range(rng.integers(1, 30)):
+        x, y, w, h = rng.integers(5, 250, 4).tolist()
+        shape = pen.rectangle if rng.random() < 0.5 else pen.ellipse
+        shape((x, y, x + w / 2, y + h / 2), fill=tuple(rng.integers(0, 256, 3).tolist()))
+    return picture
+
+
+def text(rng: np.random.Generator) -> Image.Image:
+    """Lines of letters."""
+    picture = Image.new("RGB", (300, 300), (255, 255, 255))
+    pen = ImageDraw.Draw(picture)
+    for y in range(0, 300, int(rng.integers(12, 40))):
+        line = "".join(map(chr, rng.integers(65, 122, 60).tolist()))
+        pen.text((5, y), line, fill=(20, 20, 20), font_size=int(rng.integers(10, 40)))
+    return picture
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Finding the cell in a picture, and one share for all pictures of a laboratory."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from scipy.ndimage import label
+
+from hemascope.core import framing
+from hemascope.core.framing import NUCLEUS, Cell, choose_frame, find_cell, spread
+from hemascope.core.image_spec import ImageSpec
+
+PAPER, RED_CELL, NUCLEAR = (238, 230, 226), (225, 170, 160), (105, 60, 150)
+
+
+def drawn(
+    size: tuple[int, int], *nuclei: tuple[float, float, float], paper: tuple[int, ...] = PAPER
+) -> Image.Image:
+    """A picture with red cells and round nuclei (x, y, diameter in pixels)."""
+    picture = Image.new("RGB", size, paper)
+    pen = ImageDraw.Draw(picture)
+    for x in range(0, size[0], 60):
+        pen.ellipse((x, 5, x + 40, 45), fill=RED_CELL)
+    for x, y, diameter in nuclei:
+        r = diameter / 2
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=NUCLEAR)
+    return picture
+
+
+@pytest.mark.parametrize("paper", [PAPER, (240, 220, 150), (150, 145, 140)])
+def test_the_nucleus_is_measured_on_any_background(paper: tuple[int, ...]) -> None:
+    cell = find_cell(drawn((300, 300), (180, 140, 90), paper=paper))
+    assert cell.diameter == pytest.approx(0.3, abs=0.015)
+    assert (cell.x, cell.y) == pytest.approx((0.1, -1 / 30), abs=0.01)
+    assert cell.area == pytest.approx(np.pi * 0.15**2, rel=0.1)
+    assert cell.num_nuclei == 1
+
+
+def test_segments_are_one_nucleus_and_another_cell_is_not() -> None:
+    segments = find_cell(drawn((300, 300), (130, 150, 50), (185, 150, 50)))
+    assert segments.num_nuclei == 1
+    assert segments.diameter == pytest.approx(50 * 2**0.5 / 300, abs=0.015)
+    assert find_cell(drawn((300, 300), (150, 150, 60), (40, 250, 60))).num_nuclei == 2
+
+
+@pytest.mark.parametrize("color", [PAPER, (0, 0, 0), (90, 200, 40)])
+def test_nothing_is_found_where_nothing_is(color: tuple[int, int, int]) -> None:
+    assert find_cell(Image.new("RGB", (120, 120), color)).diameter == 0
+    assert find_cell(drawn((300, 300))).diameter == 0  # red cells alone
+
+
+def test_components_are_those_of_scipy() -> None:
+    mask = np.random.default_rng(0).random((60, 70)) < 0.4
+    ours = framing._components(mask)  # noqa: SLF001
+    theirs, count = label(mask, np.ones((3, 3)))
+    pairs = {*zip(ours.ravel().tolist(), theirs.ravel().tolist(), strict=True)}
+    assert len(pairs) == count + 1 == len(np.unique(ours))
+
+
+def test_one_share_for_all_and_a_word_on_fields() -> None:
+    cells = [Cell(diameter=NUCLEUS * share, area=0.1) for share in (0.5, 0.6, 0.9)]
+    assert choose_frame(cells).share == pytest.approx(0.6)
+    assert choose_frame([Cell(diameter=NUCLEUS * 0.95, area=0.1)]).share == 1
+    assert choose_frame([Cell()]).share == 1
+    assert "whole" in choose_frame([Cell()]).describe()
+    field = choose_frame([find_cell(drawn((640, 480), (500, 120, 90)))])
+    assert field.is_field
+    assert "whole fields" in field.describe()
+
+
+def test_those_that_decide_are_spread_evenly() -> None:
+    assert spread(list(range(1000))) == list(range(0, 1000, 5))
+    assert spread([3, 4]) == [3, 4]
+
+
+def test_pictures_of_a_known_size_are_not_framed() -> None:
+    spec = ImageSpec(size=64, frame="auto", geometries=((200, 1.0), (360, 0.5)))
+    small = drawn((300, 300), (150, 150, 66))
+    assert spec.decide([drawn((200, 200), (100, 100, 20))]) is None
+    frame = spec.decide([small])
+    assert frame is not None
+    assert frame.share == pytest.approx(0.5, abs=0.03)
+    [image] = spec.framed(frame).prepare([small]).images
+    side = round(300 * frame.share)
+    corner = round((300 - side) / 2)
+    square = small.crop((corner, corner, corner + side, corner + side))
+    np.testing.assert_array_equal(image, square.resize((64, 64), Image.Resampling.BILINEAR))
+    known = drawn((360, 360), (180, 180, 100))
+    [image] = spec.framed(frame).prepare([known]).images
+    half = known.crop((90, 90, 270, 270)).resize((64, 64), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(image, half)
+
+
+def test_framing_says_what_was_used() -> None:
+    spec = ImageSpec(size=64, frame="cell")
+    [note] = spec.prepare([drawn((640, 480), (500, 120, 90))]).notes
+    assert note == "framed: 43 % of the shorter side around the cell was used"
+
+
+def test_a_cell_is_cut_out_of_its_field() -> None:
+    spec = ImageSpec(size=64, frame="cell")
+    [image] = spec.prepare([drawn((640, 480), (500, 120, 90))]).images
+    cell = find_cell(Image.fromarray(image))
+    assert (cell.x, cell.y) == pytest.approx((0, 0), abs=0.04)
+    assert cell.diameter == pytest.approx(NUCLEUS, abs=0.04)

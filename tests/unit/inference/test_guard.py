@@ -1,0 +1,64 @@
+"""The guard: what is unlike training is set apart, and why."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hemascope.core.errors import DataError
+from hemascope.data.rendered import render
+from hemascope.inference.guard import Guard, fit_guard
+
+Floats = NDArray[np.float32]
+
+
+def features_of(images: NDArray[np.uint8]) -> Floats:
+    """Stand-ins for a network's features: positive, and near for images that are alike."""
+    coarse = images[:, ::7, ::7].reshape(len(images), -1).astype(np.float32)
+    return np.concatenate([coarse, 255 - coarse], axis=1)
+
+
+@pytest.fixture(scope="module")
+def cells() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    labels = np.arange(400) % 8
+    return render(labels, seed=1), labels
+
+
+@pytest.fixture(scope="module")
+def guard(cells: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Guard:
+    images, labels = cells
+    features = features_of(images)
+    return fit_guard(
+        features[:300], labels[:300], features[300:], labels[300:], images[300:]
+    )
+
+
+def test_few_of_val_and_all_noise_is_set_apart(guard: Guard) -> None:
+    like = features_of(render(np.arange(200) % 8, seed=2))
+    noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 3), dtype=np.uint8)
+    assert guard.share_apart(like) < 0.1
+    assert guard.share_apart(features_of(noise)) == 1
+    assert guard.shift(guard.distances(features_of(noise)).tolist()).p_value < 1e-6
+    assert guard.shift(guard.distances(like).tolist()).p_value > 1e-6
+
+
+def test_it_is_the_same_after_it_was_stored(guard: Guard) -> None:
+    features = features_of(render(np.arange(20) % 8, seed=2))
+    stored = Guard.of(guard.arrays())
+    np.testing.assert_allclose(stored.distances(features), guard.distances(features), atol=1e-3)
+    with pytest.raises(DataError, match="guard"):
+        Guard.of({"projection": guard.projection})
+
+
+def test_what_is_odd_is_named(guard: Guard) -> None:
+    flat = np.full((28, 28, 3), 200, dtype=np.uint8)
+    assert guard.warning(flat) == "no cell"
+
+
+def test_a_laboratory_is_no_longer_unlike(guard: Guard) -> None:
+    green = render(np.arange(200) % 8, seed=4)[..., ::-1].copy()
+    features = features_of(green)
+    assert guard.share_apart(features[100:]) > 0.5
+    adapted = guard.adapted(features[:100], np.full(100, -1))
+    assert adapted.share_apart(features[100:]) < 0.1
+    noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 3), dtype=np.uint8)
+    assert adapted.share_apart(features_of(noise)) == 1

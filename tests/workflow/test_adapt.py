@@ -1,0 +1,163 @@
+"""`adapt`: a model fitted to a laboratory, and `predict` with a frame of its own."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import Outcome
+from hemascope.data.collections import BLOOD_CELLS
+from hemascope.data.rendered import render
+from hemascope.inference.predictor import Predictor
+from hemascope.store.model_folder import load_info
+
+Run = Callable[..., Outcome]
+OTHER = ("lymph", "neutro", "strange")
+
+
+def save(folder: Path, labels: list[int], names: tuple[str, ...], seed: int) -> Path:
+    """Rendered cells in other colors, in class folders; the file's name tells the patient."""
+    for i, image in enumerate(render(np.array(labels), seed=seed)):
+        place = folder / names[labels[i]]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., [0, 2, 1]]).save(place / f"p{i % 7}_{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    labels = [i % 4 for i in range(80)]
+    return save(tmp_path_factory.mktemp("lab") / "cells", labels, BLOOD_CELLS.names, seed=9)
+
+
+def test_a_few_labels_make_a_model_of_the_laboratory(
+    laboratory: Path, exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    out = tmp_path / "adapted"
+    outcome = hemascope(
+        *("adapt", exported, "--data", laboratory, "--out", out, "--group-from", r"^(p\d)_")
+    )
+    assert outcome.code == 0, outcome.err
+    assert "7 groups, kept apart" in outcome.out
+    assert "balanced accuracy before" in outcome.out
+    info = load_info(out)
+    assert info.class_names == BLOOD_CELLS.names[:4]
+    assert "adapted to" in info.trained_on.title
+    held_out = save(tmp_path / "more", [i % 4 for i in range(80)], BLOOD_CELLS.names, seed=10)
+    rights: list[float] = []
+    for model in (exported, out):
+        said = Predictor(model)
+        paths = sorted(held_out.rglob("*.png"))
+        answers = said.predict([str(path) for path in paths])
+        names = [answer.predicted_class for answer in answers]
+        rights.append(np.mean([n == p.parent.name for n, p in zip(names, paths, strict=True)]))
+    assert rights[1] > rights[0]
+    assert rights[1] > 0.7
+    report = hemascope("evaluate", out, "--data", held_out, "--out", tmp_path / "evaluated")
+    assert report.code == 0, report.err
+    results = json.loads((tmp_path / "evaluated" / "results.json").read_text())
+    assert results["accuracy"] == pytest.approx(rights[1])
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "Adapted to" in card
+    assert "Base model" in card
+
+
+def test_the_old_classes_stay_if_asked(
+    laboratory: Path, exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    out = tmp_path / "kept"
+    outcome = hemascope("adapt", exported, "--data", laboratory, "--out", out, "--keep")
+    assert outcome.code == 0, outcome.err
+    assert load_info(out).class_names == BLOOD_CELLS.names
+    assert "stored val images" in outcome.out
+
+
+def test_without_labels_framing_and_guard_are_fitted(
+    laboratory: Path, exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    out = tmp_path / "guarded"
+    outcome = hemascope("adapt", exported, "--data", laboratory, "--out", out, "--unlabeled")
+    assert outcome.code == 0, outcome.err
+    assert load_info(out).class_names == BLOOD_CELLS.names
+    paths = [str(path) for path in sorted(laboratory.rglob("*.png"))]
+    before, after = (
+        np.mean([a.warning != "" for a in Predictor(m).predict(paths)]) for m in (exported, out)
+    )
+    assert after <= 0.05
+    assert after <= before
+
+
+def test_suggested_cells_become_labels(
+    laboratory: Path, exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    out = tmp_path / "suggested"
+    outcome = hemascope("adapt", exported, "--data", laboratory, "--out", out, "--suggest", "24")
+    assert outcome.code == 0, outcome.err
+    with (out / "suggested.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len({row["path"] for row in rows}) == 24
+    assert all((out / row["thumbnail"]).is_file() for row in rows)
+    for row in rows:
+        row["label"] = Path(row["path"]).parent.name
+    with (out / "suggested.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    args = ("adapt", exported, "--data", out / "suggested.csv", "--out", tmp_path / "adapted")
+    outcome = hemascope(*args)
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [([2] * 12, "of one class"), ([0] * 9 + [1], "too few labeled cells")],
+)
+def test_too_few_labels_are_refused(
+    labels: list[int], said: str, exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    folder = save(tmp_path / "few", labels, OTHER, seed=1)
+    outcome = hemascope("adapt", exported, "--data", folder, "--out", tmp_path / "out")
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert not (tmp_path / "out" / "artifact.json").exists()
+
+
+def test_pictures_without_cells_are_refused(
+    exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    folder = tmp_path / "blank"
+    folder.mkdir()
+    for i in range(5):
+        Image.new("RGB", (60, 60), (250, 250, 250 - i)).save(folder / f"{i}.png")
+    outcome = hemascope("adapt", exported, "--data", folder, "--out", tmp_path / "out")
+    assert outcome.code == 2
+    assert "no cell is found" in outcome.err
+
+
+def test_a_frame_is_kept_and_fits_its_model_alone(
+    laboratory: Path, exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    out = tmp_path / "answers.csv"
+    args = ("predict", laboratory, "--model", exported, "--frame")
+    assert hemascope(*args, "auto", "--out", out).code == 0
+    assert not (tmp_path / "answers.csv.frame.json").exists()  # images of the network's own size
+    large = tmp_path / "large"
+    large.mkdir()
+    for path in list(laboratory.rglob("*.png"))[:4]:
+        Image.open(path).resize((300, 300)).save(large / path.name)
+    args = ("predict", large, "--model", exported, "--frame")
+    outcome = hemascope(*args, "auto", "--out", out, "--overwrite")
+    assert outcome.code == 0, outcome.err
+    frame = tmp_path / "answers.csv.frame.json"
+    assert json.loads(frame.read_text())["num_pictures"] == 4
+    assert hemascope(*args, frame, "--out", tmp_path / "again.csv").code == 0
+    assert (tmp_path / "again.csv").read_text() == out.read_text()
+    outcome = hemascope("predict", large, "--model", "hemanet", "--frame", frame)
+    assert outcome.code == 2
+    assert "makes its images otherwise" in outcome.err
+    outcome = hemascope(*args, "sideways")
+    assert outcome.code == 2
