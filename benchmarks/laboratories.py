@@ -5,12 +5,14 @@
 MODEL is an exported model or its name. Prints balanced accuracy with 8 views (all answers of the
 model allowed, classes with more than one cell) and its bootstrap interval, the share that the guard
 sets apart, and balanced accuracy on the other cells once the last layer was fitted to 10 and 50
-labeled cells a class, drawn at random or as `adapt --suggest` would (mean and standard deviation
+labeled cells of each class, to as many drawn without regard to class, and to as many that
+`adapt --suggest` would choose (mean and standard deviation
 over the repeats; cells of the labeled groups are left out of the judging where groups are known).
 """
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +22,11 @@ from PIL import Image, ImageDraw
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.framing import spread
 from hemascope.core.images import symmetry
-from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.pictures import read_picture
 from hemascope.inference.last_layer import Cells, choose_cells, fit_head
 from hemascope.inference.predictor import Predictor
 from hemascope.metrics.classification import auroc
+from hemascope.store.model_folder import Head
 
 Images = NDArray[np.uint8]
 
@@ -80,7 +82,9 @@ def prepared(predictor: Predictor, paths: list[Path]) -> tuple[Images, float]:
     """The images of files as `predict` makes them, and the share of each picture used."""
     frame = predictor.decide_frame([lambda p=path: read_picture(p) for path in spread(paths)])
     spec = predictor.spec.framed(frame) if frame else predictor.spec
-    return spec.prepare(read_picture(path).image for path in paths).images, frame.share if frame else 1
+    return spec.prepare(
+        read_picture(path).image for path in paths
+    ).images, frame.share if frame else 1
 
 
 def balanced(labels: NDArray[np.int64], said: NDArray[np.int64], classes: list[int]) -> float:
@@ -114,14 +118,16 @@ def refit(
     repeats: int,
 ) -> None:
     """Prints what the last layer does after a few labels."""
-    assert predictor.guard is not None
     views = np.stack([predictor.engine.features(symmetry(images, view)) for view in range(8)])
-    scale = float(predictor.guard.restored(predictor.guard.kept).std(0).mean())
+    if (guard := predictor.guard) is None:
+        sys.exit("the model gives no features")
+    scale = float(guard.restored(guard.kept).std(axis=0).mean())
+    cells = Cells(Head(guard.weights, guard.biases), scale, views, labels)
     answers = predictor.answer(images)
-    doubts = np.array([1 - answer.confidence for answer in answers])
+    probs = np.array([answer.probs for answer in answers])
     units = np.array(groups) if groups else np.arange(len(labels))
     for each in (10, 50):
-        for how in ("random", "suggested"):
+        for how in ("each class", "random", "suggested"):
             found: list[float] = []
             for repeat in range(repeats):
                 rng = np.random.default_rng(repeat)
@@ -130,18 +136,13 @@ def refit(
                 pool = np.flatnonzero(np.isin(units, order[: len(order) // 2]))
                 judge = np.setdiff1d(np.arange(len(labels)), pool)
                 if how == "random":
-                    rows = np.concatenate(
-                        [
-                            rng.permutation(pool[labels[pool] == c])[:each]
-                            for c in classes
-                        ]
-                    )
+                    rows = np.concatenate()
                 else:
                     count = sum(min(each, (labels[pool] == c).sum()) for c in classes)
-                    chosen = choose_cells(doubts[pool], views[0][pool], int(count))
+                    chosen = choose_cells(probs[pool], views[0][pool], int(count))
                     rows = pool[chosen]
                 present = [c for c in classes if (labels[judge] == c).any()]
-                head = fit_head(Cells(views, labels), rows, 8, None, scale)
+                head = fit_head(cells, rows, 8, None)
                 logits = sum(head.logits(view[judge]) for view in views)
                 found.append(balanced(labels[judge], logits.argmax(1), present))
             print(
@@ -163,7 +164,8 @@ def not_cells(predictor: Predictor, data: Path) -> None:
             for k in rng.integers(3, 40, 200)
         ],
         "flat colors": [
-            Image.new("RGB", (300, 300), tuple(rng.integers(0, 256, 3).tolist())) for _ in range(100)
+            Image.new("RGB", (300, 300), tuple(rng.integers(0, 256, 3).tolist()))
+            for _ in range(100)
         ],
         "drawings": [drawing(rng) for _ in range(100)],
         "text": [text(rng) for _ in range(100)],
@@ -181,7 +183,7 @@ def not_cells(predictor: Predictor, data: Path) -> None:
         answers = predictor.answer(images)
         distances[name] = [answer.distance or 0 for answer in answers]
         print(f"{name:14}{len(answers):6,}  set apart {100 * apart(answers):.1f} %")
-    named = [path for path in sorted((data / "labs" / "jhu").rglob("*.jpg"))]
+    named = sorted((data / "labs" / "jhu").rglob("*.jpg"))
     own = [answer.distance or 0 for answer in predictor.answer(prepared(predictor, named)[0])]
     others = distances["blast"] + distances["smudge"]
     truth = np.array([0] * len(own) + [1] * len(others))

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from hemascope.core.classes import BLOOD_CELLS
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.rendered import render
 from hemascope.inference.predictor import Predictor
 from hemascope.report.overlays import draw_overlay

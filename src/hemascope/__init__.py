@@ -13,6 +13,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hemascope.core.packaged import FOR_PHOTOGRAPHS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -32,7 +34,7 @@ _HOMES = {"CellClassifier": "hemascope.classifier", "Predictor": "hemascope.infe
 
 
 def load(
-    model: str | Path = "hemanet",
+    model: str | Path = FOR_PHOTOGRAPHS,
     *,
     precision: OnnxPrecision | None = None,
     views: NumViews = 1,
@@ -44,7 +46,8 @@ def load(
     """A trained model, ready to predict: one that ships with hemascope, or an exported one.
 
     Args:
-        model: Its name or folder.
+        model: Its name or folder; by default the packaged one for photographs ("hemanet" is for
+            tiles of 28 pixels).
         precision: Which of its graphs; by default the one it recommends.
         views: 8 averages over eight flips and rotations (test-time augmentation).
         coverage: Of the prediction sets; by default the highest fitted.

@@ -126,9 +126,7 @@ def test_too_few_labels_are_refused(
     assert not (tmp_path / "out" / "artifact.json").exists()
 
 
-def test_pictures_without_cells_are_refused(
-    exported: Path, tmp_path: Path, hemascope: Run
-) -> None:
+def test_pictures_without_cells_are_refused(exported: Path, tmp_path: Path, hemascope: Run) -> None:
     folder = tmp_path / "blank"
     folder.mkdir()
     for i in range(5):

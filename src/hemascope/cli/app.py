@@ -542,8 +542,13 @@ def predict(
     ],
     results: ResumeOptions,
     model: Annotated[
-        str, Option(metavar="MODEL", help="One that ships with hemascope, or an exported one.")
-    ] = "hemanet",
+        str,
+        Option(
+            metavar="MODEL",
+            help="A packaged model or an exported one. Default: hemanet-64-labs, or hemanet if the "
+            "first image has 28 pixels.",
+        ),
+    ] = "",
     out: Annotated[
         Path | None,
         Option(

@@ -15,6 +15,7 @@ from PIL import Image
 from hemascope.core.errors import DataError
 from hemascope.core.framing import find_cell
 from hemascope.metrics.two_samples import Shift, rank_test
+from hemascope.store.model_folder import Head
 
 Floats = NDArray[np.float32]
 Warned = Literal["unlike training", "no cell", "several cells", "out of focus", "unusual color"]
@@ -42,6 +43,8 @@ class Guard:
         threshold: The distance above which an answer is set apart, shape ().
         sharpness: The least of an image in focus, shape ().
         colors: Lowest and highest mean optical density of R, G and B, shape (2, 3).
+        weights: Of the network's own last layer, shape (C, K).
+        biases: The same, shape (C,).
 
     Source: distance to the k-th nearest feature on the unit sphere, Sun et al., Out-of-Distribution
     Detection with Deep Nearest Neighbors, ICML 2022.
@@ -55,6 +58,8 @@ class Guard:
     threshold: Floats
     sharpness: Floats
     colors: Floats
+    weights: Floats
+    biases: Floats
 
     def distances(self, features: Floats) -> Floats:
         """One less the cosine to the fifth nearest feature of training, for features (N, K)."""
@@ -137,6 +142,7 @@ def fit_guard(
     val: Floats,
     val_labels: NDArray[np.int64],
     val_images: NDArray[np.uint8],
+    last_layer: Head,
 ) -> Guard:
     """What to compare with: features of train (N, K) and val (V, K), and the images of val."""
     chosen = _balanced(train_labels, _NUM_KEPT)
@@ -152,6 +158,8 @@ def fit_guard(
         threshold=np.zeros((), dtype=np.float32),
         sharpness=np.asarray(np.quantile(_sharpness(val_images), _RARE), dtype=np.float32),
         colors=colors.astype(np.float32),
+        weights=last_layer.weights,
+        biases=last_layer.biases,
     )
     threshold = np.quantile(guard.distances_of(guard.val), 1 - _SET_ASIDE)
     return replace(guard, threshold=np.asarray(threshold, dtype=np.float32))

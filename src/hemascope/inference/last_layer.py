@@ -18,6 +18,8 @@ Rows = NDArray[np.intp]
 _STRENGTHS = (0.003, 0.03, 0.3)  # inverse of the ridge penalty, tried by cross-validation
 _FOLDS = 5
 _STEPS = 300
+_OLD = 3.0  # scale of the old logits: the ridge penalty shrinks their part less
+_NEVER = -20.0  # logit
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +27,16 @@ class Cells:
     """Labeled cells as their features.
 
     Attributes:
+        last_layer: Of the network that the features are of: what it would answer.
+        scale: Of the features, about their standard deviation over training images.
         views: Features of the eight symmetries of each cell, shape (8, N, K).
         labels: Shape (N,), in [0, C).
-        groups: What each comes from, such as a patient; None where nobody says.
     """
 
+    last_layer: Head
+    scale: float
     views: Floats
     labels: Labels
-    groups: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +47,9 @@ class Kept:
     labels: Labels
 
 
-def folds_of(cells: Cells, class_names: Sequence[str]) -> list[tuple[Rows, Rows]]:
+def folds_of(
+    labels: Labels, groups: Sequence[str] | None, class_names: Sequence[str]
+) -> list[tuple[Rows, Rows]]:
     """Rows to fit to and rows to judge by; no group is on both sides, all classes are on each.
 
     Raises:
@@ -51,7 +57,6 @@ def folds_of(cells: Cells, class_names: Sequence[str]) -> list[tuple[Rows, Rows]
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    labels, groups = cells.labels, cells.groups
     if len(np.unique(labels)) < 2:
         raise DataError("all labeled cells are of one class; label cells of at least two.")
     units = np.array(groups) if groups else np.arange(len(labels))
@@ -71,25 +76,25 @@ def folds_of(cells: Cells, class_names: Sequence[str]) -> list[tuple[Rows, Rows]
         return list(splitter.split(labels, labels, groups))
 
 
-def fit_head(cells: Cells, rows: Rows, num_classes: int, kept: Kept | None, scale: float) -> Head:
+def fit_head(cells: Cells, rows: Rows, num_classes: int, kept: Kept | None) -> Head:
     """A last layer for some of the cells, as strong as cross-validation within them supports."""
     from sklearn.model_selection import StratifiedKFold
 
     labels = cells.labels[rows]
     count = min(3, np.bincount(labels)[np.unique(labels)].min())
     if count < 2:
-        return _fit(cells, rows, num_classes, kept, scale, _STRENGTHS[0])
+        return _fit(cells, rows, num_classes, kept, _STRENGTHS[0])
     inner = list(StratifiedKFold(count, shuffle=True, random_state=0).split(labels, labels))
 
     def loss(strength: float) -> float:
         total = 0.0
         for fit, judge in inner:
-            head = _fit(cells, rows[fit], num_classes, kept, scale, strength, views=1)
+            head = _fit(cells, rows[fit], num_classes, kept, strength, views=1)
             found = log_softmax(head.logits(cells.views[0][rows[judge]]))
             total -= found[np.arange(len(judge)), labels[judge]].sum()
         return total
 
-    return _fit(cells, rows, num_classes, kept, scale, min(_STRENGTHS, key=loss))
+    return _fit(cells, rows, num_classes, kept, min(_STRENGTHS, key=loss))
 
 
 def _fit(
@@ -97,11 +102,13 @@ def _fit(
     rows: Rows,
     num_classes: int,
     kept: Kept | None,
-    scale: float,
     strength: float,
     views: int = 8,
 ) -> Head:
-    """Multinomial logistic regression in which all classes weigh the same."""
+    """Multinomial logistic regression in which all classes weigh the same.
+
+    It sees the features and what the old last layer makes of them, which is linear in them too.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -113,41 +120,54 @@ def _fit(
         labels = np.concatenate([labels, kept.labels])
         share = len(weights) / len(kept.labels)  # the old cells count as much as the new ones
         weights = np.concatenate([weights, np.full(len(kept.labels), share)])
+    old, scale = cells.last_layer, cells.scale
+    features = np.hstack([features / scale, _OLD * old.logits(features)])
     weights /= np.bincount(labels, weights, num_classes)[labels]
     weights *= len(rows) / weights.sum()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=strength, max_iter=_STEPS)
-        model.fit(features / scale, labels, weights)
+        model.fit(features, labels, weights)
     coefficients, intercepts = np.asarray(model.coef_), np.asarray(model.intercept_)
-    all_weights = np.zeros((num_classes, features.shape[1]), dtype=np.float32)
-    biases = np.full(num_classes, -20, dtype=np.float32)  # of a class that is not in these rows
-    if len(model.classes_) == 2:
-        all_weights[model.classes_] = np.stack([-coefficients[0], coefficients[0]]) / 2 / scale
-        biases[model.classes_] = np.array([-intercepts[0], intercepts[0]]) / 2
-    else:
-        all_weights[model.classes_] = coefficients / scale
-        biases[model.classes_] = intercepts
+    if len(coefficients) == 1:  # scikit-learn has one row for two classes
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    own, of_old = np.split(coefficients, [cells.views.shape[2]], axis=1)
+    all_weights = np.zeros((num_classes, own.shape[1]), dtype=np.float32)
+    biases = np.full(num_classes, _NEVER, dtype=np.float32)  # of a class that is not in these rows
+    all_weights[model.classes_] = own / scale + _OLD * of_old @ old.weights
+    biases[model.classes_] = intercepts + _OLD * of_old @ old.biases
     return Head(all_weights, biases)
 
 
-def choose_cells(doubts: NDArray[np.float64], features: Floats, count: int) -> list[int]:
-    """The cells most worth labeling: doubtful ones that are unlike one another.
+def choose_cells(probs: NDArray[np.float64], features: Floats, count: int) -> list[int]:
+    """The cells most worth labeling, the most doubtful first.
+
+    As many of each class that the model predicts, and of each the centers of as many clusters:
+    labels of typical cells teach a last layer more than those of the oddest ones.
 
     Args:
-        doubts: How doubtful each answer is, from 0 on, shape (N,).
+        probs: What the model says, shape (N, C).
         features: Shape (N, K).
         count: How many.
 
-    Source: farthest-first traversal, Sener & Savarese, Active Learning for Convolutional Neural
-    Networks: A Core-Set Approach, ICLR 2018; here weighted by doubt.
+    Source: Hacohen et al., Active Learning on a Budget: Opposite Strategies Suit High and Low
+    Budgets, ICML 2022.
     """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     points = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
-    worth = doubts + 0.05  # a sure answer may be a mistake too
-    chosen = [int(worth.argmax())]
-    nearest = np.full(len(points), np.inf)
-    while len(chosen) < min(count, len(points)):
-        nearest = np.minimum(nearest, 1 - points @ points[chosen[-1]])
-        nearest[chosen[-1]] = 0
-        chosen.append(int((worth * np.maximum(nearest, 0)).argmax()))
-    return list(dict.fromkeys(chosen))
+    predicted = probs.argmax(axis=1)
+    found = [np.flatnonzero(predicted == label) for label in np.unique(predicted)]
+    chosen: list[int] = []
+    for i, rows in enumerate(sorted(found, key=len)):  # what a rare class lacks others get
+        share = min((count - len(chosen)) // (len(found) - i), len(rows))
+        if share:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # of images that are equal
+                clusters = KMeans(share, n_init=1, random_state=0).fit(points[rows])
+            away = clusters.transform(points[rows])[np.arange(len(rows)), clusters.labels_]
+            order = np.lexsort((away, clusters.labels_))
+            chosen += rows[order[np.unique(clusters.labels_[order], return_index=True)[1]]].tolist()
+    return sorted(chosen, key=lambda row: probs[row].max())

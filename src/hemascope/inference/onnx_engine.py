@@ -34,7 +34,7 @@ class OnnxEngine:
         threads: int = 0,
         batch_size: int = 128,
     ) -> None:
-        self._head = head
+        self.head = head
         options: Any = ort.SessionOptions()  # pyright: ignore[reportAttributeAccessIssue] - their stubs
         options.intra_op_num_threads = threads  # 0: all cores
         options.log_severity_level = _SERIOUS
@@ -48,7 +48,7 @@ class OnnxEngine:
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, C) of RGB images (N, H, H, 3)."""
-        if self._head:
+        if self.head:
             return self.logits_and_features(images)[0]
         return self._ask(["logits"], images)[0]
 
@@ -60,9 +60,9 @@ class OnnxEngine:
         self, images: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Both at once."""
-        if self._head:
+        if self.head:
             features = self.features(images)
-            return self._head.logits(features), features
+            return self.head.logits(features), features
         logits, features = self._ask(["logits", "features"], images)
         return logits, features
 

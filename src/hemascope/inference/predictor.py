@@ -19,6 +19,7 @@ from hemascope.core.answers import Answer
 from hemascope.core.errors import DataError, UsageError
 from hemascope.core.framing import Frame, spread
 from hemascope.core.image_spec import ImageSpec
+from hemascope.core.packaged import FOR_PHOTOGRAPHS
 from hemascope.core.predictions import log_softmax
 from hemascope.data.pictures import BadPictureError, Picture, read_picture, to_picture
 from hemascope.inference import Engine
@@ -58,7 +59,8 @@ class Predictor:
     Several threads may ask it at once.
 
     Args:
-        model: The name of a packaged model, or the folder of an exported one.
+        model: The name of a packaged model (by default the one for photographs; "hemanet" is for
+            tiles of 28 pixels), or the folder of an exported one.
         precision: Which of its graphs; by default the one it recommends.
         views: 8 averages over eight flips and rotations (test-time augmentation): eight times the
             work, a little more accuracy.
@@ -85,7 +87,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: str | Path = "hemanet",
+        model: str | Path = FOR_PHOTOGRAPHS,
         *,
         precision: OnnxPrecision | None = None,
         views: NumViews = 1,

@@ -33,7 +33,7 @@ _GRAY = 0.002  # by which the means of R, G and B of gray images differ at most
 _PACKAGED = "pretrained"  # folder of this package that holds a model folder for each name
 
 Tensors = dict[str, NDArray[Any]]
-Hashes = NDArray[np.uint64]
+Looks = NDArray[np.uint8]
 
 Temperature = Annotated[float, Field(ge=0.01, le=100)]
 Spread = Annotated[float, Field(ge=0, le=0.5)]  # of numbers between 0 and 1
@@ -127,7 +127,7 @@ class ArtifactInfo(Settings):
     calibration: Calibration | None = None
     weights_file: str = Field(default="", pattern=r"^(weights-[0-9a-f]{12}\.safetensors)?$")
     weights_sha256: str = ""
-    seen_file: str = Field(default="", pattern=r"^(seen-[0-9a-f]{12}\.safetensors)?$")
+    seen_file: str = Field(default="", pattern=r"^(seen-[0-9a-f]{12}\.npz)?$")
     seen_sha256: str = ""
     guard_file: str = Field(default="", pattern=r"^(guard-[0-9a-f]{12}\.npz)?$")
     guard_sha256: str = ""
@@ -165,7 +165,7 @@ def save_artifact(
     info: ArtifactInfo,
     weights: Tensors | None,
     *,
-    seen: Hashes | None = None,
+    seen: Looks | None = None,
     graphs: Sequence[bytes] = (),
     guard: Tensors | None = None,
     head: Head | None = None,
@@ -176,8 +176,8 @@ def save_artifact(
         folder: Where to.
         info: What to say of the model; its `onnx` names the graphs, if there are any.
         weights: Its arrays by name; None for a model of graphs alone.
-        seen: The hashes of the images it was trained on (`LabeledImages.hashes`), if they are
-            known: eight bytes an image, by which images of a test are recognized.
+        seen: What the images it was trained on look like (`LabeledImages.looks`), if that is
+            known: by it images of a test are recognized, at any size.
         graphs: Its ONNX graphs, in the order of `info.onnx`.
         guard: What tells pictures unlike those of training (`Guard.arrays`), if there is one.
         head: The last layer that replaces that of the graphs, if there is one.
@@ -189,13 +189,10 @@ def save_artifact(
     for graph, content in zip(onnx, graphs, strict=True):
         write_bytes(folder / graph.file, content)
     changes: dict[str, object] = {"onnx": onnx}
-    for stem, tensors in (
-        ("weights", weights),
-        ("seen", seen if seen is None else {"hashes": seen}),
-    ):
-        file, sha256 = ("", "") if tensors is None else write_tensors(folder, stem, tensors)
-        changes |= {f"{stem}_file": file, f"{stem}_sha256": sha256}
+    file, sha256 = ("", "") if weights is None else write_tensors(folder, "weights", weights)
+    changes |= {"weights_file": file, "weights_sha256": sha256}
     for stem, arrays in (
+        ("seen", None if seen is None else {"looks": seen}),
         ("guard", guard),
         ("head", head and {"weights": head.weights, "biases": head.biases}),
     ):
@@ -387,8 +384,8 @@ def size_of_weights(path: Path, info: ArtifactInfo) -> int:
     return (find_artifact(path) / info.weights_file).stat().st_size
 
 
-def load_seen(path: Path) -> Hashes | None:
-    """The hashes of the images a model was trained on; None where its artifact has none.
+def load_seen(path: Path) -> Looks | None:
+    """What the images a model was trained on look like; None where its artifact does not say.
 
     Raises:
         DataError: If they are missing though named, damaged or altered.
@@ -397,18 +394,18 @@ def load_seen(path: Path) -> Hashes | None:
     if not info.seen_file:
         return None
     folder = find_artifact(path)
-    hashes = read_tensors(folder, info.seen_file, info.seen_sha256).get("hashes")
-    if hashes is None or hashes.dtype.name != "uint64" or hashes.ndim != 1:
+    looks = _read_arrays(folder, info.seen_file, info.seen_sha256).get("looks")
+    if looks is None or looks.dtype != np.uint8 or looks.ndim != 2:
         raise DataError(
-            f"{folder / info.seen_file} does not hold the hashes of images; train the model again."
+            f"{folder / info.seen_file} does not say what images look like; train the model again."
         )
-    return hashes
+    return looks
 
 
-def all_seen(*parts: Hashes | None) -> Hashes | None:
-    """The hashes in several parts, each once; None if one of the parts is not known."""
+def all_seen(*parts: Looks | None) -> Looks | None:
+    """What is in several parts, each once; None if one of the parts is not known."""
     known = [part for part in parts if part is not None]
-    return np.unique(np.concatenate(known)) if len(known) == len(parts) else None
+    return np.unique(np.concatenate(known), axis=0) if len(known) == len(parts) else None
 
 
 def load_info(path: Path) -> ArtifactInfo:

@@ -65,8 +65,8 @@ class RunResults(Costs, Figures, NetworkFacts):
 
     Attributes:
         data: The data's title.
-        num_seen: How many of the images the network was trained on, pixel for pixel; None if that
-            is not known. `num_seen_val` is the same for val.
+        num_seen: How many of the images the network was trained on, at any size; None if that is
+            not known. `num_seen_val` is the same for val.
         latency_ms_batch1: Time per image from pixels to logits, one image at a time.
         latency_ms_batch128: The same in batches of 128.
     """

@@ -14,7 +14,13 @@ from hemascope import __version__
 from hemascope.core.classes import ClassSet
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.framing import Frame, find_cell, spread
-from hemascope.core.images import LabeledImages, channel_statistics, concatenate, symmetry
+from hemascope.core.images import (
+    LabeledImages,
+    channel_statistics,
+    concatenate,
+    look_alike,
+    symmetry,
+)
 from hemascope.core.predictions import Predictions, log_softmax
 from hemascope.data import load
 from hemascope.data.inputs import items
@@ -128,13 +134,13 @@ def adapt(
     seen = load_seen(path)
     fitted = None
     if found.labeled:
-        if seen is not None and (known := int(np.isin(found.labeled.hashes, seen).sum())):
+        if seen is not None and (known := int(look_alike(found.labeled.looks, seen).sum())):
             reporter.say(
                 f"Note: {known:,} of these {len(found.images):,} images are among those that the "
                 "model was trained on: the figures of before are too good."
             )
         fitted = _fit(base, guard, found, np.stack(views), keep=keep)
-        seen = all_seen(seen, found.labeled.hashes)
+        seen = all_seen(seen, found.labeled.looks)
     adapted = _adapted_guard(guard, base, found, views[0], fitted)
     half = guard.adapted(views[0][::2], np.full(len(views[0][::2]), -1))
     apart = guard.share_apart(views[0]), half.share_apart(views[0][1::2])
@@ -194,8 +200,8 @@ def suggest(
     base, _ = _base(model, data)
     found = _laboratory(base, data, unlabeled=True, reporter=reporter)
     answers = base.answer(found.images)
-    doubts = np.array([1 - answer.confidence for answer in answers])
-    chosen = choose_cells(doubts, base.engine.features(found.images), count)
+    probs = np.array([answer.probs for answer in answers])
+    chosen = choose_cells(probs, base.engine.features(found.images), count)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(_SUGGESTED)
@@ -308,17 +314,17 @@ def _fit(
         more = tuple(name for name in classes.names if name not in old)
         classes = ClassSet((*old, *more), {**base.info.class_aliases, **classes.aliases})
     to_new = np.array([classes.names.index(name) for name in found.classes.names])
-    cells = Cells(views, to_new[own.labels], own.groups)
+    layer = base.engine.head or Head(guard.weights, guard.biases)
+    scale = float(guard.restored(guard.kept).std(axis=0).mean())
+    cells = Cells(layer, scale, views, to_new[own.labels])
     of_old = np.array([classes.names.index(n) if n in classes.names else -1 for n in old])
-    restored = guard.restored(guard.kept)
     kept = None
     if keep:
         known = guard.kept_labels >= 0
-        kept = Kept(restored[known], of_old[guard.kept_labels[known]])
-    fit = partial(
-        fit_head, cells, num_classes=len(classes), kept=kept, scale=float(restored.std(0).mean())
-    )
-    folds = folds_of(Cells(views, own.labels, own.groups), found.classes.names)
+        features = guard.restored(guard.kept[known])
+        kept = Kept(features, of_old[guard.kept_labels[known]])
+    fit = partial(fit_head, cells, num_classes=len(classes), kept=kept)
+    folds = folds_of(own.labels, own.groups, found.classes.names)
     logits = np.zeros((len(views), len(own), len(classes)), dtype=np.float32)
     for rows, judged in folds:
         head = fit(rows)

@@ -25,6 +25,7 @@ from hemascope.settings.output import Output
 from hemascope.store.files import write_text
 from hemascope.store.model_folder import (
     FORMAT_VERSION,
+    Head,
     OnnxGraph,
     find_artifact,
     load_artifact,
@@ -109,15 +110,11 @@ def export(
     guard = None
     if has_features(model):
         engine = OnnxEngine(made["int8" if int8 else "fp32"], origin="the graph")
-        train_part = dataset.splits[Split.TRAIN]
-        fitted = fit_guard(
-            engine.features(train),
-            train_part.labels,
-            engine.features(val.images),
-            val.labels,
-            val.images,
-        )
-        guard = fitted.arrays()
+        layer = model.get_submodule(str(model.head_layer))
+        own = Head(*(getattr(layer, name).detach().numpy() for name in ("weight", "bias")))
+        of_train, of_val = engine.features(train), engine.features(val.images)
+        labels = dataset.splits[Split.TRAIN].labels
+        guard = fit_guard(of_train, labels, of_val, val.labels, val.images, own).arrays()
     fastest = min(graphs.values(), key=lambda graph: graph.latency_ms_batch128)
     changes: dict[str, object] = {
         "format_version": FORMAT_VERSION,

@@ -3,7 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, islice
@@ -13,7 +13,9 @@ import numpy as np
 
 from hemascope.core.errors import OutputError
 from hemascope.core.framing import NUM_DECIDING, Frame
+from hemascope.core.packaged import FOR_PHOTOGRAPHS, FOR_TILES, TILE_SIZE
 from hemascope.data.inputs import Item, count_items, items
+from hemascope.data.pictures import BadPictureError
 from hemascope.data.walk import PassedOver
 from hemascope.inference.efficiency import cores
 from hemascope.inference.predictor import Predictor
@@ -36,7 +38,8 @@ class Asked:
 
     Attributes:
         paths: What `hemascope.data.inputs.items` takes.
-        model: A packaged model or an exported one.
+        model: A packaged model or an exported one; "" for the packaged one that fits the first
+            picture: one for tiles of 28 pixels, or the one for photographs.
         out: Gets the answers, in the format of its suffix, if given; `-` prints them as CSV.
         explain: A new folder that gets a picture of what speaks for each answer, if given.
         precision: Which graph of the model.
@@ -50,7 +53,7 @@ class Asked:
     """
 
     paths: Sequence[str]
-    model: str = "hemanet"
+    model: str = ""
     out: Path | None = None
     explain: Path | None = None
     precision: OnnxPrecision | None = None
@@ -73,8 +76,12 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
     """
     to_file = asked.out if asked.out != _STDOUT else None
     how = format_of(to_file) if to_file else None
+    passed = PassedOver()
+    stdin = sys.stdin.buffer if sys.stdin else None  # a program may have none
+    found = items(asked.paths, passed, stdin)
+    model, found = (asked.model, found) if asked.model else _fitting_model(found)
     predictor = Predictor(
-        asked.model,
+        model,
         precision=asked.precision,
         views=asked.views,
         coverage=asked.coverage,
@@ -84,7 +91,6 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
     )
     if asked.explain:
         _check_explain(asked.explain, asked.paths, predictor)
-    passed = PassedOver()
     outcome = Outcome(passed)
     journal = None
     columns = columns_of(predictor.class_names)
@@ -93,8 +99,6 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
         outcome.num_failed = journal.num_failed
         if journal.num_done:
             reporter.say(f"Resuming after {journal.num_done:,} images.")
-    stdin = sys.stdin.buffer if sys.stdin else None  # a program may have none
-    found = items(asked.paths, passed, stdin)
     frame, found = _frame(predictor, found, asked, to_file)
     if frame:
         reporter.say(frame.describe())
@@ -132,6 +136,15 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
     if predictor.guard and len(outcome.distances) >= _LEAST_FOR_TEST:
         outcome.shift = predictor.guard.shift(outcome.distances)
     return outcome
+
+
+def _fitting_model(found: Iterator[Item]) -> tuple[str, Iterator[Item]]:
+    """The packaged model for pictures like the first, and all pictures again."""
+    first = next(found)
+    is_tile = False
+    with suppress(BadPictureError, OSError):  # whose answer will say why
+        is_tile = first.read().image.size == (TILE_SIZE, TILE_SIZE)
+    return FOR_TILES if is_tile else FOR_PHOTOGRAPHS, chain([first], found)
 
 
 def _frame(

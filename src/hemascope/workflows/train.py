@@ -462,11 +462,11 @@ class TrainingRun:
         self.folder.write_history([_row(record) for record in state.history], self.dataset.title)
 
     @cached_property
-    def _seen(self) -> NDArray[np.uint64] | None:
-        """The hashes of all images that went into the weights, those of start and teacher too."""
+    def _seen(self) -> NDArray[np.uint8] | None:
+        """The looks of all images that went into the weights, those of start and teacher too."""
         paths = [path for path in (self.settings.start, self.settings.teacher) if path]
         return all_seen(
-            self.dataset.splits[Split.TRAIN].hashes, *(load_seen(Path(path)) for path in paths)
+            self.dataset.splits[Split.TRAIN].looks, *(load_seen(Path(path)) for path in paths)
         )
 
     def _info(self, epoch: int, num_parameters: int) -> ArtifactInfo:

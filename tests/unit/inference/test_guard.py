@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from hemascope.core.errors import DataError
 from hemascope.data.rendered import render
 from hemascope.inference.guard import Guard, fit_guard
+from hemascope.store.model_folder import Head
 
 Floats = NDArray[np.float32]
 
@@ -27,8 +28,9 @@ def cells() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 def guard(cells: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Guard:
     images, labels = cells
     features = features_of(images)
+    layer = Head(np.zeros((8, features.shape[1]), dtype=np.float32), np.zeros(8, dtype=np.float32))
     return fit_guard(
-        features[:300], labels[:300], features[300:], labels[300:], images[300:]
+        features[:300], labels[:300], features[300:], labels[300:], images[300:], layer
     )
 
 
