@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from hemascope.core.answers import Answer
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.framing import spread
 from hemascope.core.images import symmetry
@@ -135,15 +136,15 @@ def refit(
                 order = rng.permutation(np.unique(units))
                 pool = np.flatnonzero(np.isin(units, order[: len(order) // 2]))
                 judge = np.setdiff1d(np.arange(len(labels)), pool)
+                by_class = [rng.permutation(pool[labels[pool] == c])[:each] for c in classes]
+                rows = np.concatenate(by_class)
                 if how == "random":
-                    rows = np.concatenate()
-                else:
-                    count = sum(min(each, (labels[pool] == c).sum()) for c in classes)
-                    chosen = choose_cells(probs[pool], views[0][pool], int(count))
-                    rows = pool[chosen]
+                    rows = rng.permutation(pool)[: len(rows)]
+                elif how == "suggested":
+                    rows = pool[choose_cells(probs[pool], views[0][pool], len(rows))]
                 present = [c for c in classes if (labels[judge] == c).any()]
                 head = fit_head(cells, rows, 8, None)
-                logits = sum(head.logits(view[judge]) for view in views)
+                logits = np.sum([head.logits(view[judge]) for view in views], axis=0)
                 found.append(balanced(labels[judge], logits.argmax(1), present))
             print(
                 f"  {each} a class, {how}: {100 * np.mean(found):.1f} ± {100 * np.std(found):.1f} %"
@@ -190,7 +191,7 @@ def not_cells(predictor: Predictor, data: Path) -> None:
     print(f"AUROC of blasts and smudge cells: {auroc(np.array(own + others), truth == 1):.3f}")
 
 
-def apart(answers: list) -> float:
+def apart(answers: list[Answer]) -> float:
     """The share with a warning."""
     return float(np.mean([answer.warning != "" for answer in answers]))
 

@@ -62,13 +62,14 @@ def _torn(dataset: Dataset) -> set[str]:
     return {g for i, own in enumerate(groups) for other in groups[:i] for g in own & other}
 
 
+@pytest.mark.parametrize("model", ["hemanet", "hemanet-64-labs"])
 def test_evaluate_answers_row_by_row_as_predict(
-    real_data: Path, tmp_path: Path, hemascope: Run
+    model: str, real_data: Path, tmp_path: Path, hemascope: Run
 ) -> None:
     cells = real_data / "cells_360"
-    outcome = hemascope("evaluate", "hemanet", "--data", cells, "--out", tmp_path / "e")
+    outcome = hemascope("evaluate", model, "--data", cells, "--out", tmp_path / "e")
     assert outcome.code == 0, outcome.err
-    assert hemascope("predict", cells, "--out", tmp_path / "p.csv").code == 0
+    assert hemascope("predict", cells, "--model", model, "--out", tmp_path / "p.csv").code == 0
     [file] = (tmp_path / "e").glob("predictions-all*.csv")
     evaluated = read_predictions(file)
     names = evaluated.classes.names
@@ -101,7 +102,8 @@ def test_tiles_are_known_as_cropped_already(
 ) -> None:
     tiles, names = _tiles(real_data, 64)
     np.savez(tmp_path / "tiles.npz", images=tiles)
-    outcome = hemascope("predict", tmp_path / "tiles.npz", "--out", tmp_path / "p.csv")
+    args = ("predict", tmp_path / "tiles.npz", "--model", "hemanet")
+    outcome = hemascope(*args, "--out", tmp_path / "p.csv")
     assert outcome.code == 0, outcome.err
     rows = _rows(tmp_path / "p.csv")
     right = [

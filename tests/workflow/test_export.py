@@ -160,7 +160,7 @@ def test_a_model_of_few_images_is_exported_without_sets_or_maps_that_it_cannot_h
     [
         (("export", "MODEL", "--data", "DATA", "--out", "OUT"), "is an exported model"),
         (("export", "RUN", "--data", "SMALL", "--out", "OUT"), "was trained on other data"),
-        (("export", "nothing", "--data", "DATA", "--out", "OUT"), "(hemanet)"),
+        (("export", "nothing", "--data", "DATA", "--out", "OUT"), "(hemanet, hemanet-64-labs)"),
         (("evaluate", "RUN", "--data", "DATA", "--precision", "int8"), "is for exported models"),
         (("evaluate", "MODEL", "--data", "DATA", "--precision", "int8"), "no int8 graph"),
         (("evaluate", "MODEL", "--data", "DATA", "--precision", "bf16"), "is for PyTorch"),

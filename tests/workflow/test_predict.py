@@ -69,7 +69,7 @@ def test_the_same_answers_in_every_format(
     assert list(as_csv[0])[:6] == [
         *("path", "predicted_class", "confidence", "prediction_set", "abstain", "error")
     ]
-    assert list(as_csv[0])[-1] == "note"
+    assert list(as_csv[0])[-3:] == ["note", "warning", "distance"]
     assert as_json == as_parquet
     assert [row["path"] for row in as_csv] == sorted(map(str, cells.rglob("*.png")))
     for one, other in zip(as_csv, as_json, strict=True):
@@ -220,7 +220,7 @@ def test_the_packaged_model_needs_no_torch(cells: Path, tmp_path: Path) -> None:
             "--coverage: it is 0.5; the model's prediction sets were fitted for 0.95 and 0.99",
         ),
         (("CELLS", "--crop", "0"), "--crop: it is 0; give a number above 0"),
-        (("CELLS", "--model", "hemanot"), "ships with hemascope (hemanet)"),
+        (("CELLS", "--model", "hemanot"), "ships with hemascope (hemanet, hemanet-64-labs)"),
     ],
 )
 def test_refused(args: tuple[str, ...], said: str, cells: Path, hemascope: Run) -> None:

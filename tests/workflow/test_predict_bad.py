@@ -168,7 +168,7 @@ def test_many_large_pictures_are_not_held_together(
 
     monkeypatch.setattr("hemascope.data.inputs.read_picture", watched)
     assert hemascope("predict", tmp_path, "--out", tmp_path / "o.jsonl").code == 0
-    assert len(alive) == 4
+    assert len(alive) == 9  # the first alone for its size, four to frame them, four to answer
     assert max(alive) <= 1  # the one before, until this one is there
 
 
@@ -238,7 +238,9 @@ def test_ctrl_c_says_how_to_go_on_and_going_on_gives_the_same_file(
     assert hemascope("predict", *given, "--out", out, "--resume").code == 0
     assert out.read_bytes() == whole.read_bytes()
     assert len(_rows(out)) == 7
-    assert {path.name for path in tmp_path.iterdir()} == {"o.csv", "whole.csv", "pictures"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("o.csv", "o.csv.frame.json", "whole.csv", "whole.csv.frame.json", "pictures")
+    }
 
 
 def test_a_killed_run_can_be_gone_on_with(hemascope: Run, tmp_path: Path) -> None:

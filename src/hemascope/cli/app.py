@@ -108,8 +108,8 @@ def train(
         str | None,
         Option(
             metavar="NAME",
-            help="hemanet (default), hemanet-64, hemanet-robust, hemanet-tiny, paper-cnn, "
-            "paper-cnn-curve or paper-mlnn.",
+            help="hemanet (default), hemanet-64, hemanet-64-labs, hemanet-robust, hemanet-tiny, "
+            "paper-cnn, paper-cnn-curve or paper-mlnn.",
         ),
     ] = None,
     config: Annotated[

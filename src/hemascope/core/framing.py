@@ -101,7 +101,7 @@ def find_cell(picture: Image.Image) -> Cell:
     if not mask.any() or mask.all():
         return Cell()
     contrast = float(index[mask].mean() - index[~mask].mean())
-    names = _components(mask)
+    names = components(mask)
     _, which, areas = np.unique(names[mask], return_inverse=True, return_counts=True)
     height, width = mask.shape
     shorter = min(width, height)
@@ -168,7 +168,7 @@ def _otsu(values: NDArray[np.float64]) -> float:
     return float(centers[between.argmax()])
 
 
-def _components(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+def components(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """A number for each pixel of a mask, the same for pixels that touch, corners included."""
     height, width = mask.shape
     names = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)

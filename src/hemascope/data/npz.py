@@ -12,9 +12,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+from PIL import Image
 
 from hemascope.core.classes import ClassSet, Split, split_named
 from hemascope.core.errors import DataError
+from hemascope.core.framing import spread
 from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import LabeledImages
 from hemascope.data.collections import collection, collections, recognized
@@ -65,13 +67,27 @@ def read_npz(path: Path, request: Request) -> Source:
     spec, notes = _spec(parts, request, key), list[str]()
     if any(part.images.shape[3] == 1 for part in parts.values()):
         notes.append("The images are grayscale; R, G and B are equal.")
+    first = next(iter(parts.values())).images  # decides for all splits
+    frame = spec.decide(Image.fromarray(one) for one in _as_rgb(np.stack(spread([*first]))))
+    framed = spec.framed(frame) if frame else spec
+    notes += [frame.describe()] if frame else []
     read: dict[Split | None, LabeledImages] = {}
     for split, part in parts.items():
-        images, changed = prepared(_as_rgb(part.images), spec)
+        images, changed = prepared(_as_rgb(part.images), framed)
         notes += [f"{split or 'images'}: {note}" for note in changed]
         read[split] = LabeledImages(images, part.labels, part.ids, part.names, part.groups)
     return Source(
-        title, str(path), read, classes, spec, md5, kind, key, ordered=True, notes=tuple(notes)
+        title,
+        str(path),
+        read,
+        classes,
+        spec,
+        md5,
+        kind,
+        key,
+        ordered=True,
+        notes=tuple(notes),
+        frames=(frame,) if frame else (),
     )
 
 

@@ -47,33 +47,39 @@ class Kept:
     labels: Labels
 
 
-def folds_of(
-    labels: Labels, groups: Sequence[str] | None, class_names: Sequence[str]
-) -> list[tuple[Rows, Rows]]:
-    """Rows to fit to and rows to judge by; no group is on both sides, all classes are on each.
+def folds_of(labels: Labels, groups: Sequence[str] | None) -> list[tuple[Rows, Rows]]:
+    """Rows to fit to and rows to judge by; no group is on both sides.
+
+    Classes whose cells are of a single group (or a single cell) are fitted to, and not judged.
 
     Raises:
-        DataError: If there are too few cells or groups of a class.
+        DataError: If fewer than two classes can be judged.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     if len(np.unique(labels)) < 2:
         raise DataError("all labeled cells are of one class; label cells of at least two.")
     units = np.array(groups) if groups else np.arange(len(labels))
-    counts = [len(np.unique(units[labels == label])) for label in range(len(class_names))]
-    what = "groups (patients or slides)" if groups else "labeled cells"
-    if few := [f"{class_names[i]} ({n})" for i, n in enumerate(counts) if n < 2]:
+    counts = np.array([len(np.unique(units[labels == c])) for c in range(labels.max() + 1)])
+    if (counts >= 2).sum() < 2:
+        what = "groups (patients or slides)" if groups else "cells"
         raise DataError(
-            f"too few {what} to judge by: {', '.join(few)}; each class needs cells of at least 2 "
-            "of them. Label more, or leave the class out (`skip_rare`)."
+            f"too few labeled cells: fewer than two classes have cells of at least 2 {what}, so "
+            "nothing can be judged on cells that were not fitted to; label more."
         )
-    count = min(_FOLDS, *counts)
+    count = min(_FOLDS, counts[counts >= 2].min())
+    judged = counts[labels] >= 2
     splitter = (StratifiedGroupKFold if groups else StratifiedKFold)(
         count, shuffle=True, random_state=0
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of groups that cannot be spread evenly
-        return list(splitter.split(labels, labels, groups))
+        rows = np.flatnonzero(judged)
+        own = None if groups is None else units[rows]
+        return [
+            (np.union1d(rows[fit], np.flatnonzero(~judged)), rows[judge])
+            for fit, judge in splitter.split(rows, labels[rows], own)
+        ]
 
 
 def fit_head(cells: Cells, rows: Rows, num_classes: int, kept: Kept | None) -> Head:
@@ -164,10 +170,11 @@ def choose_cells(probs: NDArray[np.float64], features: Floats, count: int) -> li
     for i, rows in enumerate(sorted(found, key=len)):  # what a rare class lacks others get
         share = min((count - len(chosen)) // (len(found) - i), len(rows))
         if share:
+            clusters = KMeans(share, random_state=0)  # k-means++, which starts once
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # of images that are equal
-                clusters = KMeans(share, n_init=1, random_state=0).fit(points[rows])
-            away = clusters.transform(points[rows])[np.arange(len(rows)), clusters.labels_]
-            order = np.lexsort((away, clusters.labels_))
-            chosen += rows[order[np.unique(clusters.labels_[order], return_index=True)[1]]].tolist()
+                away: NDArray[np.float64] = clusters.fit_transform(points[rows])
+            cluster, nearest = away.argmin(axis=1), away.min(axis=1)
+            order = np.lexsort((nearest, cluster))
+            chosen += rows[order[np.unique(cluster[order], return_index=True)[1]]].tolist()
     return sorted(chosen, key=lambda row: probs[row].max())

@@ -34,6 +34,7 @@ Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[np.uint8]  # or a
 Images = NDArray[np.uint8]
 Read = Callable[[], Picture]
 
+_DIGITS = 4  # of a distance: what follows depends on how many images are asked about together
 _GRAY = 8  # gray levels by which R, G and B of a gray picture differ at most
 _GRAY_NOTE = "no color, so a model trained on color images cannot classify it"
 
@@ -233,8 +234,9 @@ class Predictor:
             unfit = gray and self.info.is_color
             distance, warning = None, ""
             if self.guard:
-                distance = float(distances[i])
-                warning = self.guard.warning(images[i]) if distance > self.guard.threshold else ""
+                distance = round(float(distances[i]), _DIGITS)
+                if distances[i] > self.guard.threshold:
+                    warning = self.guard.warning(images[i])
             answers.append(
                 Answer(
                     predicted_class=names[order[0]],

@@ -15,6 +15,7 @@ class Judged:
 
     Attributes:
         num_cells: How many there are.
+        not_judged: Classes whose cells are too few to be judged.
         num_groups: From how many groups; None where nobody says.
         num_folds: Into how many parts they were divided.
         before: Balanced accuracy of the old model; None if it knows none of the classes.
@@ -25,6 +26,7 @@ class Judged:
     """
 
     num_cells: int
+    not_judged: tuple[str, ...]
     num_groups: int | None
     num_folds: int
     before: Interval | None
@@ -62,6 +64,8 @@ def judged_lines(
         f"expected calibration error after: {judged.ece_after:.3f}",
         apart,
     ]
+    if judged.not_judged:
+        lines.append(f"not judged, being of a single cell or group: {', '.join(judged.not_judged)}")
     if judged.old_val:
         first, then = (f"{100 * share:.2f} %" for share in judged.old_val)
         lines.append(f"accuracy on the old model's stored val images: {first} before, {then} after")

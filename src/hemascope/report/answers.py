@@ -44,7 +44,7 @@ class Outcome:
     num_abstained: int = 0
     notes: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
-    distances: array[float] = field(default_factory=partial(array, "f"))
+    distances: "array[float]" = field(default_factory=partial(array, "f"))
     counts: Counter[str] = field(default_factory=Counter)
     shift: Shift | None = None
 

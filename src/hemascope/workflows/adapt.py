@@ -324,28 +324,32 @@ def _fit(
         features = guard.restored(guard.kept[known])
         kept = Kept(features, of_old[guard.kept_labels[known]])
     fit = partial(fit_head, cells, num_classes=len(classes), kept=kept)
-    folds = folds_of(own.labels, own.groups, found.classes.names)
+    folds = folds_of(own.labels, own.groups)
     logits = np.zeros((len(views), len(own), len(classes)), dtype=np.float32)
     for rows, judged in folds:
         head = fit(rows)
         for view, features in enumerate(views):
             logits[view, judged] = head.logits(features[judged])
+    rows = np.sort(np.concatenate([judged for _, judged in folds]))
+    judged_cells = own.take(rows)
+    ids, labels = judged_cells.ids, cells.labels[rows]
+    left_out = set(cells.labels.tolist()) - set(labels.tolist())
     averaged = np.logaddexp.reduce([log_softmax(one) for one in logits]) - np.log(len(views))
-    plain = Predictions(own.ids, logits[0], cells.labels, classes)
-    together = Predictions(own.ids, averaged.astype(np.float32), cells.labels, classes)
+    plain = Predictions(ids, logits[0][rows], labels, classes)
+    together = Predictions(ids, averaged[rows].astype(np.float32), labels, classes)
     decisions = decide(plain, num_views=1), decide(together, num_views=8)
     head = fit(np.arange(len(own)))
-    bootstrap = Bootstrap(cells.labels, len(classes) + 1, num_resamples=_NUM_RESAMPLES)
+    bootstrap = Bootstrap(labels, len(classes) + 1, num_resamples=_NUM_RESAMPLES)
     accuracy = "balanced_accuracy"
     before = None
     if (of_old >= 0).any():
-        said = [old.index(a.predicted_class) for a in base.answer(own.images)]
+        said = [old.index(a.predicted_class) for a in base.answer(judged_cells.images)]
         places = np.where(of_old[said] < 0, len(classes), of_old[said])  # the last: none of these
         one_hot = np.eye(len(classes) + 1, dtype=np.float32)[places]
         wider = ClassSet((*classes.names, "another class"))
-        answered = Predictions(own.ids, one_hot, cells.labels, wider)
+        answered = Predictions(ids, one_hot, labels, wider)
         before = bootstrap([answered]).interval(accuracy)
-    after = Bootstrap(cells.labels, len(classes), num_resamples=_NUM_RESAMPLES)([plain])
+    after = Bootstrap(labels, len(classes), num_resamples=_NUM_RESAMPLES)([plain])
     old_val = None
     if kept:
         right = head.logits(guard.restored(guard.val)).argmax(1) == of_old[guard.val_labels]
@@ -355,7 +359,8 @@ def _fit(
         classes,
         decisions,
         Judged(
-            num_cells=len(own),
+            num_cells=len(rows),
+            not_judged=tuple(classes.names[label] for label in sorted(left_out)),
             num_groups=len(set(own.groups)) if own.groups else None,
             num_folds=len(folds),
             before=before,

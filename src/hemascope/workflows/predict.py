@@ -29,6 +29,7 @@ from hemascope.store.frames import read_frame, write_frame
 from hemascope.workflows.progress import Reporter
 
 _STDOUT = Path("-")
+_MOST_BYTES = 64_000_000  # of pictures in archives, held to decide how all are framed
 _LEAST_FOR_TEST = 20  # pictures, to say of a laboratory that it is unlike the training ones
 
 
@@ -130,6 +131,8 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
         except BaseException:
             if journal and journal.leave():
                 reporter.say(f"The answers so far are kept: add `resume` to resume {to_file}.")
+            elif to_file:
+                _frame_file(to_file).unlink(missing_ok=True)
             raise
     if journal and to_file and how:
         journal.finish(to_file, how, columns)
@@ -156,12 +159,17 @@ def _frame(
     """
     if not predictor.spec.is_undecided:
         return None, found
-    kept = to_file and to_file.with_name(f"{to_file.name}.frame.json")
+    kept = to_file and _frame_file(to_file)
     if kept and asked.resume and kept.is_file():
         return read_frame(kept), found
     count = count_items(asked.paths)
     if count is None:
-        first = list(islice(found, NUM_DECIDING))
+        first, num_bytes = list[Item](), 0
+        for item in islice(found, NUM_DECIDING):
+            first.append(item)
+            num_bytes += item.num_bytes
+            if num_bytes > _MOST_BYTES:
+                break
         looked_at, found = iter(first), chain(first, found)
     else:
         step = max(count // NUM_DECIDING, 1)
@@ -170,6 +178,10 @@ def _frame(
     if frame and kept:
         write_frame(kept, frame)
     return frame, found
+
+
+def _frame_file(out: Path) -> Path:
+    return out.with_name(f"{out.name}.frame.json")
 
 
 def _explain(folder: Path, predictor: Predictor, batch: Sequence[Reply]) -> None:
