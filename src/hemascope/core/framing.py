@@ -95,7 +95,7 @@ def find_cell(picture: Image.Image) -> Cell:
     scale = _SIDE / max(picture.size)
     size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
     how = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
-    index = _purple(np.asarray(picture.resize(size, how), dtype=np.float64) / 255)
+    [index] = purple(np.asarray(picture.resize(size, how), dtype=np.float64)[None] / 255)
     threshold = _otsu(index)
     mask = index > threshold
     if not mask.any() or mask.all():
@@ -149,16 +149,20 @@ def choose_frame(cells: Sequence[Cell]) -> Frame:
     )
 
 
-def _purple(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much each pixel (H, W, 3) in [0, 1] is colored as a nucleus, shape (H, W)."""
-    brightness = pixels.mean(axis=2)
-    bright = brightness >= np.quantile(brightness, 1 - _BACKGROUND)
-    white = np.maximum(pixels[bright].mean(axis=0), _DARKEST)
-    red, green, blue = np.moveaxis(-np.log(np.clip(pixels / white, 1 / 255, 1)), 2, 0)
+def purple(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
+    """How much each pixel of images (N, H, W, 3) in [0, 1] is colored as a nucleus, (N, H, W)."""
+    brightness = pixels.mean(axis=3)
+    flat = brightness.reshape(len(pixels), -1)
+    place = int((1 - _BACKGROUND) * flat.shape[1])
+    least = np.partition(flat, place, axis=1)[:, place]
+    bright = (brightness >= least[:, None, None])[..., None]
+    white = (pixels * bright).sum(axis=(1, 2)) / bright.sum(axis=(1, 2))
+    relative = pixels / np.maximum(white, _DARKEST)[:, None, None]
+    red, green, blue = np.moveaxis(-np.log(np.clip(relative, 1 / 255, 1)), 3, 0)
     return np.clip(green - blue, -0.2, 2) + 0.3 * np.clip(red, 0, 1.5)
 
 
-def _otsu(values: NDArray[np.float64]) -> float:
+def _otsu(values: NDArray[np.floating]) -> float:
     """The threshold that parts values best in two. Source: Otsu, IEEE Trans. SMC 1979."""
     counts, edges = np.histogram(values, 64)
     centers = (edges[:-1] + edges[1:]) / 2

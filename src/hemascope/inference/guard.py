@@ -13,20 +13,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hemascope.core.errors import DataError
-from hemascope.core.framing import find_cell
+from hemascope.core.framing import find_cell, purple
 from hemascope.metrics.two_samples import Shift, rank_test
 from hemascope.store.model_folder import Head
 
 Floats = NDArray[np.float32]
+Images = NDArray[np.uint8]
 Warned = Literal["unlike training", "no cell", "several cells", "out of focus", "unusual color"]
 
-_SET_ASIDE = 0.015  # share of val
+_SET_ASIDE, _FAINT = 0.013, 0.004  # shares of val, by distance and by contrast
 _OWN_SET_ASIDE = 0.02  # share of a laboratory's own images, after adapting to it
 _NUM_DIRECTIONS = 128  # that features are projected on
+_REST = 2.0  # weight of what lies in no kept direction, as most of a drawing does
 _NUM_KEPT = 2500  # training images whose features are kept, as many of each class as possible
 _NEIGHBOR = 5  # which of the nearest counts
 _BATCH = 512  # images whose distances are computed at once
 _IN_HALF = ("projection", "kept", "val")  # precision, in the file
+_LOOKED_AT = 28  # pixels along a side, by which the contrast is measured
+_MIDDLE, _BORDER = 0.22, 0.44  # distances from the middle, of the side
 _RARE = 0.005  # share of val that is as blurred, or as oddly colored, at either end
 
 
@@ -36,11 +40,13 @@ class Guard:
 
     Attributes:
         projection: Onto the directions in which features differ most, shape (K, P).
-        kept: Features of some training images, projected, shape (M, P).
+        kept: Features of some training images, as `project` makes them, shape (M, P + 1).
         kept_labels: Their classes, shape (M,).
-        val: Features of the val images, projected, shape (V, P).
+        val: The same of the val images, shape (V, P + 1).
         val_labels: Their classes, shape (V,).
         threshold: The distance above which an answer is set apart, shape ().
+        contrast: How much more the middle of an image with a cell is colored as a nucleus than its
+            border, at least, shape ().
         sharpness: The least of an image in focus, shape ().
         colors: Lowest and highest mean optical density of R, G and B, shape (2, 3).
         weights: Of the network's own last layer, shape (C, K).
@@ -56,6 +62,7 @@ class Guard:
     val: Floats
     val_labels: NDArray[np.int64]
     threshold: Floats
+    contrast: Floats
     sharpness: Floats
     colors: Floats
     weights: Floats
@@ -63,7 +70,13 @@ class Guard:
 
     def distances(self, features: Floats) -> Floats:
         """One less the cosine to the fifth nearest feature of training, for features (N, K)."""
-        return self.distances_of(features @ self.projection)
+        return self.distances_of(self.project(features))
+
+    def project(self, features: Floats) -> Floats:
+        """Features (N, K) in the directions kept, and twice the length of the rest, (N, P + 1)."""
+        inside = features @ self.projection
+        rest = np.maximum((features**2).sum(axis=1) - (inside**2).sum(axis=1), 0)
+        return np.column_stack([inside, _REST * np.sqrt(rest)]).astype(np.float32)
 
     def distances_of(self, projected: Floats, *, itself: bool = False) -> Floats:
         """Those of projected features (N, P), which may be among the kept ones `itself`."""
@@ -76,21 +89,21 @@ class Guard:
         return np.concatenate(found)
 
     def restored(self, projected: Floats) -> Floats:
-        """Features (N, K) of projected ones (N, P), but for what the projection dropped."""
-        return projected @ self.projection.T
+        """Features (N, K) of projected ones (N, P + 1), but for what the projection dropped."""
+        return projected[:, :-1] @ self.projection.T
 
-    def share_apart(self, features: Floats) -> float:
-        """The share of images with such features that is set apart."""
-        return float((self.distances(features) > self.threshold).mean())
+    def apart(self, images: Images, distances: Floats) -> NDArray[np.bool_]:
+        """Which images (N, H, H, 3) at such distances are set apart, shape (N,)."""
+        return (distances > self.threshold) | (_contrast(images) < self.contrast)
 
-    def adapted(self, features: Floats, labels: NDArray[np.int64]) -> "Guard":
+    def adapted(self, images: Images, features: Floats, labels: NDArray[np.int64]) -> "Guard":
         """The same for a laboratory, whose features (N, K) count as training from now on.
 
         Labels of -1 are not known. The threshold only rises: to the distance below which all but
         a few of the laboratory's images are from one another and from training.
         """
         rows = np.random.default_rng(0).permutation(len(features))[:_NUM_KEPT]
-        own = features[rows] @ self.projection
+        own = self.project(features[rows])
         joined = replace(
             self,
             kept=np.concatenate([self.kept, own]),
@@ -98,12 +111,17 @@ class Guard:
         )
         threshold = np.quantile(joined.distances_of(own, itself=True), 1 - _OWN_SET_ASIDE)
         threshold = np.maximum(self.threshold, threshold).astype(np.float32)
-        return replace(joined, threshold=np.asarray(threshold))
+        contrast = np.minimum(self.contrast, np.quantile(_contrast(images), _FAINT))
+        return replace(
+            joined,
+            threshold=np.asarray(threshold),
+            contrast=np.asarray(contrast, dtype=np.float32),
+        )
 
-    def warning(self, image: NDArray[np.uint8]) -> Warned:
+    def warning(self, image: Images) -> Warned:
         """What is odd about an image (H, H, 3) that is set apart."""
         cell = find_cell(Image.fromarray(image))
-        if not cell.diameter:
+        if not cell.diameter or _contrast(image[None])[0] < self.contrast:
             return "no cell"
         if cell.num_nuclei > 1:
             return "several cells"
@@ -141,7 +159,7 @@ def fit_guard(
     train_labels: NDArray[np.int64],
     val: Floats,
     val_labels: NDArray[np.int64],
-    val_images: NDArray[np.uint8],
+    val_images: Images,
     last_layer: Head,
 ) -> Guard:
     """What to compare with: features of train (N, K) and val (V, K), and the images of val."""
@@ -151,16 +169,18 @@ def fit_guard(
     colors = np.quantile(_color(val_images), [_RARE, 1 - _RARE], axis=0)
     guard = Guard(
         projection,
-        train[chosen] @ projection,
+        np.empty((0, 0), dtype=np.float32),
         train_labels[chosen],
-        val @ projection,
+        np.empty((0, 0), dtype=np.float32),
         val_labels,
+        contrast=np.asarray(np.quantile(_contrast(val_images), _FAINT), dtype=np.float32),
         threshold=np.zeros((), dtype=np.float32),
         sharpness=np.asarray(np.quantile(_sharpness(val_images), _RARE), dtype=np.float32),
         colors=colors.astype(np.float32),
         weights=last_layer.weights,
         biases=last_layer.biases,
     )
+    guard = replace(guard, kept=guard.project(train[chosen]), val=guard.project(val))
     threshold = np.quantile(guard.distances_of(guard.val), 1 - _SET_ASIDE)
     return replace(guard, threshold=np.asarray(threshold, dtype=np.float32))
 
@@ -181,13 +201,24 @@ def _on_sphere(features: Floats) -> Floats:
     return features / np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
-def _sharpness(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _sharpness(images: Images) -> NDArray[np.float64]:
     """How much neighboring pixels of images (N, H, H, 3) differ, of how much any do."""
     green = images[..., 1].astype(np.float64)
     steps = np.abs(np.diff(green, axis=1)).mean(axis=(1, 2))
     return steps / np.maximum(green.std(axis=(1, 2)), 1)
 
 
-def _color(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _contrast(images: Images) -> NDArray[np.float64]:
+    """How much more the middle of images (N, H, H, 3) is colored as a nucleus than the border."""
+    step = max(images.shape[1] // _LOOKED_AT, 1)
+    found = purple(images[:, ::step, ::step].astype(np.float32) / 255)
+    place = (np.arange(found.shape[1]) + 0.5) / found.shape[1] - 0.5
+    away = np.hypot(place[:, None], place)
+    return (found[:, away < _MIDDLE].mean(axis=1) - found[:, away > _BORDER].mean(axis=1)).astype(
+        np.float64
+    )
+
+
+def _color(images: Images) -> NDArray[np.float64]:
     """Mean optical density of R, G and B of images (N, H, H, 3), shape (N, 3)."""
     return -np.log(np.maximum(images, 1) / 255).mean(axis=(1, 2))

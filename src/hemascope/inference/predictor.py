@@ -226,6 +226,7 @@ class Predictor:
         names = self.class_names
         spread = images.max(axis=3) - images.min(axis=3)
         is_gray = (spread.max(axis=(1, 2), initial=0) <= _GRAY).tolist()
+        apart = self.guard.apart(images, distances) if self.guard else ()
         answers: list[Answer] = []
         for i, (row, gray) in enumerate(zip(probs, is_gray, strict=True)):
             order = np.argsort(-row, kind="stable")
@@ -235,7 +236,7 @@ class Predictor:
             distance, warning = None, ""
             if self.guard:
                 distance = round(float(distances[i]), _DIGITS)
-                if distances[i] > self.guard.threshold:
+                if apart[i]:
                     warning = self.guard.warning(images[i])
             answers.append(
                 Answer(

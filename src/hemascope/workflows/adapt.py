@@ -142,8 +142,7 @@ def adapt(
         fitted = _fit(base, guard, found, np.stack(views), keep=keep)
         seen = all_seen(seen, found.labeled.looks)
     adapted = _adapted_guard(guard, base, found, views[0], fitted)
-    half = guard.adapted(views[0][::2], np.full(len(views[0][::2]), -1))
-    apart = guard.share_apart(views[0]), half.share_apart(views[0][1::2])
+    apart = _shares_apart(guard, found.images, views[0])
     statistics = channel_statistics(found.images)
     changes: dict[str, object] = {
         "hemascope_version": __version__,
@@ -371,6 +370,18 @@ def _fit(
     )
 
 
+def _shares_apart(
+    guard: Guard, images: Images, features: NDArray[np.float32]
+) -> tuple[float, float]:
+    """The share of pictures set apart now, and by a guard adapted to the other half of them."""
+    fitted, held_out = slice(0, None, 2), slice(1, None, 2)
+    unknown = np.full(len(images[fitted]), -1)
+    half = guard.adapted(images[fitted], features[fitted], unknown)
+    before = guard.apart(images, guard.distances(features))
+    after = half.apart(images[held_out], half.distances(features[held_out]))
+    return float(before.mean()), float(after.mean())
+
+
 def _adapted_guard(
     guard: Guard,
     base: Predictor,
@@ -380,11 +391,11 @@ def _adapted_guard(
 ) -> Guard:
     """The guard for the laboratory; its labels are those of the new classes, -1 for none."""
     if not fitted or found.labeled is None:
-        return guard.adapted(features, np.full(len(features), -1))
+        return guard.adapted(found.images, features, np.full(len(features), -1))
     names = fitted.classes.names
     of_old = np.array([names.index(n) if n in names else -1 for n in (*base.class_names, "")])
     of_own = np.array([names.index(name) for name in found.classes.names])
     guard = replace(
         guard, kept_labels=of_old[guard.kept_labels], val_labels=of_old[guard.val_labels]
     )
-    return guard.adapted(features, of_own[found.labeled.labels])
+    return guard.adapted(found.images, features, of_own[found.labeled.labels])
