@@ -32,7 +32,8 @@ class AugmentationSettings(Settings):
     are turned by any angle and zoomed by up to e^±`zoom`, which blurs them. `color` is the standard
     deviation of a gain and an offset of each channel. `stain`, `blur` and `noise` are the shares of
     images whose stains and background are colored otherwise (in optical density), that are blurred,
-    and that get noise: for cells of other laboratories. `cutout` is the side in pixels of a square
+    and that get noise: for cells of other laboratories. `isolate` is the share in which all but a disk
+    around the cell is painted, as where somebody cut it out. `cutout` is the side in pixels of a square
     that is painted gray. Pixels are those of images of 28: in images of S pixels, `shift`, `cutout`
     and the width of the blur are S / 28 times as large, rounded to whole pixels. `mixup` and
     `cutmix` are the alpha of Beta(alpha, alpha): a batch is mixed with itself; where both are
@@ -51,6 +52,7 @@ class AugmentationSettings(Settings):
     stain: Share = 0.0
     blur: Share = 0.0
     noise: Share = 0.0
+    isolate: Share = 0.0
     cutout: int = Field(default=0, ge=0, le=1024)
     mixup: float = Field(default=0.0, ge=0, le=100)
     cutmix: float = Field(default=0.0, ge=0, le=100)
@@ -59,7 +61,7 @@ class AugmentationSettings(Settings):
     @model_validator(mode="after")
     def _something_to_restrict(self) -> Self:
         pixels = (self.turns, self.shift, self.affine, self.cutout)
-        colors = (self.color, self.stain, self.blur, self.noise)
+        colors = (self.color, self.stain, self.blur, self.noise, self.isolate)
         if self.only_classes and not any(pixels + colors):
             msg = "only_classes needs turns, shift or another change, which are all off here"
             raise ValueError(msg)

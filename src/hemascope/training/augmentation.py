@@ -17,6 +17,7 @@ _GRAY = 0.5
 _STAIN_SD, _TINT_SD = 0.35, 0.25  # of the stains' densities, and of the background's
 _SIZE = 28  # pixels, of the images that lengths are given for
 _MIN_SIGMA, _MAX_SIGMA, _RADIUS = 0.3, 1.5, 3  # of the blur, in pixels
+_MIN_RADIUS, _MAX_RADIUS, _ASIDE, _BLACK = 0.35, 0.6, 0.02, 0.2  # of the disk, as shares; of paint
 _MAX_NOISE = 0.12  # standard deviation of a pixel in [0, 1]
 
 
@@ -60,6 +61,7 @@ class Augmentation:
             (settings.stain, self._stain),
             (settings.blur, self._blur),
             (settings.noise, self._noise),
+            (settings.isolate, self._isolate),
         ):
             if share:
                 chosen = ((self._uniform(count) < share) & changed).nonzero().squeeze(1)
@@ -177,6 +179,16 @@ class Augmentation:
     def _noise(self, inputs: Tensor) -> Tensor:
         strength = self._uniform(len(inputs), 1, 1, 1) * _MAX_NOISE
         return (inputs + (self._normal(*inputs.shape) * strength).to(inputs.device)).clamp(0, 1)
+
+    def _isolate(self, inputs: Tensor) -> Tensor:
+        """Paints what lies outside a disk white, or seldom black, as around a cell cut out."""
+        count, size = len(inputs), inputs.shape[-1]
+        place = (torch.arange(size) + 0.5) / size - 0.5
+        x, y = self._normal(2, count, 1, 1) * _ASIDE
+        away = ((place - x) ** 2 + (place.unsqueeze(1) - y) ** 2).sqrt()
+        radius = _MIN_RADIUS + self._uniform(count, 1, 1) * (_MAX_RADIUS - _MIN_RADIUS)
+        paint = (self._uniform(count, 1, 1, 1) > _BLACK).to(inputs)
+        return torch.where((away > radius).unsqueeze(1).to(inputs.device), paint, inputs)
 
     def _squares(self, count: int, size: int) -> Tensor:
         """One square per image, cut off at the edge: shape (N, H, H), true inside."""
