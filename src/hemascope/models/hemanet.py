@@ -11,7 +11,7 @@ from hemascope.models.links import Link
 
 _GRID = 16  # places along a side, at which the background is looked for
 _DARKEST = 0.05  # of a background
-_PAINTED = 0.999  # brightness of a place that no camera sees so
+_PAINTED, _LIGHT = 0.999, 0.75  # brightness of a place that is paint; of one that may be glass
 
 
 class HemaNet(nn.Module):
@@ -112,13 +112,15 @@ def on_white(images: Tensor) -> Tensor:
 
     The background is the mean color of the brightest tenth of the places of a grid of 16 by 16 (of
     fewer where an image is small): brightness chooses places, not channels, so that a bluish cell
-    on yellow does not count as background. Places of pure white come last: around a cell that was
-    cut out they are paint, not glass.
+    on yellow does not count as background. Places of pure white do not count if enough others are
+    light: around a cell that was cut out they are paint, not glass.
     """
     places = avg_pool2d(images, max(images.shape[-1] // _GRID, 1)).flatten(2)
     brightness = places.mean(dim=1)
-    brightness = torch.where(brightness < _PAINTED, brightness, -brightness)
     count = max(brightness.shape[1] // 10, 1)
+    unpainted = torch.where(brightness < _PAINTED, brightness, -brightness)
+    is_light = unpainted.topk(count, dim=1).values[:, -1:] > _LIGHT
+    brightness = torch.where(is_light, unpainted, brightness)
     least = brightness.topk(count, dim=1).values[:, -1:]
     chosen = (brightness >= least).to(images.dtype).unsqueeze(1)
     white = (places * chosen).sum(dim=2) / chosen.sum(dim=2)

@@ -32,8 +32,8 @@ class AugmentationSettings(Settings):
     are turned by any angle and zoomed by up to e^±`zoom`, which blurs them. `color` is the standard
     deviation of a gain and an offset of each channel. `stain`, `blur` and `noise` are the shares of
     images whose stains and background are colored otherwise (in optical density), that are blurred,
-    and that get noise: for cells of other laboratories. `isolate` is the share in which all but a disk
-    around the cell is painted, as where somebody cut it out. `cutout` is the side in pixels of a square
+    and that get noise: for cells of other laboratories. `isolate` is the share in which all but a
+    disk is painted, as around cells that were cut out. `cutout` is the side in pixels of a square
     that is painted gray. Pixels are those of images of 28: in images of S pixels, `shift`, `cutout`
     and the width of the blur are S / 28 times as large, rounded to whole pixels. `mixup` and
     `cutmix` are the alpha of Beta(alpha, alpha): a batch is mixed with itself; where both are

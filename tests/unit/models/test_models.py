@@ -66,6 +66,15 @@ def test_a_white_point_undoes_the_color_of_the_light() -> None:
     assert float(on_white(bluish)[:, :, 0, 0].min()) == pytest.approx(1.0)  # background, not cell
 
 
+def test_paint_around_a_cell_is_no_background() -> None:
+    images = torch.full((1, 3, 64, 64), 0.85)
+    images[:, :, 24:40, 24:40] = 0.3
+    painted = images.clone()
+    painted[:, :, :8] = painted[:, :, -8:] = painted[:, :, :, :8] = painted[:, :, :, -8:] = 1
+    inside = (..., slice(8, 56), slice(8, 56))
+    torch.testing.assert_close(on_white(painted)[inside], on_white(images)[inside])
+
+
 def test_the_white_point_is_inside_the_network() -> None:
     torch.manual_seed(0)
     options = {"white_point": True, "widths": [8], "strides": [2], "stem": 8, "stem_stride": 2}

@@ -171,7 +171,7 @@ def test_the_same_seed_draws_the_same_variants() -> None:
     assert not torch.equal(results[0], results[2])
 
 
-@pytest.mark.parametrize("change", ["stain", "blur", "noise"])
+@pytest.mark.parametrize("change", ["stain", "blur", "noise", "isolate"])
 def test_changes_of_color_and_sharpness_keep_to_their_share_and_to_pixels(change: str) -> None:
     plain = to_input(IMAGES)
     settings: dict[str, Any] = {change: 0.5}
@@ -198,6 +198,14 @@ def test_blur_of_one_image_does_not_leak_into_another() -> None:
     images[1] = 255
     blurred = _augmentation(blur=1.0)(images, LABELS[:2])
     assert torch.allclose(blurred, to_input(images), atol=1e-5)
+
+
+def test_isolate_paints_the_corners_and_leaves_the_middle() -> None:
+    plain = to_input(IMAGES)
+    inputs = _augmentation(isolate=1.0)(IMAGES, LABELS)
+    corners = inputs[:, :, [0, 0, -1, -1], [0, -1, 0, -1]].flatten(1)
+    assert ((corners == 0).all(dim=1) | (corners == 1).all(dim=1)).all()
+    assert torch.equal(inputs[:, :, 10:18, 10:18], plain[:, :, 10:18, 10:18])
 
 
 def test_stain_keeps_what_is_dark_and_what_is_bright_in_order() -> None:
