@@ -4,8 +4,8 @@
 
 Makes a folder of links to the photographs, as often as asked, and takes turns, in processes of
 their own: decode every file with Pillow and do nothing else; `hemascope predict` with each graph of
-the model. Prints rates without start-up (taken from a run on one photograph), their ratio, and the
-peak of resident memory. A million: --images 1000000 --rounds 1 --only int8.
+the packaged models. Prints rates without start-up (taken from a run on one photograph), their
+ratio, and the peak of resident memory. A million: --images 1000000 --rounds 1 --only int8.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+_MODELS = ("hemanet-64-labs", "hemanet")
 _DECODE = """
 import resource, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -34,9 +35,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 _PREDICT = """
 import resource, sys
 from hemascope.__main__ import main
-folder, threads, precision, out = sys.argv[1:]
+folder, threads, model, precision, out = sys.argv[1:]
 sys.argv = ["hemascope", "predict", folder, "--threads", threads, "--precision", precision]
-sys.argv += ["--out", out, "--overwrite"]
+sys.argv += ["--model", model, "--out", out, "--overwrite"]
 try:
     main()
 finally:
@@ -63,7 +64,9 @@ def main() -> None:
         threads = str(args.threads)
         precisions = [args.only] if args.only else ["fp32", "int8"]
         commands = {
-            p: [sys.executable, "-c", _PREDICT, "", threads, p, str(out)] for p in precisions
+            f"{m} {p}": [sys.executable, "-c", _PREDICT, "", threads, m, p, str(out)]
+            for m in _MODELS
+            for p in precisions
         }
         if not args.only:
             commands = {"decode": [sys.executable, "-c", _DECODE, "", threads], **commands}
@@ -79,7 +82,7 @@ def main() -> None:
     print(f"{args.images:,} photographs, {args.threads} threads, {args.rounds} rounds")
     for what, rate in rates.items():
         ratio = f"{rate / rates['decode']:.2f} of decoding" if "decode" in rates else ""
-        print(f"{what:8} {rate:8.0f} images/s   {ratio:20} peak {peak[what] / 1e6:.0f} MB")
+        print(f"{what:20} {rate:8.0f} images/s   {ratio:20} peak {peak[what] / 1e6:.0f} MB")
     print(json.dumps({"rates": rates, "peak_bytes": peak, "seconds": seconds}))
 
 

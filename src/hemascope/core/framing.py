@@ -152,7 +152,7 @@ def choose_frame(cells: Sequence[Cell]) -> Frame:
 def purple(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
     """How much each pixel of images (N, H, W, 3) in [0, 1] is colored as a nucleus, (N, H, W)."""
     brightness = pixels.mean(axis=3)
-    flat = brightness.reshape(len(pixels), -1)
+    flat = brightness.reshape(len(pixels), pixels.shape[1] * pixels.shape[2])
     place = int((1 - _BACKGROUND) * flat.shape[1])
     least = np.partition(flat, place, axis=1)[:, place]
     bright = (brightness >= least[:, None, None])[..., None]

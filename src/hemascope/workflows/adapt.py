@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hemascope import __version__
 from hemascope.core.classes import ClassSet
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.framing import Frame, find_cell, spread
@@ -145,7 +144,6 @@ def adapt(
     apart = _shares_apart(guard, found.images, views[0])
     statistics = channel_statistics(found.images)
     changes: dict[str, object] = {
-        "hemascope_version": __version__,
         "image": base.spec.framed(found.frame) if found.frame else base.spec,
         "trained_on": TrainingData(
             title=f"{base.info.trained_on.title}; adapted to {found.title}",
