@@ -1,5 +1,6 @@
 """The command line: parses, calls one workflow, prints what it returns."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -585,6 +586,8 @@ def predict(
 
     Exit code 1: some images could not be read, and their rows say why.
     """
+    # Read when NumPy is imported: each of the threads computes alone, or they wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from hemascope.data.inputs import check_inputs
 
     check_inputs(paths)
