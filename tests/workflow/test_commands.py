@@ -295,6 +295,9 @@ def test_verify_refuses_a_group_in_two_splits(hemascope: Run, tmp_path: Path) ->
         for i, split in enumerate(("train", "val", "test")):
             rows.append(f"{root / label / f'{i}.png'},{label},{split},slide {min(i, 1)}")
     (tmp_path / "cells.csv").write_text("\n".join(rows))
+    said = hemascope("data", "info", tmp_path / "cells.csv")
+    assert said.code == 0
+    assert "Note: 1 group(s) have images in two splits" in said.err
     outcome = hemascope("data", "verify", tmp_path / "cells.csv")
     assert outcome.code == 2
     assert "slide 1 (val and test)" in outcome.err

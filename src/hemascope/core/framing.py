@@ -83,7 +83,9 @@ class Frame(BaseModel):
         """A sentence about it."""
         if not self.nucleus:
             return "No nucleus was found by which to frame the cells: pictures are used whole."
-        found = f"nuclei are {100 * self.nucleus:.0f} % of the side of {self.num_pictures} pictures"
+        found = (
+            f"nuclei are {100 * self.nucleus:.0f} % of the side, of {self.num_pictures} picture(s)"
+        )
         if self.is_field:
             return f"These are whole fields, not cells ({found}): give `frame` cell."
         used = "all" if self.share == 1 else f"the central {100 * self.share:.0f} %"

@@ -1,7 +1,7 @@
 """`hemascope data info | verify | download`."""
 
 from hemascope.core.classes import Split
-from hemascope.core.errors import UsageError
+from hemascope.core.errors import DataError, UsageError
 from hemascope.core.images import Dataset
 from hemascope.data.bloodmnist import download, official_md5
 from hemascope.data.collections import collections
@@ -14,6 +14,10 @@ from hemascope.workflows.sources import load_data
 def describe(data: DataSettings, reporter: Reporter) -> str:
     """What the data is, as text: name, md5, counts per class, channel statistics."""
     dataset = load_data(data, reporter, as_found=True)
+    try:
+        check_groups(dataset.splits)
+    except DataError as error:  # which `verify` and `train` refuse
+        reporter.say(f"Note: {error}")
     facts = (
         ("title", dataset.title),
         ("source", dataset.source),

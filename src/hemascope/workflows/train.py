@@ -144,6 +144,8 @@ def fit(
         if name not in dataset.classes.names:
             hint = did_you_mean(name, dataset.classes.names)
             raise UsageError(f"augmentation.only_classes: there is no class '{name}'; {hint}")
+    if settings.training.by_laboratory and dataset.splits[Split.TRAIN].laboratories is None:
+        reporter.say("Note: the data name no laboratories: `by_laboratory` draws by class alone.")
     device = pick_device(settings.device)
     known = {split: dataset.splits[split] for split in (Split.TRAIN, Split.VAL)}
     sources = tuple(map(located, settings.data.sources))  # so that it is found from anywhere
