@@ -158,5 +158,12 @@ def test_a_frame_is_kept_and_fits_its_model_alone(
     outcome = hemascope("predict", large, "--model", "hemanet", "--frame", frame)
     assert outcome.code == 2
     assert "makes its images otherwise" in outcome.err
+    fields = json.loads(frame.read_text()) | {"is_field": True}
+    (tmp_path / "fields.json").write_text(json.dumps(fields))
+    answers = Predictor(exported, frame=str(tmp_path / "fields.json")).predict(
+        [str(large / path.name) for path in large.iterdir()]
+    )
+    assert [answer.warning for answer in answers] == ["several cells"] * 4
+    assert all(answer.abstain for answer in answers)
     outcome = hemascope(*args, "sideways")
     assert outcome.code == 2

@@ -30,10 +30,12 @@ class Prepared:
     Attributes:
         images: RGB pixels, shape (N, H, H, 3), uint8.
         notes: What was guessed or lost for each picture; "" where nothing was.
+        fields: Whether each picture is a whole field, in which no single cell was asked for.
     """
 
     images: NDArray[np.uint8]
     notes: tuple[str, ...]
+    fields: tuple[bool, ...]
 
 
 class ImageSpec(BaseModel):
@@ -48,7 +50,7 @@ class ImageSpec(BaseModel):
       it was chosen for, 0 where that is unknown: much smaller pictures have been cropped to the
       cell already and are used whole.
     - "auto": the share that the cell in each picture asks for; `framed` decides it for all, after
-      which it is "framed".
+      which it is "framed", or "field" where the pictures are much larger than their cells.
     - "cell": the same share, but around the cell instead of the middle; decided, it is "centered".
     """
 
@@ -58,7 +60,7 @@ class ImageSpec(BaseModel):
     crop: float = Field(default=1.0, gt=0, le=1)
     jpeg_quality: int = Field(default=0, ge=0, le=95)
     photo_size: int = Field(default=0, ge=0)
-    frame: Literal[FrameChoice, "framed", "centered"] = "whole"
+    frame: Literal[FrameChoice, "framed", "field", "centered"] = "whole"
     geometries: Geometries = ()
 
     @property
@@ -82,7 +84,8 @@ class ImageSpec(BaseModel):
         """The same with one share for all pictures, where that is undecided."""
         if not self.is_undecided:
             return self
-        decided = "centered" if self.frame == "cell" else "framed"
+        of_middle = "field" if frame.is_field else "framed"
+        decided = "centered" if self.frame == "cell" else of_middle
         return self.model_copy(update={"crop": frame.share, "frame": decided, "photo_size": 0})
 
     def knows(self, picture: Image.Image) -> float | None:
@@ -100,15 +103,18 @@ class ImageSpec(BaseModel):
         images = [np.empty((0, self.size, self.size, 3), dtype=np.uint8)]
         notes: list[str] = []
         changed: list[bool] = []
+        fields: list[bool] = []
         for picture in pictures:
             changed.append(picture.size != (self.size, self.size))
-            image, note = self._square(picture) if changed[-1] else (np.asarray(picture), "")
+            whole = np.asarray(picture), "", False
+            image, note, is_field = self._square(picture) if changed[-1] else whole
             images.append(image[None])
             notes.append(note)
+            fields.append(is_field)
         together = np.concatenate(images)
         if self.jpeg_quality and any(changed):
             together[changed] = jpeg_round_trip(together[changed], self.jpeg_quality)
-        return Prepared(together, tuple(notes))
+        return Prepared(together, tuple(notes), tuple(fields))
 
     def _crop_of(self, picture: Image.Image) -> tuple[float, str]:
         """The share to keep of a picture's central square, and what is guessed or lost thereby."""
@@ -129,19 +135,23 @@ class ImageSpec(BaseModel):
             return self.crop, "not square: only the center was used"
         return self.crop, ""
 
-    def _square(self, picture: Image.Image) -> tuple[NDArray[np.uint8], str]:
+    def _square(self, picture: Image.Image) -> tuple[NDArray[np.uint8], str, bool]:
+        """The image, what is to be noted, and whether the picture is a whole field."""
         x = y = 0.0
         crop, note = self._crop_of(picture)
-        if self.frame not in ("whole", "framed") and self.knows(picture) is None:
-            cell = find_cell(picture)
-            if self.is_undecided:
-                crop = choose_frame([cell]).share
-            if self.frame != "auto":
-                x, y = cell.x, cell.y
-        if self.frame != "whole" and (crop < 1 or x or y):
-            middle = "the cell" if x or y else "the middle"
-            framed = f"framed: {100 * crop:.0f} % of the shorter side around {middle} was used"
-            note = framed if self.knows(picture) is None else note
+        is_field = False
+        if self.frame != "whole" and self.knows(picture) is None:
+            is_field = self.frame == "field"
+            if self.frame not in ("framed", "field"):
+                cell = find_cell(picture)
+                if self.is_undecided:
+                    alone = choose_frame([cell])
+                    crop, is_field = alone.share, alone.is_field and self.frame == "auto"
+                if self.frame != "auto":
+                    x, y = cell.x, cell.y
+            if crop < 1 or x or y:
+                middle = "the cell" if x or y else "the middle"
+                note = f"framed: {100 * crop:.0f} % of the shorter side around {middle} was used"
         shorter = min(picture.size)
         side = max(round(shorter * crop), 1)
         left, top = (
@@ -150,4 +160,4 @@ class ImageSpec(BaseModel):
         )
         square = picture.crop((left, top, left + side, top + side))
         resized = square.resize((self.size, self.size), Image.Resampling.BILINEAR)
-        return np.asarray(resized), note
+        return np.asarray(resized), note, is_field

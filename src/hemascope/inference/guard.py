@@ -6,6 +6,7 @@ training images. Needs NumPy and Pillow alone.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -80,13 +81,17 @@ class Guard:
 
     def distances_of(self, projected: Floats, *, itself: bool = False) -> Floats:
         """Those of projected features (N, P), which may be among the kept ones `itself`."""
-        kept = _on_sphere(self.kept).T
+        kept = self._kept_on_sphere
         nearest = min(_NEIGHBOR + itself, kept.shape[1])
         found = [np.empty(0, dtype=np.float32)]
         for start in range(0, len(projected), _BATCH):
-            cosines = _on_sphere(projected[start : start + _BATCH]) @ kept
+            cosines = on_sphere(projected[start : start + _BATCH]) @ kept
             found.append(1 - np.partition(cosines, -nearest, axis=1)[:, -nearest])
         return np.concatenate(found)
+
+    @cached_property
+    def _kept_on_sphere(self) -> Floats:
+        return on_sphere(self.kept).T
 
     def restored(self, projected: Floats) -> Floats:
         """Features (N, K) of projected ones (N, P + 1), but for what the projection dropped."""
@@ -196,7 +201,8 @@ def _balanced(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return np.sort(order[np.argsort(rank[order], kind="stable")][:most])
 
 
-def _on_sphere(features: Floats) -> Floats:
+def on_sphere(features: Floats) -> Floats:
+    """Features (N, K) scaled to length 1."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.maximum(lengths, np.finfo(np.float32).tiny)
 

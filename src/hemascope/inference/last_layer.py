@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hemascope.core.errors import DataError
 from hemascope.core.predictions import log_softmax
+from hemascope.inference.guard import on_sphere
 from hemascope.store.model_folder import Head
 
 Floats = NDArray[np.float32]
@@ -163,7 +164,7 @@ def choose_cells(probs: NDArray[np.float64], features: Floats, count: int) -> li
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    points = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
+    points = on_sphere(features)
     predicted = probs.argmax(axis=1)
     found = [np.flatnonzero(predicted == label) for label in np.unique(predicted)]
     chosen: list[int] = []

@@ -211,11 +211,13 @@ class Predictor:
 
         made = spec.prepare(readable())
         found = self.answer(made.images)
-        of_fields = frame is not None and frame.is_field and spec.frame != "centered"
-        for place, answer, noted, guessed in zip(places, found, notes, made.notes, strict=True):
+        every_note = zip(notes, made.notes, made.fields, strict=True)
+        for place, answer, (noted, guessed, is_field) in zip(
+            places, found, every_note, strict=True
+        ):
             every = (*noted, *filter(None, [guessed, answer.note]))
             answer = replace(answer, note="; ".join(dict.fromkeys(every)))
-            if of_fields and guessed:  # of a known size it was not framed
+            if is_field:
                 answer = replace(answer, warning="several cells", abstain=True)
             answers[place] = answer
         return Answered([a for a in answers if a is not None], made.images, tuple(places))

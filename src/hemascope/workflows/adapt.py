@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -278,12 +279,13 @@ def _laboratory(
 
 def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Laboratory:
     """Pictures of folders and files, at most a few thousand, spread evenly."""
-    everything = list(items(data.sources, PassedOver()))
+    passed = PassedOver()
+    everything = list(items(data.sources, passed))
     step = max(len(everything) / _MOST, 1)
     looked_at = [everything[int(i * step)] for i in range(min(len(everything), _MOST))]
     frame = base.decide_frame(item.read for item in spread(looked_at))
     images, paths = list[Images](), list[str]()
-    failed = 0
+    failed, notes = 0, Counter[str]()
     with reporter.counted("pictures", len(looked_at)) as advance:
         for start in range(0, len(looked_at), _BATCH):
             batch = looked_at[start : start + _BATCH]
@@ -291,11 +293,16 @@ def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Labor
             images.append(answered.images)
             paths += [batch[place].path for place in answered.places]
             failed += len(batch) - len(answered.places)
+            notes.update(n for answer in answered.answers for n in answer.note.split("; ") if n)
             advance(len(batch))
     if not paths:
         raise DataError(f"no picture of {data.title} can be read.", field="data")
     if failed:
         reporter.say(f"Note: {failed:,} pictures could not be read and were left out.")
+    if len(looked_at) < len(everything):
+        reporter.say(f"Note: {len(looked_at):,} of {len(everything):,} pictures were looked at.")
+    for note in (*passed.notes(), *(f"{n:,} image(s): {note}." for note, n in notes.items())):
+        reporter.say(f"Note: {note}")
     title = f"{', '.join(Path(source).name for source in data.sources)} (unlabeled)"
     return Laboratory(title, np.concatenate(images), tuple(paths), frame, None, base.info.classes)
 

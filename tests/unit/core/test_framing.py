@@ -67,6 +67,12 @@ def test_one_share_for_all_and_a_word_on_fields() -> None:
     field = choose_frame([find_cell(drawn((640, 480), (500, 120, 90)))])
     assert field.is_field
     assert "whole fields" in field.describe()
+    spec = ImageSpec(size=64, frame="auto", geometries=((360, 0.5),))
+    pictures = [drawn((640, 480), (500, 120, 90)), drawn((360, 360), (180, 180, 100))]
+    assert spec.framed(field).prepare(pictures).fields == (True, False)
+    assert spec.prepare(pictures).fields == (True, False)
+    around = spec.model_copy(update={"frame": "cell"})
+    assert around.framed(field).prepare(pictures).fields == (False, False)
 
 
 def test_those_that_decide_are_spread_evenly() -> None:
