@@ -126,7 +126,7 @@ def exported(tiny: Path, cells_npz: Path, tmp_path_factory: pytest.TempPathFacto
 
     out = tmp_path_factory.mktemp("exported") / "model"
     data = DataSettings(sources=(str(cells_npz),))
-    export(tiny, data, Output(out), int8=False, fp16=False, reporter=Reporter())
+    export(tiny, data, Output(out), int8=False, fp16=False, weights=True, reporter=Reporter())
     return out
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from conftest import Outcome
 from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.rendered import render
 from hemascope.inference.predictor import Predictor
+from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
 from hemascope.store.model_folder import load_info
 
 Run = Callable[..., Outcome]
@@ -74,7 +76,39 @@ def test_the_old_classes_stay_if_asked(
     outcome = hemascope("adapt", exported, "--data", laboratory, "--out", out, "--keep")
     assert outcome.code == 0, outcome.err
     assert load_info(out).class_names == BLOOD_CELLS.names
-    assert "stored val images" in outcome.out
+    assert "val images" in outcome.out
+    assert "deeper layers were not tried: give the images" in outcome.out
+
+
+def test_deeper_layers_are_fitted_where_cross_validation_supports_it(
+    exported: Path, cells_npz: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    """Colors that the network has never seen, and enough cells of them."""
+    labels = [i % 4 for i in range(120)]
+    cells = save(tmp_path / "cells", labels, BLOOD_CELLS.names, seed=11)
+    out = tmp_path / "deeper"
+    outcome = hemascope("adapt", exported, "--data", cells, "--out", out)
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"supports fitting [1-9] of the last blocks", outcome.out), outcome.out
+    info, _ = load_model(out)  # its weights are those of the graph
+    assert not info.head_file
+    answers = Predictor(out).predict([str(path) for path in sorted(cells.rglob("*.png"))])
+    torch_says = TorchEngine(load_model(out)[1], device=pick_device("cpu"))
+    images = np.stack([np.asarray(Image.open(p)) for p in sorted(cells.rglob("*.png"))])
+    said = torch_says.logits(images).argmax(axis=1)
+    assert [a.predicted_class for a in answers] == [info.class_names[i] for i in said]
+    assert np.mean([answer.warning != "" for answer in answers]) <= 0.05
+    kept = tmp_path / "kept"
+    options = ("--keep", "--own-data", cells_npz)
+    outcome = hemascope("adapt", exported, "--data", cells, "--out", kept, *options)
+    assert outcome.code == 0, outcome.err
+    assert load_info(kept).class_names == BLOOD_CELLS.names
+    assert "cross-validation supports" in outcome.out
+    forgotten = re.search(r"val images: ([\d.]+) % before, ([\d.]+) % after", outcome.out)
+    assert forgotten
+    outcome = hemascope("adapt", exported, "--data", cells, "--out", tmp_path / "x", *options[1:])
+    assert outcome.code == 2
+    assert "--own-data" in outcome.err
 
 
 def test_without_labels_framing_and_guard_are_fitted(

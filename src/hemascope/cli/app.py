@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -461,14 +462,18 @@ def adapt(
     keep: Annotated[
         bool, Option("--keep", help="Keep the old classes beside those of the data.")
     ] = False,
+    own_data: Annotated[
+        list[str] | None,
+        Option(metavar="X", help="What the model was trained on: lets --keep fit deeper layers."),
+    ] = None,
     suggest: Annotated[
         int, Option(metavar="N", min=0, help="Write a table of the N cells most worth labeling.")
     ] = 0,
 ) -> str:
     """Fit an exported model to your laboratory.
 
-    Labeled data (class folders, a table) give it a new last layer, judged by cross-validation;
-    loose pictures fit framing and guard. For example:
+    Labeled data (class folders, a table) give it a new last layer, and deeper ones where
+    cross-validation supports it; loose pictures fit framing and guard. For example:
     hemascope adapt hemanet-64-labs --data cells.csv --out adapted
     """
     if not data.data:
@@ -479,9 +484,26 @@ def adapt(
         from hemascope.workflows.adapt import suggest as run_suggest
 
         return run_suggest(model, chosen, output, count=suggest, reporter=Reporter())
+    from hemascope.settings.data import DataSettings
     from hemascope.workflows.adapt import adapt as run
 
-    return run(model, chosen, output, unlabeled=unlabeled, keep=keep, reporter=Reporter())
+    if own_data and not keep:
+        raise UsageError("it is for `keep`, which is not given.", field="own_data")
+    deeper = None
+    with suppress(ModuleNotFoundError):  # without torch the last layer is fitted alone
+        from hemascope.workflows.deepen import Deeper
+
+        deeper = Deeper
+    return run(
+        model,
+        chosen,
+        output,
+        unlabeled=unlabeled,
+        keep=keep,
+        own_data=DataSettings(sources=tuple(own_data)) if own_data else None,
+        deeper=deeper,
+        reporter=Reporter(),
+    )
 
 
 @command(app)

@@ -168,7 +168,7 @@ def fit_guard(
     last_layer: Head,
 ) -> Guard:
     """What to compare with: features of train (N, K) and val (V, K), and the images of val."""
-    chosen = _balanced(train_labels, _NUM_KEPT)
+    chosen = balanced(train_labels, _NUM_KEPT)
     _, _, directions = np.linalg.svd(train[chosen], full_matrices=False)
     projection = directions[:_NUM_DIRECTIONS].T.astype(np.float16).astype(np.float32)
     colors = np.quantile(_color(val_images), [_RARE, 1 - _RARE], axis=0)
@@ -190,7 +190,7 @@ def fit_guard(
     return replace(guard, threshold=np.asarray(threshold, dtype=np.float32))
 
 
-def _balanced(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+def balanced(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Which images to keep: chosen at random, the same number of each class where possible."""
     order = np.random.default_rng(0).permutation(len(labels))
     seen = np.zeros(labels.max() + 1, dtype=np.int64)

@@ -67,7 +67,18 @@ class HemaNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C) of images (N, 3, H, H)."""
-        features = self._features(images)
+        return self.after(self.before(images, 0), 0)
+
+    def before(self, images: Tensor, blocks: int) -> Tensor:
+        """What the last `blocks` blocks are given of images (N, 3, H, H)."""
+        if self.white_point:
+            images = on_white(images)
+        features = self.stem(self.standardize(images))
+        return self.blocks[: len(self.blocks) - blocks](features)
+
+    def after(self, features: Tensor, blocks: int) -> Tensor:
+        """Logits (N, C) of what `before` gives."""
+        features = self.blocks[len(self.blocks) - blocks :](features)
         pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
         return self.head(self.dropout(pooled))
 
@@ -77,7 +88,7 @@ class HemaNet(nn.Module):
         Both ways of pooling are sums over places: the mean of all, and the largest alone, whose
         share places divide that are equally large. So the maps and the bias add up to the logits.
         """
-        features = self._features(images)
+        features = self.before(images, 0)
         mean, largest = features.mean(dim=(2, 3)), features.amax(dim=(2, 3))
         logits = self.head(torch.cat([mean, largest], dim=1))
         of_mean, of_largest = self.head.weight.chunk(2, dim=1)
@@ -86,11 +97,6 @@ class HemaNet(nn.Module):
         places = features.shape[2] * features.shape[3]
         maps = torch.einsum("ck,nkhw->nchw", of_mean, features) / places
         return logits, maps + torch.einsum("ck,nkhw->nchw", of_largest, shares)
-
-    def _features(self, images: Tensor) -> Tensor:
-        if self.white_point:
-            images = on_white(images)
-        return self.blocks(self.stem(self.standardize(images)))
 
     def links(self) -> list[Link]:
         """What pruning may make narrower: the inside of every block."""

@@ -23,6 +23,7 @@ class Judged:
         ece_after: Expected calibration error of those, after temperature scaling.
         old_val: Accuracy on the stored val images of the old model, before and after; None where
             its classes were not kept.
+        deeper: Whether more than the last layer was fitted, and if not, why.
     """
 
     num_cells: int
@@ -33,6 +34,7 @@ class Judged:
     after: Interval
     ece_after: float
     old_val: tuple[float, float] | None
+    deeper: str
 
 
 def judged_lines(
@@ -66,9 +68,10 @@ def judged_lines(
     ]
     if judged.not_judged:
         lines.append(f"not judged, being of a single cell or group: {', '.join(judged.not_judged)}")
+    lines.append(judged.deeper)
     if judged.old_val:
         first, then = (f"{100 * share:.2f} %" for share in judged.old_val)
-        lines.append(f"accuracy on the old model's stored val images: {first} before, {then} after")
+        lines.append(f"accuracy on the old model's val images: {first} before, {then} after")
     return lines
 
 

@@ -3,15 +3,17 @@
 import csv
 import io
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hemascope.core.classes import ClassSet
+from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.framing import Frame, find_cell, spread
 from hemascope.core.images import (
@@ -27,11 +29,14 @@ from hemascope.data.inputs import items
 from hemascope.data.source import Request
 from hemascope.data.walk import PassedOver
 from hemascope.inference.decisions import decide
-from hemascope.inference.guard import Guard
-from hemascope.inference.last_layer import Cells, Kept, choose_cells, fit_head, folds_of
+from hemascope.inference.guard import Guard, balanced
+from hemascope.inference.last_layer import Cells, Kept, Rows, choose_cells, fit_head, folds_of
+from hemascope.inference.onnx_engine import OnnxEngine
 from hemascope.inference.predictor import Predictor
+from hemascope.metrics import METRICS
 from hemascope.metrics.calibration import ece
 from hemascope.metrics.statistics import Bootstrap
+from hemascope.metrics.uncertainty import fit_temperature
 from hemascope.report.adapted import Judged, card_text, judged_lines
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
@@ -39,6 +44,8 @@ from hemascope.store.files import write_bytes, write_text
 from hemascope.store.model_folder import (
     Decision,
     Head,
+    OnnxGraph,
+    Tensors,
     TrainingData,
     all_seen,
     find_artifact,
@@ -57,6 +64,8 @@ _BATCH = 128
 _LEAST_WITH_CELL = 0.1  # share of the pictures
 _NUM_RESAMPLES = 2000
 _NUM_VIEWS = 8
+_MOST_OWN = 2000  # images of `own_data` that are shown to deeper layers
+_MOST_FORGOTTEN = 0.005  # of the accuracy on val of `own_data`
 _THUMBNAIL = 160  # pixels
 _SUGGESTED = ("path", "label", "predicted_class", "confidence", "thumbnail")
 
@@ -84,12 +93,59 @@ class Laboratory:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A new last layer, what its classes are, and how it decides and does."""
+    """A new last layer, what its classes are, how it decides and does, and more of the network."""
 
     head: Head
     classes: ClassSet
+    labels: NDArray[np.int64]
     decisions: tuple[Decision, ...]
     judged: Judged
+    deepened: "Deepened | None"
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """Images of the classes that a model is not to forget, labels in [0, C)."""
+
+    train: LabeledImages
+    val: LabeledImages
+
+
+@dataclass(frozen=True, eq=False)
+class Deepened:
+    """A network whose last blocks were fitted, as a model folder keeps it.
+
+    Attributes:
+        weights: For PyTorch.
+        graphs: What is to be said of its ONNX graphs, the recommended one last.
+        contents: Those graphs.
+        guard: Fitted to every other cell, or to `Own`.
+        own_accuracy: On val of `Own`; None without.
+    """
+
+    weights: Tensors
+    graphs: tuple[OnnxGraph, ...]
+    contents: list[bytes]
+    guard: Guard
+    own_accuracy: float | None
+
+
+class Deepens(Protocol):
+    """What fits the last blocks of a network, with torch: `hemascope.workflows.deepen.Deeper`."""
+
+    most_blocks: int
+
+    def logits(self, blocks: int, fitted: Rows, judged: Rows) -> NDArray[np.float32]:
+        """Logits (8, n, C) of some cells by a network whose last blocks were fitted to others."""
+        ...
+
+    def fitted(self, blocks: int, accuracy: float) -> Deepened:
+        """The network fitted to all cells; `accuracy` is what cross-validation says of it."""
+        ...
+
+
+FitHead = Callable[[Rows], Head]
+MakeDeeper = Callable[[Path, LabeledImages, FitHead, Own | None], Deepens]
 
 
 def adapt(
@@ -99,13 +155,15 @@ def adapt(
     *,
     unlabeled: bool,
     keep: bool,
+    own_data: DataSettings | None = None,
+    deeper: MakeDeeper | None = None,
     reporter: Reporter,
 ) -> str:
     """Writes a model folder fitted to a laboratory.
 
     Without labels: framing and guard. With some: a new last layer as well, on the same features,
-    judged by cross-validation with groups kept apart, and temperature, sets and threshold fitted to
-    the answers of that.
+    and as many of the last blocks as cross-validation supports, groups kept apart; temperature,
+    sets and threshold are fitted to the answers of that.
 
     Args:
         model: An exported model or a packaged one.
@@ -113,6 +171,9 @@ def adapt(
         output: The new model folder.
         unlabeled: Whether labels are to be left aside; a folder of loose pictures has none.
         keep: Whether the old classes stay, held by stored features of training images.
+        own_data: The images that the model was trained on, without which `keep` changes no more
+            than the last layer.
+        deeper: Fits the last blocks; None where torch is not installed.
         reporter: Whom to tell.
 
     Returns:
@@ -139,10 +200,32 @@ def adapt(
                 f"Note: {known:,} of these {len(found.images):,} images are among those that the "
                 "model was trained on: the figures of before are too good."
             )
-        fitted = _fit(base, guard, found, np.stack(views), keep=keep)
+
+        def start(cells: LabeledImages, fit_head: FitHead) -> Deepens:
+            if deeper is None:
+                raise DataError("that needs torch, which the extra 'train' installs")
+            if keep and own_data is None:
+                raise DataError("give the images that the model was trained on as `own_data`")
+            own = _own(base, own_data, reporter) if own_data else None
+            return deeper(path, cells, fit_head, own)
+
+        fitted = _fit(base, guard, found, np.stack(views), start, keep=keep, reporter=reporter)
         seen = all_seen(seen, found.labeled.looks)
-    adapted = _adapted_guard(guard, base, found, views[0], fitted)
-    apart = _shares_apart(guard, found.images, views[0])
+    before = guard.apart(found.images, guard.distances(views[0])).mean()
+    deepened = fitted and fitted.deepened
+    features = views[0]
+    if fitted and deepened:
+        guard = deepened.guard
+        features = OnnxEngine(deepened.contents[-1], origin="the graph").features(found.images)
+    elif fitted:
+        names = fitted.classes.names
+        of_old = np.array([names.index(n) if n in names else -1 for n in (*base.class_names, "")])
+        guard = replace(
+            guard, kept_labels=of_old[guard.kept_labels], val_labels=of_old[guard.val_labels]
+        )
+    labels = fitted.labels if fitted else np.full(len(features), -1)
+    adapted = guard.adapted(found.images, features, labels)
+    apart = float(before), _share_apart(guard, found.images, features)
     statistics = channel_statistics(found.images)
     changes: dict[str, object] = {
         "image": base.spec.framed(found.frame) if found.frame else base.spec,
@@ -155,22 +238,28 @@ def adapt(
         ),
     }
     if fitted:
-        graphs = [
-            graph.model_copy(update={"decisions": fitted.decisions, "has_maps": False})
-            for graph in base.info.onnx
-        ]
+        graphs = deepened.graphs if deepened else base.info.onnx
+        has_maps = {} if deepened else {"has_maps": False}  # of the old last layer
         changes |= {
-            "onnx": tuple(graphs),
+            "onnx": tuple(
+                graph.model_copy(update={"decisions": fitted.decisions, **has_maps})
+                for graph in graphs
+            ),
+            "recommended": graphs[-1].precision if deepened else base.info.recommended,
             "class_names": fitted.classes.names,
             "class_aliases": dict(fitted.classes.aliases),
         }
     info = base.info.model_copy(update=changes)
-    contents = [read_verified(find_artifact(path), g.file, g.sha256) for g in base.info.onnx]
+    weights = None
     head = fitted.head if fitted else load_head(path, base.info)
+    if deepened:
+        weights, contents, head = deepened.weights, deepened.contents, None
+    else:
+        contents = [read_verified(find_artifact(path), g.file, g.sha256) for g in base.info.onnx]
     lines = judged_lines(fitted.judged if fitted else None, len(found.images), apart)
     with begun_out(output, provenance()) as out:
         arrays = adapted.arrays()
-        save_artifact(out, info, None, seen=seen, graphs=contents, guard=arrays, head=head)
+        save_artifact(out, info, weights, seen=seen, graphs=contents, guard=arrays, head=head)
         write_text(out / "MODEL_CARD.md", card_text(info, base.info, found.title, lines))
     return "\n".join(
         [
@@ -308,62 +397,94 @@ def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Labor
 
 
 def _fit(
-    base: Predictor, guard: Guard, found: Laboratory, views: NDArray[np.float32], *, keep: bool
+    base: Predictor,
+    guard: Guard,
+    found: Laboratory,
+    views: NDArray[np.float32],
+    start: Callable[[LabeledImages, FitHead], Deepens],
+    *,
+    keep: bool,
+    reporter: Reporter,
 ) -> Fitted:
-    """The last layer for the labeled cells, judged on cells it was not fitted to."""
-    own = found.labeled
-    assert own is not None  # noqa: S101 - the caller has asked
+    """The last layer for the labeled cells, or more, judged on cells it was not fitted to."""
+    assert found.labeled is not None  # noqa: S101 - the caller has asked
     classes, old = found.classes, base.class_names
     if keep:
         more = tuple(name for name in classes.names if name not in old)
         classes = ClassSet((*old, *more), {**base.info.class_aliases, **classes.aliases})
     to_new = np.array([classes.names.index(name) for name in found.classes.names])
+    own = replace(found.labeled, labels=to_new[found.labeled.labels])
     layer = base.engine.head or Head(guard.weights, guard.biases)
     scale = float(guard.restored(guard.kept).std(axis=0).mean())
-    cells = Cells(layer, scale, views, to_new[own.labels])
+    cells = Cells(layer, scale, views, own.labels)
     of_old = np.array([classes.names.index(n) if n in classes.names else -1 for n in old])
     kept = None
     if keep:
         known = guard.kept_labels >= 0
         features = guard.restored(guard.kept[known])
         kept = Kept(features, of_old[guard.kept_labels[known]])
-    fit = partial(fit_head, cells, num_classes=len(classes), kept=kept)
+    heads: dict[bytes, Head] = {}
+
+    def fit(rows: Rows) -> Head:
+        key = rows.tobytes()
+        if key not in heads:
+            heads[key] = fit_head(cells, rows, len(classes), kept)
+        return heads[key]
+
     folds = folds_of(own.labels, own.groups)
-    logits = np.zeros((len(views), len(own), len(classes)), dtype=np.float32)
-    for rows, judged in folds:
-        head = fit(rows)
-        for view, features in enumerate(views):
-            logits[view, judged] = head.logits(features[judged])
-    rows = np.sort(np.concatenate([judged for _, judged in folds]))
-    judged_cells = own.take(rows)
-    ids, labels = judged_cells.ids, cells.labels[rows]
-    left_out = set(cells.labels.tolist()) - set(labels.tolist())
-    averaged = np.logaddexp.reduce([log_softmax(one) for one in logits]) - np.log(len(views))
-    plain = Predictions(ids, logits[0][rows], labels, classes)
-    together = Predictions(ids, averaged[rows].astype(np.float32), labels, classes)
-    decisions = decide(plain, num_views=1), decide(together, num_views=8)
+    judged = _CrossValidated(own, classes, folds)
+    of_head = judged(
+        lambda rows, others: np.stack([fit(rows).logits(view[others]) for view in views])
+    )
+    best, blocks, deepened = of_head, 0, None
+    try:
+        network = start(own, fit)
+    except DataError as error:
+        said = f"deeper layers were not tried: {str(error).rstrip('.')}"
+    else:
+        while blocks < network.most_blocks:
+            title = f"fitting the last {blocks + 1} block(s)"
+            with reporter.steps(title, len(folds)) as on_step:
+                tried = judged(partial(network.logits, blocks + 1), on_step)
+            if not _is_better(tried[0], best[0]):
+                break
+            best, blocks = tried, blocks + 1
+        said = f"cross-validation supports fitting {blocks or 'none'} of the last blocks as well"
+        if blocks:
+            deepened = network.fitted(blocks, METRICS["accuracy"](best[0]))
     head = fit(np.arange(len(own)))
-    bootstrap = Bootstrap(labels, len(classes) + 1, num_resamples=_NUM_RESAMPLES)
-    accuracy = "balanced_accuracy"
-    before = None
-    if (of_old >= 0).any():
-        said = [old.index(a.predicted_class) for a in base.answer(judged_cells.images)]
-        places = np.where(of_old[said] < 0, len(classes), of_old[said])  # the last: none of these
-        one_hot = np.eye(len(classes) + 1, dtype=np.float32)[places]
-        wider = ClassSet((*classes.names, "another class"))
-        answered = Predictions(ids, one_hot, labels, wider)
-        before = bootstrap([answered]).interval(accuracy)
-    after = Bootstrap(labels, len(classes), num_resamples=_NUM_RESAMPLES)([plain])
     old_val = None
     if kept:
         right = head.logits(guard.restored(guard.val)).argmax(1) == of_old[guard.val_labels]
         old_val = (base.graph.val_accuracy, float(right.mean()))
+    if deepened and deepened.own_accuracy is not None:
+        if deepened.own_accuracy < base.graph.val_accuracy - _MOST_FORGOTTEN:
+            said += f", which forgets too much ({100 * deepened.own_accuracy:.1f} % on `own_data`)"
+            deepened, best = None, of_head
+        else:
+            old_val = (base.graph.val_accuracy, deepened.own_accuracy)
+    plain, together = best
+    decisions = decide(plain, num_views=1), decide(together, num_views=8)
+    left_out = set(own.labels.tolist()) - set(plain.labels.tolist())
+    accuracy = "balanced_accuracy"
+    bootstrap = Bootstrap(plain.labels, len(classes) + 1, num_resamples=_NUM_RESAMPLES)
+    before = None
+    if (of_old >= 0).any():
+        answers = base.answer(own.images[judged.rows])
+        names = [old.index(a.predicted_class) for a in answers]
+        places = np.where(of_old[names] < 0, len(classes), of_old[names])  # the last: none of these
+        one_hot = np.eye(len(classes) + 1, dtype=np.float32)[places]
+        wider = ClassSet((*classes.names, "another class"))
+        answered = Predictions(plain.ids, one_hot, plain.labels, wider)
+        before = bootstrap([answered]).interval(accuracy)
+    after = Bootstrap(plain.labels, len(classes), num_resamples=_NUM_RESAMPLES)([plain])
     return Fitted(
         head,
         classes,
+        own.labels,
         decisions,
         Judged(
-            num_cells=len(rows),
+            num_cells=len(plain.labels),
             not_judged=tuple(classes.names[label] for label in sorted(left_out)),
             num_groups=len(set(own.groups)) if own.groups else None,
             num_folds=len(folds),
@@ -371,36 +492,67 @@ def _fit(
             after=after.interval(accuracy),
             ece_after=ece(plain.scaled(decisions[0].temperature)),
             old_val=old_val,
+            deeper=said,
         ),
+        deepened,
     )
 
 
-def _shares_apart(
-    guard: Guard, images: Images, features: NDArray[np.float32]
-) -> tuple[float, float]:
-    """The share of pictures set apart now, and by a guard adapted to the other half of them."""
+class _CrossValidated:
+    """Predictions, of one view and of the mean over all, for cells that were not fitted to."""
+
+    def __init__(
+        self, cells: LabeledImages, classes: ClassSet, folds: list[tuple[Rows, Rows]]
+    ) -> None:
+        self._cells, self._classes, self._folds = cells, classes, folds
+        self.rows = np.sort(np.concatenate([judged for _, judged in folds]))
+
+    def __call__(
+        self,
+        logits_of: Callable[[Rows, Rows], NDArray[np.float32]],
+        on_fold: Callable[[], None] = lambda: None,
+    ) -> tuple[Predictions, Predictions]:
+        shape = (_NUM_VIEWS, len(self._cells), len(self._classes))
+        logits = np.zeros(shape, dtype=np.float32)
+        for rows, judged in self._folds:
+            logits[:, judged] = logits_of(rows, judged)
+            on_fold()
+        averaged = np.logaddexp.reduce([log_softmax(one) for one in logits]) - np.log(len(logits))
+        own = self._cells.take(self.rows)
+        plain, together = (
+            Predictions(own.ids, found[self.rows].astype(np.float32), own.labels, self._classes)
+            for found in (logits[0], averaged)
+        )
+        return plain, together
+
+
+def _is_better(tried: Predictions, best: Predictions) -> bool:
+    """Whether the true classes are likelier by more than a standard error, all weighing alike."""
+    gains = np.subtract(
+        *(
+            scaled.log_probs[np.arange(len(scaled.labels)), scaled.labels]
+            for scaled in (one.scaled(fit_temperature(one)) for one in (tried, best))
+        )
+    )
+    weights = 1 / np.bincount(best.labels)[best.labels]
+    weights /= weights.sum()
+    mean = weights @ gains
+    return bool(mean > np.sqrt(weights**2 @ (gains - mean) ** 2))
+
+
+def _own(base: Predictor, data: DataSettings, reporter: Reporter) -> Own:
+    """The images that a model was trained on, as `deepen` uses them: some of train, and val."""
+    request = Request(data, spec=base.info.image, classes=base.info.classes)
+    dataset = load(request)
+    for note in dataset.notes:
+        reporter.say(f"Note: {note}")
+    train, val = dataset.splits[Split.TRAIN], dataset.splits[Split.VAL]
+    return Own(train.take(balanced(train.labels, _MOST_OWN)), val)
+
+
+def _share_apart(guard: Guard, images: Images, features: NDArray[np.float32]) -> float:
+    """The share of every other picture set apart by a guard adapted to those between them."""
     fitted, held_out = slice(0, None, 2), slice(1, None, 2)
     unknown = np.full(len(images[fitted]), -1)
     half = guard.adapted(images[fitted], features[fitted], unknown)
-    before = guard.apart(images, guard.distances(features))
-    after = half.apart(images[held_out], half.distances(features[held_out]))
-    return float(before.mean()), float(after.mean())
-
-
-def _adapted_guard(
-    guard: Guard,
-    base: Predictor,
-    found: Laboratory,
-    features: NDArray[np.float32],
-    fitted: Fitted | None,
-) -> Guard:
-    """The guard for the laboratory; its labels are those of the new classes, -1 for none."""
-    if not fitted or found.labeled is None:
-        return guard.adapted(found.images, features, np.full(len(features), -1))
-    names = fitted.classes.names
-    of_old = np.array([names.index(n) if n in names else -1 for n in (*base.class_names, "")])
-    of_own = np.array([names.index(name) for name in found.classes.names])
-    guard = replace(
-        guard, kept_labels=of_old[guard.kept_labels], val_labels=of_old[guard.val_labels]
-    )
-    return guard.adapted(found.images, features, of_own[found.labeled.labels])
+    return float(half.apart(images[held_out], half.distances(features[held_out])).mean())
