@@ -17,7 +17,9 @@ T = TypeVar("T")
 
 NUCLEUS = 0.44  # median diameter over the side of the image, of the cells in PBC's central 200 px
 NUM_DECIDING = 200  # pictures that decide for all of a laboratory
-_WHOLE_ABOVE = 0.8  # a share that is as good as all, since nuclei differ between kinds of cells
+MOST = 1.6  # share of the side, of which the picture is a part and the rest is background
+_WHOLE = (0.8, 1.2)  # shares that are as good as all, since nuclei differ between kinds of cells
+_LEAST_TO_WIDEN = 10  # pictures with a cell: some cells alone have large nuclei
 _FIELD_BELOW = 0.045  # share of its area that is nucleus, of a picture that may be a whole field
 _SIDE = 96  # pixels, of the copy that is looked at
 _BACKGROUND = 0.1  # share of the brightest pixels, which are background
@@ -64,19 +66,22 @@ class Frame(BaseModel):
     """How much of each picture of a laboratory is used, and what that was decided by.
 
     Attributes:
-        share: Of the central square's side.
+        share: Of the central square's side; above 1, background is added around the picture.
         nucleus: Median diameter of the nuclei, as a share of the shorter side; 0 if there are none.
         is_field: Whether the pictures are much larger than their cells.
         num_pictures: How many pictures decided.
+        of_all_sizes: Whether it holds for pictures of a size that training had as well, because
+            most pictures of the laboratory have others.
         made_for: Digest of the `ImageSpec` that it was decided for; "" if for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    share: float = Field(gt=0, le=1)
+    share: float = Field(gt=0, le=MOST)
     nucleus: float = Field(ge=0)
     is_field: bool
     num_pictures: int = Field(ge=0)
+    of_all_sizes: bool = False
     made_for: str = ""
 
     def describe(self) -> str:
@@ -88,6 +93,11 @@ class Frame(BaseModel):
         )
         if self.is_field:
             return f"These are whole fields, not cells ({found}): give `frame` cell."
+        if self.share > 1:
+            added = (
+                f"background is added around each picture, to {100 * self.share:.0f} % of its side"
+            )
+            return f"Framed by the cells: {added} ({found})."
         used = "all" if self.share == 1 else f"the central {100 * self.share:.0f} %"
         return f"Framed by the cells: {used} of each picture is used ({found})."
 
@@ -142,23 +152,28 @@ def choose_frame(cells: Sequence[Cell]) -> Frame:
     if not found:
         return Frame(share=1, nucleus=0, is_field=False, num_pictures=len(cells))
     nucleus = float(np.median([cell.diameter for cell in found]))
-    share = nucleus / NUCLEUS
+    share = min(nucleus / NUCLEUS, MOST if len(found) >= _LEAST_TO_WIDEN else 1.0)
     return Frame(
-        share=round(share, 3) if share < _WHOLE_ABOVE else 1.0,
+        share=1.0 if _WHOLE[0] <= share <= _WHOLE[1] else round(share, 3),
         nucleus=round(nucleus, 3),
         is_field=2 * sum(cell.is_in_field for cell in found) > len(found),
         num_pictures=len(cells),
     )
 
 
-def purple(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
-    """How much each pixel of images (N, H, W, 3) in [0, 1] is colored as a nucleus, (N, H, W)."""
+def background(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The color of the background of images (N, H, W, 3), the brightest tenth of them, (N, 3)."""
     brightness = pixels.mean(axis=3)
     flat = brightness.reshape(len(pixels), pixels.shape[1] * pixels.shape[2])
     place = int((1 - _BACKGROUND) * flat.shape[1])
     least = np.partition(flat, place, axis=1)[:, place]
     bright = (brightness >= least[:, None, None])[..., None]
-    white = (pixels * bright).sum(axis=(1, 2)) / bright.sum(axis=(1, 2))
+    return (pixels * bright).sum(axis=(1, 2)) / bright.sum(axis=(1, 2))
+
+
+def purple(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
+    """How much each pixel of images (N, H, W, 3) in [0, 1] is colored as a nucleus, (N, H, W)."""
+    white = background(pixels)
     relative = pixels / np.maximum(white, _DARKEST)[:, None, None]
     red, green, blue = np.moveaxis(-np.log(np.clip(relative, 1 / 255, 1)), 3, 0)
     return np.clip(green - blue, -0.2, 2) + 0.3 * np.clip(red, 0, 1.5)

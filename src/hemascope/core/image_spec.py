@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from hemascope.core.framing import Frame, choose_frame, find_cell
+from hemascope.core.framing import MOST, Cell, Frame, background, choose_frame, find_cell
 from hemascope.core.jpeg import jpeg_round_trip
 
 DEFAULT_IMAGE_SIZE = 28
@@ -44,20 +44,22 @@ class ImageSpec(BaseModel):
     A picture of `size` by `size` pixels is taken as it is. Of any other, a square is cropped,
     resized (bilinear, antialiased), and, where `jpeg_quality` is not 0, saved as a JPEG file and
     read again. The square is the share of the central one that `geometries` lists for pictures of
-    that size (pairs of shorter side in pixels and share); for others `frame` says:
+    that size (pairs of shorter side in pixels and share), unless most of the laboratory's have
+    others; for those `frame` says:
 
     - "whole": the share `crop`. `photo_size` is the shorter side in pixels of the photographs that
       it was chosen for, 0 where that is unknown: much smaller pictures have been cropped to the
       cell already and are used whole.
     - "auto": the share that the cell in each picture asks for; `framed` decides it for all, after
-      which it is "framed", or "field" where the pictures are much larger than their cells.
+      which it is "framed", or "field" where the pictures are much larger than their cells. Where
+      cells fill their pictures, it is above 1, and the background's color is added around them.
     - "cell": the same share, but around the cell instead of the middle; decided, it is "centered".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     size: int = Field(default=DEFAULT_IMAGE_SIZE, ge=8, le=1024)
-    crop: float = Field(default=1.0, gt=0, le=1)
+    crop: float = Field(default=1.0, gt=0, le=MOST)
     jpeg_quality: int = Field(default=0, ge=0, le=95)
     photo_size: int = Field(default=0, ge=0)
     frame: Literal[FrameChoice, "framed", "field", "centered"] = "whole"
@@ -77,8 +79,16 @@ class ImageSpec(BaseModel):
         """How pictures of one laboratory are framed; None if that is settled without them."""
         if not self.is_undecided:
             return None
-        cells = [find_cell(picture) for picture in pictures if self.knows(picture) is None]
-        return choose_frame(cells).model_copy(update={"made_for": self.digest}) if cells else None
+        known: list[Cell] = []
+        others: list[Cell] = []
+        for picture in pictures:
+            (others if self.knows(picture) is None else known).append(find_cell(picture))
+        if not others:
+            return None
+        of_all_sizes = len(others) > len(known)  # a few have a size of training's by chance
+        cells = [*others, *known] if of_all_sizes else others
+        changes: dict[str, object] = {"of_all_sizes": of_all_sizes, "made_for": self.digest}
+        return choose_frame(cells).model_copy(update=changes)
 
     def framed(self, frame: Frame) -> "ImageSpec":
         """The same with one share for all pictures, where that is undecided."""
@@ -86,7 +96,10 @@ class ImageSpec(BaseModel):
             return self
         of_middle = "field" if frame.is_field else "framed"
         decided = "centered" if self.frame == "cell" else of_middle
-        return self.model_copy(update={"crop": frame.share, "frame": decided, "photo_size": 0})
+        changes: dict[str, object] = {"crop": frame.share, "frame": decided, "photo_size": 0}
+        if frame.of_all_sizes:
+            changes["geometries"] = ()
+        return self.model_copy(update=changes)
 
     def knows(self, picture: Image.Image) -> float | None:
         """The share to keep of a picture of a size that training had, or of its own; else None."""
@@ -149,15 +162,23 @@ class ImageSpec(BaseModel):
                     crop, is_field = alone.share, alone.is_field and self.frame == "auto"
                 if self.frame != "auto":
                     x, y = cell.x, cell.y
-            if crop < 1 or x or y:
+            if crop > 1:
+                note = f"framed: background was added around it, to {100 * crop:.0f} % of its side"
+            elif crop < 1 or x or y:
                 middle = "the cell" if x or y else "the middle"
                 note = f"framed: {100 * crop:.0f} % of the shorter side around {middle} was used"
         shorter = min(picture.size)
         side = max(round(shorter * crop), 1)
         left, top = (
-            min(max(round((length - side) / 2 + shift * shorter), 0), length - side)
+            min(max(round((length - side) / 2 + shift * shorter), 0), max(length - side, 0))
+            if crop <= 1
+            else (length - side) // 2
             for length, shift in zip(picture.size, (x, y), strict=True)
         )
         square = picture.crop((left, top, left + side, top + side))
+        if crop > 1:
+            [color] = background(np.asarray(picture)[None])
+            square = Image.new("RGB", (side, side), tuple(color.round().astype(int).tolist()))
+            square.paste(picture, (-left, -top))
         resized = square.resize((self.size, self.size), Image.Resampling.BILINEAR)
         return np.asarray(resized), note, is_field

@@ -84,7 +84,8 @@ def test_pictures_of_a_known_size_are_not_framed() -> None:
     spec = ImageSpec(size=64, frame="auto", geometries=((200, 1.0), (360, 0.5)))
     small = drawn((300, 300), (150, 150, 66))
     assert spec.decide([drawn((200, 200), (100, 100, 20))]) is None
-    frame = spec.decide([small])
+    known = drawn((360, 360), (180, 180, 100))
+    frame = spec.decide([small, known])
     assert frame is not None
     assert frame.share == pytest.approx(0.5, abs=0.03)
     [image] = spec.framed(frame).prepare([small]).images
@@ -92,10 +93,37 @@ def test_pictures_of_a_known_size_are_not_framed() -> None:
     corner = round((300 - side) / 2)
     square = small.crop((corner, corner, corner + side, corner + side))
     np.testing.assert_array_equal(image, square.resize((64, 64), Image.Resampling.BILINEAR))
-    known = drawn((360, 360), (180, 180, 100))
     [image] = spec.framed(frame).prepare([known]).images
     half = known.crop((90, 90, 270, 270)).resize((64, 64), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(image, half)
+
+
+def test_one_picture_of_a_known_size_is_framed_as_its_laboratory() -> None:
+    spec = ImageSpec(size=64, frame="auto", geometries=((200, 1.0), (360, 0.5)))
+    chance = drawn((360, 360), (180, 180, 158))
+    frame = spec.decide([drawn((300, 300), (150, 150, 132))] * 2 + [chance])
+    assert frame is not None
+    assert frame.share == 1
+    assert frame.of_all_sizes
+    [image] = spec.framed(frame).prepare([chance]).images
+    np.testing.assert_array_equal(image, chance.resize((64, 64), Image.Resampling.BILINEAR))
+
+
+def test_cells_that_fill_their_pictures_get_background_around_them() -> None:
+    spec = ImageSpec(size=64, frame="auto")
+    close = drawn((200, 260), (100, 130, 132))
+    frame = spec.decide([close] * 10)
+    assert frame is not None
+    assert frame.share == pytest.approx(1.5, abs=0.05)
+    assert "background is added" in frame.describe()
+    made = spec.framed(frame).prepare([close])
+    assert "background was added" in made.notes[0]
+    [image] = made.images
+    assert image[32, 2] == pytest.approx(PAPER, abs=3)  # beside the picture
+    assert find_cell(Image.fromarray(image)).diameter == pytest.approx(NUCLEUS, abs=0.03)
+    few = spec.decide([close] * 3)  # a few cells may have large nuclei
+    assert few is not None
+    assert few.share == 1
 
 
 def test_framing_says_what_was_used() -> None:

@@ -89,7 +89,7 @@ def test_pictures_are_prepared_one_by_one_or_together_alike() -> None:
     assert spec.prepare([]).images.shape == (0, 28, 28, 3)
 
 
-@pytest.mark.parametrize("wrong", [{"crop": 0}, {"crop": 1.1}, {"size": 7}, {"jpeg_quality": 96}])
+@pytest.mark.parametrize("wrong", [{"crop": 0}, {"crop": 1.7}, {"size": 7}, {"jpeg_quality": 96}])
 def test_what_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         ImageSpec.model_validate(wrong)
