@@ -228,10 +228,24 @@ def test_every_preset_is_named_in_the_help(hemascope: Callable[..., Outcome]) ->
     assert all(name in help_text for name in preset_names())
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["data"], ["data", "info"], ["reproduce"]])
-def test_every_command_explains_itself(
-    command: list[str], hemascope: Callable[..., Outcome]
-) -> None:
-    outcome = hemascope(*command, "--help")
-    assert outcome.code == 0
-    assert "Usage: hemascope" in outcome.out
+def _commands(hemascope: Callable[..., Outcome], *group: str) -> dict[str, str]:
+    """The one-line help of every command."""
+    text = hemascope(*group, "-h").out.partition("Commands:")[2]
+    return dict(line.split(None, 1) for line in text.strip().splitlines())
+
+
+def test_every_command_explains_itself(hemascope: Callable[..., Outcome]) -> None:
+    every = {(name,): text for name, text in _commands(hemascope).items() if name != "data"}
+    every |= {("data", name): text for name, text in _commands(hemascope, "data").items()}
+    assert len(every) > 20
+    for command, text in every.items():
+        assert len(text) <= 50, command
+        assert text.endswith("."), command  # not cut off
+        help_text = hemascope(*command, "-h").out
+        assert "Usage: hemascope" in help_text
+        shown = " ".join(help_text.split())
+        assert f"Example: hemascope {' '.join(command)}" in shown, command
+        assert not re.search(r"<[^|<>]+>", help_text), command  # no types of Python
+        example = shown.partition("Example: ")[2].partition(" Arguments:")[0]
+        for option in re.findall(r"--[a-z-]+", example.partition(" Options:")[0]):
+            assert f" {option} " in shown, (command, option)

@@ -165,10 +165,38 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(
     outcome = hemascope(*args, out, "--resume")
     assert outcome.code == 0, outcome.err
     assert "after 6 images" in outcome.err
-    assert "4 classified" in outcome.err
+    assert "10 classified" in outcome.err  # all, not those of this run alone
     assert out.read_bytes() == whole.read_bytes()
     assert hemascope(*args, out).code == 2  # it is there
     assert hemascope(*args, out, "--overwrite").code == 0
+
+
+def test_the_least_confident_answers_come_first_if_asked(
+    cells: Path, exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    (cells / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    args = ("predict", cells, "--model", exported)
+    for suffix in (".csv", ".jsonl"):
+        assert hemascope(*args, "--out", tmp_path / f"plain{suffix}").code == 1
+        out = tmp_path / f"sorted{suffix}"
+        assert hemascope(*args, "--out", out, "--sort", "confidence").code == 1
+        plain, ordered = (p.read_text().splitlines() for p in (tmp_path / f"plain{suffix}", out))
+        assert sorted(plain) == sorted(ordered)
+    rows = rows_of(tmp_path / "sorted.csv")
+    assert rows[0]["error"]
+    confidences = [float(row["confidence"]) for row in rows[1:]]
+    assert confidences == sorted(confidences)
+    table = hemascope(*args, "--sort", "confidence").out
+    assert table.index("unreadable") < table.index(" % ")
+    options = ("--out", "-", "--format", "jsonl", "--sort", "confidence", "--quiet")
+    done = subprocess.run(
+        [sys.executable, "-m", "hemascope", *map(str, (*args, *options))],
+        capture_output=True,
+        check=False,
+    )
+    assert done.stderr == b""
+    found = [json.loads(line)["confidence"] for line in done.stdout.splitlines()]
+    assert found[1:] == confidences
 
 
 def test_explain_draws_every_answer(

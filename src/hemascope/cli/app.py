@@ -41,7 +41,7 @@ app = typer.Typer(
     name="hemascope",
     help="Classify peripheral blood cells, and show how far the answers can be trusted. "
     "Research use only.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -75,7 +75,10 @@ def reproduce(
         float, Option(metavar="F", help="Scale the number of epochs, for quick trials.")
     ] = 1.0,
 ) -> str:
-    """Reproduce the study and compare with it."""
+    """Reproduce the study and compare with it.
+
+    Example: hemascope reproduce --data bloodmnist --out runs/study
+    """
     from hemascope.workflows.plan import STUDY_PRESETS, parse_seeds, scaled_presets
 
     plan = scaled_presets(STUDY_PRESETS, epochs_scale, compute.device, compute.precision)
@@ -93,7 +96,10 @@ def demo(
         Path | None, Option(metavar="DIR", help="Default: the next free runs/demo.")
     ] = None,
 ) -> str:
-    """Reproduce the study with one seed, in minutes."""
+    """Reproduce the study with one seed, in minutes.
+
+    Example: hemascope demo
+    """
     from hemascope.workflows.plan import next_free
 
     out, data = out or next_free(Path("runs/demo")), DataOptions(data=["auto"])
@@ -158,7 +164,10 @@ def train(
         Option(help="Cross-validate: leave out each one in turn."),
     ] = None,
 ) -> str:
-    """Train one network and evaluate it."""
+    """Train one network and evaluate it.
+
+    Example: hemascope train --preset hemanet-64 --data cells/ --out runs/cells
+    """
     from hemascope.store.run_folder import RunFolder
     from hemascope.workflows.plan import choose_settings
 
@@ -203,7 +212,10 @@ def evaluate(
         Path | None, Option(metavar="DIR", help="Also write what MedMNIST's evaluator reads.")
     ] = None,
 ) -> str:
-    """Evaluate a trained model on any data."""
+    """Evaluate a trained model on any data.
+
+    Example: hemascope evaluate runs/cells --data more-cells/ --out runs/more
+    """
     own = _own_data(model)
     if medmnist_csv is not None:
         _check_medmnist(medmnist_csv, asked.split, asked.out)
@@ -229,7 +241,10 @@ def corruptions(
         list[Path] | None, Option(metavar="MODEL", help="Compare with it; may be repeated.")
     ] = None,
 ) -> str:
-    """Evaluate under nine corruptions."""
+    """Evaluate under nine corruptions.
+
+    Example: hemascope corruptions hemanet-64-labs --data cells/
+    """
     others = against or []
     chosen, output = _evaluated(asked, _own_data(model, *others), model, *others)
     from hemascope.analyses.corruptions.run import corruptions as run
@@ -250,7 +265,10 @@ def transfer(
     model: ModelArgument,
     asked: EvaluationOptions,
 ) -> str:
-    """Evaluate on another laboratory's cells."""
+    """Evaluate on another laboratory's cells.
+
+    Example: hemascope transfer runs/cells --data theirs/ --map classes.toml
+    """
     from hemascope.settings.data import read_colors
 
     _own_data(model)
@@ -278,7 +296,10 @@ def ensemble(
     results: OverwriteOptions,
     name: NameOption = None,
 ) -> str:
-    """Combine trained networks into one model."""
+    """Combine trained networks into one model.
+
+    Example: hemascope ensemble runs/a runs/b runs/c --out runs/ensemble
+    """
     chosen = _data(data, _own_data(*models))
     output = _output(out, results, chosen, [*data.inputs, *models])
     from hemascope.workflows.ensemble import ensemble as run
@@ -295,7 +316,10 @@ def prune(
     results: OverwriteOptions,
     keep: Annotated[float, Option(metavar="F", help="Share of the channels to keep.")] = 0.5,
 ) -> str:
-    """Prune channels of a trained network."""
+    """Prune channels of a trained network.
+
+    Example: hemascope prune runs/cells --keep 0.5 --out runs/pruned
+    """
     from hemascope.workflows.plan import check_share
 
     _own_data(model)
@@ -315,7 +339,10 @@ def table(
         str | None, Option("--class", metavar="NAME", help="Also show the figures of one class.")
     ] = None,
 ) -> str:
-    """Print saved results side by side."""
+    """Print saved results side by side.
+
+    Example: hemascope table runs/a runs/b
+    """
     from hemascope.report.table import read_results, table_text
 
     return table_text(read_results(folders), class_name)
@@ -331,7 +358,10 @@ def compare(
         int, Option(min=100, max=100_000, help="Number of bootstrap resamples.")
     ] = 2000,
 ) -> str:
-    """Compare networks: intervals and paired tests."""
+    """Compare networks: intervals and paired tests.
+
+    Example: hemascope compare runs/a runs/b --out runs/compared
+    """
     from hemascope.store.run_folder import find_results
 
     find_results(folders)
@@ -355,7 +385,10 @@ def trust(
         float, Option(metavar="F", help="Target accuracy on the cells it does not abstain on.")
     ] = 0.995,
 ) -> str:
-    """Assess calibration, sets and abstention."""
+    """Assess calibration, sets and abstention.
+
+    Example: hemascope trust runs/cells --out runs/trust
+    """
     from hemascope.store.run_folder import find_results
     from hemascope.workflows.plan import check_share, parse_shares
 
@@ -379,7 +412,10 @@ def explain(
     split: SplitOption = None,
     number: Annotated[int, Option(min=1, max=60, help="How many errors, and correct ones.")] = 12,
 ) -> str:
-    """Explain predictions with saliency maps."""
+    """Explain predictions with saliency maps.
+
+    Example: hemascope explain runs/cells --out runs/why
+    """
     chosen = _data(data, _own_data(model))
     split = _split(split, data)
     output = _output(out, results, chosen, [*data.inputs, model])
@@ -398,7 +434,10 @@ def audit(
         Path | None, Option(metavar="DIR", help="Default: the next free runs/audit.")
     ] = None,
 ) -> str:
-    """Audit data: duplicates, leaks, label errors."""
+    """Audit data: duplicates, leaks, label errors.
+
+    Example: hemascope audit cells/ --out runs/audit
+    """
     from hemascope.workflows.plan import next_free
 
     chosen = _data(data, sources=source)
@@ -419,7 +458,10 @@ def uncertainty(
         int, Option(min=2, max=1000, help="Number of MC dropout and Laplace samples.")
     ] = 30,
 ) -> str:
-    """Compare uncertainty estimates."""
+    """Compare uncertainty estimates.
+
+    Example: hemascope uncertainty runs/a runs/b --out runs/uncertainty
+    """
     chosen = _data(data, _own_data(*models))
     output = _output(out, results, chosen, [*data.inputs, *models])
     from hemascope.analyses.doubt.run import uncertainty as run
@@ -442,7 +484,10 @@ def export(
         bool, Option("--weights", help="Keep the weights, so that training can start here.")
     ] = False,
 ) -> str:
-    """Export a trained network to ONNX for predict."""
+    """Export a trained network to ONNX for predict.
+
+    Example: hemascope export runs/cells --int8 --out my-model
+    """
     chosen = _data(data, _own_data(model))
     output = _output(out, results, chosen, [*data.inputs, model])
     from hemascope.workflows.export import export as run
@@ -473,8 +518,9 @@ def adapt(
     """Fit an exported model to your laboratory.
 
     Labeled data (class folders, a table) give it a new last layer, and deeper ones where
-    cross-validation supports it; loose pictures fit framing and guard. For example:
-    hemascope adapt hemanet-64-labs --data cells.csv --out adapted
+    cross-validation supports it; loose pictures fit framing and guard.
+
+    Example: hemascope adapt hemanet-64-labs --data cells.csv --out adapted
     """
     if not data.data:
         raise UsageError("it is missing; name your laboratory's pictures.", field="data")
@@ -527,7 +573,10 @@ def benchmark(
     ] = False,
     out: AlsoOutOption = None,
 ) -> str:
-    """Benchmark models on the CPU."""
+    """Benchmark models on the CPU.
+
+    Example: hemascope benchmark hemanet hemanet-64-labs
+    """
     from hemascope.inference.efficiency import cores
     from hemascope.store.model_folder import find_artifact
     from hemascope.workflows.plan import MOST_IMAGES, parse_counts
@@ -576,9 +625,18 @@ def predict(
         Path | None,
         Option(
             metavar="FILE",
-            help="Write all answers here: .csv, .jsonl, .parquet, or - for CSV on standard output.",
+            help="Write all answers here: .csv, .jsonl, .parquet, or - for standard output.",
         ),
     ] = None,
+    output_format: Annotated[
+        Literal["csv", "jsonl"], Option("--format", help="Of answers on standard output.")
+    ] = "csv",
+    sort: Annotated[
+        Literal["input", "confidence"], Option(help="confidence: the least confident first.")
+    ] = "input",
+    quiet: Annotated[
+        bool, Option("--quiet", "-q", help="Print no progress, table or summary.")
+    ] = False,
     explain_dir: Annotated[
         Path | None,
         Option(
@@ -607,6 +665,8 @@ def predict(
     """Classify cell images; flag uncertain ones.
 
     Exit code 1: some images could not be read, and their rows say why.
+
+    Example: hemascope predict cells/ --out answers.csv
     """
     # Read when NumPy is imported: each of the threads computes alone, or they wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -621,7 +681,7 @@ def predict(
     from hemascope.workflows.predict import Asked
     from hemascope.workflows.predict import predict as run
 
-    reporter = Reporter()
+    reporter = Reporter(quiet=quiet)
     asked = Asked(
         paths,
         model=model,
@@ -635,9 +695,11 @@ def predict(
         threads=threads,
         resume=results.resume,
         overwrite=results.overwrite,
+        output_format=output_format,
+        by_confidence=sort == "confidence",
     )
     outcome = run(asked, reporter)
-    if out is None:
+    if out is None and not quiet:
         outcome.print_table()
     reporter.say(outcome.summary())
     if to_file:
@@ -650,7 +712,10 @@ def predict(
 def report(
     folder: Annotated[Path, Argument(metavar="DIR", help="The --out of reproduce.")],
 ) -> str:
-    """Write the report of saved runs again."""
+    """Write the report of saved runs again.
+
+    Example: hemascope report runs/study
+    """
     from hemascope.store.run_folder import find_runs
 
     find_runs(folder)
@@ -661,7 +726,10 @@ def report(
 
 @command(data_app, "info")
 def data_info(data: DataOptions, source: SourceArgument = None) -> str:
-    """Describe data: names, counts, channel statistics."""
+    """Describe data: names, counts, channel statistics.
+
+    Example: hemascope data info cells/
+    """
     chosen = _data(data, sources=source)
     from hemascope.workflows.data import describe
 
@@ -670,7 +738,10 @@ def data_info(data: DataOptions, source: SourceArgument = None) -> str:
 
 @command(data_app, "verify")
 def data_verify(data: DataOptions, source: SourceArgument = None) -> str:
-    """Check that data is readable and labeled."""
+    """Check that data is readable and labeled.
+
+    Example: hemascope data verify cells/
+    """
     chosen = _data(data, sources=source)
     from hemascope.workflows.data import verify
 
@@ -681,7 +752,10 @@ def data_verify(data: DataOptions, source: SourceArgument = None) -> str:
 def data_download(
     source: Annotated[str, Argument(metavar="X", help="bloodmnist.")] = "bloodmnist",
 ) -> str:
-    """Download BloodMNIST into MedMNIST's cache."""
+    """Download BloodMNIST into MedMNIST's cache.
+
+    Example: hemascope data download
+    """
     from hemascope.workflows.data import fetch
 
     return fetch(source, Reporter())

@@ -1,6 +1,7 @@
 """The options that several commands share, each written once, as groups that spread themselves."""
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from typer import Argument, Option
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from hemascope.settings.compute import Compute
@@ -184,6 +186,39 @@ class EvaluationOptions(OverwriteOptions, ComputeOptions, DataOptions):
     out: AlsoOutOption = None
 
 
+_TITLES = {
+    field.name: title
+    for title, kind in (
+        ("Data", DataOptions),
+        ("Computation", ComputeOptions),
+        ("Output", ResumeOptions),
+    )
+    for field in fields(kind)
+} | {"split": "Data", "own_data": "Data", "threads": "Computation", "out": "Output"}
+_NUMBERS = {"<int range>": "N", "<float range>": "F"}
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help lists its options in groups, without Python's names of types."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes the groups, the command's own options first."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        groups |= {title: [] for title in dict.fromkeys(_TITLES.values())} | {"Help": []}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                is_argument = parameter.param_type_name == "argument"
+                own = "Arguments" if is_argument else "Options"
+                name = str(parameter.name)
+                title = own if is_argument else _TITLES.get(name, "Help" if name == "help" else own)
+                shown = re.sub("<[^|<>]+>", lambda raw: _NUMBERS.get(raw[0], ""), record[0])
+                groups[title].append((shown.strip(), record[1]))
+        for title, rows in groups.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Command]:
     """Makes a function a command, which prints the text that the function returns.
 
@@ -212,7 +247,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Co
         keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
         wrapper.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {p.name: p.annotation for p in keyword_only}
-        app.command(name)(wrapper)
+        app.command(name, cls=GroupedCommand)(wrapper)
         return function
 
     return register

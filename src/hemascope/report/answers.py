@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.data.walk import PassedOver
 from hemascope.metrics.two_samples import Shift
-from hemascope.store.answers import Row
+from hemascope.store.answers import Row, confidence_of
 
 _SHOWN = 40  # rows of the table
 _UNLIKELY = 0.001  # p value, and
@@ -25,9 +25,10 @@ class Outcome:
 
     Attributes:
         passed: The files that were passed over.
+        by_confidence: Whether the rows that are kept are the least confident ones.
         rows: The first rows.
-        num_rows: How many there were in this run.
-        num_failed: How many pictures could not be read, those of an interrupted run counted.
+        num_rows: How many there were, those of an interrupted run counted.
+        num_failed: How many pictures could not be read.
         num_abstained: How many of the answered ones are to be left to an expert.
         notes: How many have each note.
         warnings: How many have each warning.
@@ -37,7 +38,7 @@ class Outcome:
     """
 
     passed: PassedOver
-
+    by_confidence: bool = False
     rows: list[Row] = field(default_factory=list)
     num_rows: int = 0
     num_failed: int = 0
@@ -50,7 +51,10 @@ class Outcome:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Takes note of some rows."""
-        self.rows += rows[: _SHOWN - len(self.rows)]
+        if self.by_confidence:
+            self.rows = sorted([*self.rows, *rows], key=confidence_of)[:_SHOWN]
+        else:
+            self.rows += rows[: _SHOWN - len(self.rows)]
         self.num_rows += len(rows)
         for row in rows:
             self.notes.update(note for note in row.note.split("; ") if note)
@@ -65,7 +69,7 @@ class Outcome:
     def print_table(self) -> None:
         """Prints the first rows, and how many more there are."""
         picture = Column("image", overflow="fold")
-        table = Table(picture, "class", "confidence", "prediction set", "review")
+        table = Table(picture, "class", "confidence", "prediction set", "abstain")
         for row in self.rows:
             path = _printable(row.path)
             if row.error or row.confidence is None:

@@ -105,21 +105,20 @@ class Journal:
 
     Args:
         path: The file; rows are added to those that it holds.
+        on_row: Told of each row that it holds.
 
     Attributes:
         path: The file.
         num_done: How many rows it held when it was opened.
-        num_failed: How many of them are of pictures that could not be read.
 
     Raises:
         DataError: If it holds something else.
         OutputError: If it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_row: Callable[[Row], None] = lambda _row: None) -> None:
         self.path = path
         hashes, whole = array("Q"), 0
-        self.num_failed = 0
         if path.exists():
             with path.open("rb") as file:
                 for line in file:
@@ -127,7 +126,7 @@ class Journal:
                         break  # cut off while it was written
                     row = _parsed(line, path)
                     hashes.append(_hash(row.path))
-                    self.num_failed += bool(row.error)
+                    on_row(row)
                     whole += len(line)
         self.num_done = len(hashes)
         self._done, self._left = np.unique(
@@ -172,21 +171,42 @@ class Journal:
         self.path.unlink()
         return False
 
-    def finish(self, out: Path, how: Format, columns: Sequence[str]) -> None:
+    def finish(
+        self, out: Path, how: Format, columns: Sequence[str], *, by_confidence: bool = False
+    ) -> None:
         """Ends writing, makes the file asked for of all rows, and takes the journal away.
+
+        Args:
+            out: The file.
+            how: Its format.
+            columns: Of `columns_of`.
+            by_confidence: Whether the least confident answers come first, after errors.
 
         Raises:
             OutputError: If it cannot be written; the journal is then still there.
         """
         self.close()
         with written_whole(out) as file:
-            _WRITERS[how](self._rows(), file, columns)
+            WRITERS[how](self._rows(by_confidence=by_confidence), file, columns)
         self.path.unlink()
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self, *, by_confidence: bool) -> Iterator[Row]:
         with self.path.open("rb") as file:
-            for line in file:
-                yield _parsed(line, self.path)
+            if not by_confidence:
+                yield from (_parsed(line, self.path) for line in file)
+                return
+            places, keys = array("Q"), array("d")
+            while line := file.readline():
+                places.append(file.tell() - len(line))
+                keys.append(confidence_of(_parsed(line, self.path)))
+            for place in np.argsort(keys, kind="stable"):
+                file.seek(places[place])
+                yield _parsed(file.readline(), self.path)
+
+
+def confidence_of(row: Row) -> float:
+    """What rows are sorted by: pictures that could not be read come first."""
+    return -1.0 if row.confidence is None else row.confidence
 
 
 def columns_of(class_names: Sequence[str]) -> list[str]:
@@ -194,7 +214,7 @@ def columns_of(class_names: Sequence[str]) -> list[str]:
     return [*_FIXED, *(f"{_PROB}{name}" for name in class_names), *_LAST]
 
 
-def write_csv(rows: Iterable[Row], file: IO[bytes], columns: Sequence[str]) -> None:
+def _write_csv(rows: Iterable[Row], file: IO[bytes], columns: Sequence[str]) -> None:
     """Writes rows as CSV to a binary file, which stays open."""
     text = TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -232,8 +252,8 @@ def _write_parquet(rows: Iterable[Row], file: IO[bytes], columns: Sequence[str])
             writer.write_table(pa.Table.from_pylist(part, schema))
 
 
-_WRITERS: dict[Format, Callable[[Iterable[Row], IO[bytes], Sequence[str]], None]] = {
-    "csv": write_csv,
+WRITERS: dict[Format, Callable[[Iterable[Row], IO[bytes], Sequence[str]], None]] = {
+    "csv": _write_csv,
     "jsonl": _write_jsonl,
     "parquet": _write_parquet,
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -23,7 +24,15 @@ from hemascope.inference.stream import Reply, answer_stream
 from hemascope.report.answers import Outcome
 from hemascope.report.overlays import draw_overlay
 from hemascope.settings.compute import NumViews, OnnxPrecision
-from hemascope.store.answers import Journal, Row, columns_of, format_of, row_of, write_csv
+from hemascope.store.answers import (
+    WRITERS,
+    Journal,
+    Row,
+    columns_of,
+    confidence_of,
+    format_of,
+    row_of,
+)
 from hemascope.store.files import explained
 from hemascope.store.frames import read_frame, write_frame
 from hemascope.workflows.progress import Reporter
@@ -51,6 +60,8 @@ class Asked:
         threads: How many batches are read and answered at once; 0 for as many as there are cores.
         resume: Whether to resume an interrupted run into `out`.
         overwrite: Whether an older `out` may be replaced.
+        output_format: Of what is written to standard output.
+        by_confidence: Whether the least confident answers come first.
     """
 
     paths: Sequence[str]
@@ -65,6 +76,8 @@ class Asked:
     threads: int = 0
     resume: bool = False
     overwrite: bool = False
+    output_format: Literal["csv", "jsonl"] = "csv"
+    by_confidence: bool = False
 
 
 def predict(asked: Asked, reporter: Reporter) -> Outcome:
@@ -92,12 +105,12 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
     )
     if asked.explain:
         _check_explain(asked.explain, asked.paths, predictor)
-    outcome = Outcome(passed)
+    outcome = Outcome(passed, by_confidence=asked.by_confidence)
     journal = None
     columns = columns_of(predictor.class_names)
     if to_file:
-        journal = Journal(_journal_path(to_file, predictor, asked))
-        outcome.num_failed = journal.num_failed
+        path = _journal_path(to_file, predictor, asked)
+        journal = Journal(path, lambda row: outcome.add([row]))
         if journal.num_done:
             reporter.say(f"Resuming after {journal.num_done:,} images.")
     frame, found = _frame(predictor, found, asked, to_file)
@@ -125,7 +138,10 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
 
         try:
             if asked.out == _STDOUT:
-                write_csv(answered(), sys.stdout.buffer, columns)
+                found_rows = answered()
+                if asked.by_confidence:
+                    found_rows = iter(sorted(found_rows, key=confidence_of))
+                WRITERS[asked.output_format](found_rows, sys.stdout.buffer, columns)
             else:
                 deque(answered(), maxlen=0)  # taken one by one, none kept
         except BaseException:
@@ -135,7 +151,7 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
                 _frame_file(to_file).unlink(missing_ok=True)
             raise
     if journal and to_file and how:
-        journal.finish(to_file, how, columns)
+        journal.finish(to_file, how, columns, by_confidence=asked.by_confidence)
     if predictor.guard and len(outcome.distances) >= _LEAST_FOR_TEST:
         outcome.shift = predictor.guard.shift(outcome.distances)
     return outcome

@@ -23,10 +23,10 @@ def as_options(text: str) -> str:
 class Reporter:
     """Says what happens on standard error, so that standard output holds results alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console  # late: most commands' help waits for this module
 
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
 
     def say(self, text: str) -> None:
         """One plain line."""
