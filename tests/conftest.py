@@ -126,6 +126,20 @@ def exported(tiny: Path, cells_npz: Path, tmp_path_factory: pytest.TempPathFacto
 
     out = tmp_path_factory.mktemp("exported") / "model"
     data = DataSettings(sources=(str(cells_npz),))
+    export(tiny, data, Output(out), int8=False, fp16=False, reporter=Reporter())
+    return out
+
+
+@pytest.fixture(scope="session")
+def exported_with_weights(
+    tiny: Path, cells_npz: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same with its weights for PyTorch: not to be changed."""
+    from hemascope.workflows.export import export
+    from hemascope.workflows.progress import Reporter
+
+    out = tmp_path_factory.mktemp("exported") / "weights"
+    data = DataSettings(sources=(str(cells_npz),))
     export(tiny, data, Output(out), int8=False, fp16=False, weights=True, reporter=Reporter())
     return out
 

@@ -81,13 +81,13 @@ def test_the_old_classes_stay_if_asked(
 
 
 def test_deeper_layers_are_fitted_where_cross_validation_supports_it(
-    exported: Path, cells_npz: Path, tmp_path: Path, hemascope: Run
+    exported_with_weights: Path, cells_npz: Path, tmp_path: Path, hemascope: Run
 ) -> None:
     """Colors that the network has never seen, and enough cells of them."""
     labels = [i % 4 for i in range(120)]
     cells = save(tmp_path / "cells", labels, BLOOD_CELLS.names, seed=11)
     out = tmp_path / "deeper"
-    outcome = hemascope("adapt", exported, "--data", cells, "--out", out)
+    outcome = hemascope("adapt", exported_with_weights, "--data", cells, "--out", out)
     assert outcome.code == 0, outcome.err
     assert re.search(r"supports fitting [1-9] of the last blocks", outcome.out), outcome.out
     info, _ = load_model(out)  # its weights are those of the graph
@@ -100,13 +100,15 @@ def test_deeper_layers_are_fitted_where_cross_validation_supports_it(
     assert np.mean([answer.warning != "" for answer in answers]) <= 0.05
     kept = tmp_path / "kept"
     options = ("--keep", "--own-data", cells_npz)
-    outcome = hemascope("adapt", exported, "--data", cells, "--out", kept, *options)
+    outcome = hemascope("adapt", exported_with_weights, "--data", cells, "--out", kept, *options)
     assert outcome.code == 0, outcome.err
     assert load_info(kept).class_names == BLOOD_CELLS.names
     assert "cross-validation supports" in outcome.out
     forgotten = re.search(r"val images: ([\d.]+) % before, ([\d.]+) % after", outcome.out)
     assert forgotten
-    outcome = hemascope("adapt", exported, "--data", cells, "--out", tmp_path / "x", *options[1:])
+    outcome = hemascope(
+        "adapt", exported_with_weights, "--data", cells, "--out", tmp_path / "x", *options[1:]
+    )
     assert outcome.code == 2
     assert "--own-data" in outcome.err
 

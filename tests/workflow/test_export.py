@@ -83,7 +83,7 @@ def test_int8_and_fp16_beside_fp32(
 def test_int8_takes_any_number_of_samples(exported: Path, cells_npz: Path, count: int) -> None:
     [file] = exported.glob("fp32-*.onnx")
     images = read(cells_npz).splits[Split.TRAIN].images
-    graph = to_int8(file.read_bytes(), images[:count], properties={})
+    graph = to_int8(file.read_bytes(), images[:count])
     session = ort.InferenceSession(graph)
     [logits] = session.run(["logits"], {"images": images[:2]})
     assert np.isfinite(np.asarray(logits)).all()

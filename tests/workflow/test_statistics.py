@@ -62,6 +62,13 @@ def test_compare_says_which_network_is_better(hemascope: Run, runs: Path, tmp_pa
     assert found["networks"]["good"]["figures"]["accuracy"]["values"][0] == pytest.approx(accuracy)
     text = (out / "comparison.md").read_text()
     assert text in outcome.out + "\n"
+    assert "good - poor," in (out / "comparison.csv").read_text()
+    assert (out / "comparison.tex").read_text().count(r"\toprule") == text.count("| --- |")
+    args = ("compare", runs, "--out", out, "--overwrite", "--resamples", "300", "--format", "json")
+    tables = json.loads(hemascope(*args).out)
+    assert [row[0] for row in tables[0]["rows"]] == ["good", "poor"]
+    [table] = json.loads(hemascope("table", runs, "--format", "json").out)
+    assert {row[0] for row in table["rows"]} == {"good", "poor"}
     assert "| good - poor |" in text
     assert "Research use only" in text
     assert {path.name for path in (out / "figures").glob("*.png")} == {

@@ -26,6 +26,7 @@ from hemascope.cli.options import (
     SavedViewsOption,
     SourceArgument,
     SplitOption,
+    TableFormatOption,
     TrainingComputeOptions,
     ViewsOption,
     command,
@@ -338,6 +339,7 @@ def table(
     class_name: Annotated[
         str | None, Option("--class", metavar="NAME", help="Also show the figures of one class.")
     ] = None,
+    table_format: TableFormatOption = "md",
 ) -> str:
     """Print saved results side by side.
 
@@ -345,7 +347,7 @@ def table(
     """
     from hemascope.report.table import read_results, table_text
 
-    return table_text(read_results(folders), class_name)
+    return table_text(read_results(folders), class_name, table_format)
 
 
 @command(app)
@@ -357,6 +359,7 @@ def compare(
     resamples: Annotated[
         int, Option(min=100, max=100_000, help="Number of bootstrap resamples.")
     ] = 2000,
+    table_format: TableFormatOption = "md",
 ) -> str:
     """Compare networks: intervals and paired tests.
 
@@ -368,8 +371,8 @@ def compare(
     output = _output(out, results, inputs=folders)
     from hemascope.analyses.compare.run import compare as run
 
-    text = run(folders, output, views=views == 8, num_resamples=resamples)
-    return f"{text}\nComparison: {out}"
+    text = run(folders, output, views=views == 8, num_resamples=resamples, how=table_format)
+    return f"{text}\nComparison: {out}" if table_format == "md" else text
 
 
 @command(app)
@@ -483,6 +486,10 @@ def export(
     weights: Annotated[
         bool, Option("--weights", help="Keep the weights, so that training can start here.")
     ] = False,
+    about: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="TOML: license of the weights, sources of the data."),
+    ] = None,
 ) -> str:
     """Export a trained network to ONNX for predict.
 
@@ -490,9 +497,22 @@ def export(
     """
     chosen = _data(data, _own_data(model))
     output = _output(out, results, chosen, [*data.inputs, model])
+    from hemascope.settings.about import About
+    from hemascope.settings.base import load_toml
+
+    said = load_toml(about, About) if about else None
     from hemascope.workflows.export import export as run
 
-    return run(model, chosen, output, int8=int8, fp16=fp16, weights=weights, reporter=Reporter())
+    return run(
+        model,
+        chosen,
+        output,
+        int8=int8,
+        fp16=fp16,
+        weights=weights,
+        about=said,
+        reporter=Reporter(),
+    )
 
 
 @command(app)

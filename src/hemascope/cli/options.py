@@ -50,6 +50,10 @@ ModelsArgument = Annotated[
 RunsArgument = Annotated[
     list[Path], Argument(metavar="RUN...", help="Run folders, or their parents.")
 ]
+TableFormatOption = Annotated[
+    Literal["md", "csv", "latex", "json"],
+    Option("--format", help="Of the tables on standard output."),
+]
 SourceArgument = Annotated[list[str] | None, Argument(metavar="X...", help="As --data takes.")]
 
 

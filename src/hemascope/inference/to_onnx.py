@@ -41,7 +41,7 @@ def has_features(model: nn.Module) -> bool:
     return bool(name) and isinstance(model.get_submodule(name), nn.Linear)
 
 
-def to_onnx(model: nn.Module, *, image_size: int, properties: Mapping[str, str]) -> bytes:
+def to_onnx(model: nn.Module, *, image_size: int) -> bytes:
     """A network as an ONNX graph from uint8 pixels `images` (N, H, H, 3) to `logits` (N, C).
 
     Where the network has them, `maps` (N, C, h, w) and `features` (N, K) come out as well; see
@@ -50,7 +50,6 @@ def to_onnx(model: nn.Module, *, image_size: int, properties: Mapping[str, str])
     Args:
         model: Maps (N, 3, H, H) images to logits.
         image_size: H.
-        properties: What the file says of itself.
     """
     names = ["logits", *["maps"] * has_maps(model), *["features"] * has_features(model)]
     images = torch.zeros((2, image_size, image_size, 3), dtype=torch.uint8)
@@ -65,10 +64,10 @@ def to_onnx(model: nn.Module, *, image_size: int, properties: Mapping[str, str])
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
-    return _finished(program.model_proto, properties)
+    return _finished(program.model_proto)
 
 
-def to_int8(graph: bytes, samples: NDArray[np.uint8], *, properties: Mapping[str, str]) -> bytes:
+def to_int8(graph: bytes, samples: NDArray[np.uint8]) -> bytes:
     """A graph whose convolutions compute in whole numbers of 8 bits, weights in 7 of them.
 
     Of 8 bits, processors without instructions for whole numbers (VNNI) would let sums overflow.
@@ -76,7 +75,6 @@ def to_int8(graph: bytes, samples: NDArray[np.uint8], *, properties: Mapping[str
     Args:
         graph: By `to_onnx`.
         samples: Images of the train split, from which the range of every number is learned.
-        properties: What the file says of itself.
 
     Source: static quantization, onnxruntime.quantization, in the QDQ format.
     """
@@ -98,14 +96,14 @@ def to_int8(graph: bytes, samples: NDArray[np.uint8], *, properties: Mapping[str
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-        return _finished(onnx.load(str(folder / "int8.onnx")), properties)
+        return _finished(onnx.load(str(folder / "int8.onnx")))
 
 
-def to_fp16(graph: bytes, *, properties: Mapping[str, str]) -> bytes:
+def to_fp16(graph: bytes) -> bytes:
     """A graph that computes in half precision: half the size, for processors that have it."""
     with _quietly():
         half = convert_float_to_float16(onnx.load_from_string(graph), keep_io_types=True)
-    return _finished(half, properties)
+    return _finished(half)
 
 
 class _FromPixels(nn.Module):
@@ -141,7 +139,14 @@ class _Samples(CalibrationDataReader):
         return None if batch is None else {"images": batch}
 
 
-def _finished(model: onnx.ModelProto, properties: Mapping[str, str]) -> bytes:
+def with_properties(graph: bytes, properties: Mapping[str, str]) -> bytes:
+    """The same graph, with what it says of itself (ONNX's metadata properties)."""
+    model = onnx.load_from_string(graph)
+    onnx.helper.set_model_props(model, dict(properties))
+    return model.SerializeToString()
+
+
+def _finished(model: onnx.ModelProto) -> bytes:
     """The file's bytes, without the exporter's notes on where in whose folders the code lay."""
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
         del part.metadata_props[:]
@@ -149,7 +154,6 @@ def _finished(model: onnx.ModelProto, properties: Mapping[str, str]) -> bytes:
         del value.metadata_props[:]
     for part in (*model.graph.node, model.graph, model):
         part.doc_string = ""
-    onnx.helper.set_model_props(model, dict(properties))
     onnx.checker.check_model(model)
     return model.SerializeToString()
 

@@ -56,7 +56,6 @@ class HemaNetOptions(NoOptions):
     inner: tuple[Width, ...] | None = None
     dropout: float = Field(default=0.0, ge=0, lt=1)
     white_point: bool = False
-    dark_point: bool = False
 
     @model_validator(mode="after")
     def _one_each(self) -> Self:

@@ -12,8 +12,6 @@ from hemascope.models.links import Link
 _GRID = 16  # places along a side, at which the background is looked for
 _DARKEST = 0.05  # of a background
 _PAINTED, _LIGHT = 0.999, 0.75  # brightness of a place that is paint; of one that may be glass
-_NUCLEUS = (0.6, 0.75, 0.4)  # how much of R, G and B a nucleus takes up, about that of PBC's
-_STRETCH = (0.5, 2.5)  # by which what is taken up may be multiplied
 
 
 class HemaNet(nn.Module):
@@ -24,9 +22,8 @@ class HemaNet(nn.Module):
     than they pass on. `stem_stride` and `strides` say which of them halve the resolution. The head
     sees mean and maximum of every feature over the image. `inner` are the widths inside the blocks,
     which pruning makes smaller; by default those of the outputs. With `white_point` each image is
-    first divided by the color of its background, which differs between laboratories; with
-    `dark_point` its colors are then stretched until its nucleus has that of all others. Maps
-    images (N, 3, H, H) in [0, 1] to logits (N, C).
+    first divided by the color of its background, which differs between laboratories. Maps images
+    (N, 3, H, H) in [0, 1] to logits (N, C).
 
     Source: both blocks, He et al., Deep Residual Learning, CVPR 2016; shortcuts with mean pooling,
     He et al., Bag of Tricks, CVPR 2019.
@@ -47,12 +44,10 @@ class HemaNet(nn.Module):
         inner: Sequence[int] | None = None,
         dropout: float = 0.0,
         white_point: bool = False,
-        dark_point: bool = False,
     ) -> None:
         super().__init__()
         del image_size  # any: the head pools
         self.white_point = white_point
-        self.dark_point = dark_point
         self.standardize = nn.BatchNorm2d(3, affine=False)
         self.stem = nn.Sequential(
             nn.Conv2d(3, stem, 3, stride=stem_stride, padding=1, bias=False),
@@ -78,8 +73,6 @@ class HemaNet(nn.Module):
         """What the last `blocks` blocks are given of images (N, 3, H, H)."""
         if self.white_point:
             images = on_white(images)
-        if self.dark_point:
-            images = stretched(images)
         features = self.stem(self.standardize(images))
         return self.blocks[: len(self.blocks) - blocks](features)
 
@@ -138,18 +131,6 @@ def on_white(images: Tensor) -> Tensor:
     chosen = (brightness >= least).to(images.dtype).unsqueeze(1)
     white = (places * chosen).sum(dim=2) / chosen.sum(dim=2)
     return (images / white.clamp(min=_DARKEST)[:, :, None, None]).clamp(0.0, 1.2)
-
-
-def stretched(images: Tensor) -> Tensor:
-    """Images (N, 3, H, H) on white, of which the darkest tenth has the color of a nucleus."""
-    places = avg_pool2d(images, max(images.shape[-1] // _GRID, 1)).flatten(2)
-    darkness = 1 - places.mean(dim=1)
-    least = darkness.topk(max(darkness.shape[1] // 10, 1), dim=1).values[:, -1:]
-    chosen = (darkness >= least).to(images.dtype).unsqueeze(1)
-    dark = ((1 - places) * chosen).sum(dim=2) / chosen.sum(dim=2)
-    wanted = torch.tensor(_NUCLEUS, dtype=images.dtype, device=images.device)
-    factor = (wanted / dark.clamp(min=_DARKEST)).clamp(*_STRETCH)
-    return (1 - (1 - images) * factor[:, :, None, None]).clamp(-0.2, 1.2)
 
 
 class Block(nn.Module):

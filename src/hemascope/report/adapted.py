@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.metrics.statistics import Interval
 from hemascope.report.cards import card_markdown
+from hemascope.report.export import licenses_text
 from hemascope.store.model_folder import ArtifactInfo
 
 
@@ -92,6 +93,7 @@ def card_text(info: ArtifactInfo, base: ArtifactInfo, title: str, lines: Sequenc
             f"{base.trained_on.title} (md5 {base.trained_on.md5}).",
         ),
         ("Adapted to", f"{title}. Its license and its patients are its owner's to state."),
+        ("Licenses of the weights and of the data", licenses_text(info.about)),
         ("Model performance", "\n".join(f"- {line}" for line in lines)),
         (
             "Limitations",

@@ -11,6 +11,7 @@ from importlib import resources
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.images import DataDescription
+from hemascope.data.collections import collections
 from hemascope.metrics.summary import estimate
 from hemascope.report.network import Network
 from hemascope.report.page import environment, quoted
@@ -69,6 +70,7 @@ def filled(name: str, data: DataDescription, **values: object) -> Card:
     pages = environment(autoescape=False)
     values |= {
         "data": data,
+        "license": collections()[data.collection].license if data.collection else None,
         "is_bloodmnist": data.kind in ("official", "rebuilt"),
         "notice": RESEARCH_USE_ONLY,
     }

@@ -9,6 +9,7 @@ from hemascope.report.cards import Subject, card_markdown, filled, model_card, p
 from hemascope.report.network import summarize
 from hemascope.report.page import interval
 from hemascope.report.text import markdown_table
+from hemascope.settings.about import NOT_STATED, About
 from hemascope.store.model_folder import ArtifactInfo
 from hemascope.store.provenance import BaseNetwork
 from hemascope.store.run_folder import RunResults
@@ -68,7 +69,23 @@ def card_text(
         image=info.image,
         graphs=_graphs(info, data.counts["val"]),
     )
-    return card_markdown(f"Model card: {info.settings.name}", [*model_card(subject), *added])
+    sections = [
+        *model_card(subject),
+        *added,
+        ("Licenses of the weights and of the data", licenses_text(info.about)),
+        *info.about.sections.items(),
+    ]
+    return card_markdown(f"Model card: {info.settings.name}", sections)
+
+
+def licenses_text(about: About) -> str:
+    """The license of the weights, and a table of the sources of the data."""
+    rows = [["source", "images in train", "license, as stated", "groups"]]
+    for one in about.sources:
+        title = f"[{one.title}]({one.url})" if one.url else one.title
+        count = f"{one.num_images:,}" if one.num_images else NOT_STATED
+        rows.append([title, count, one.license, one.groups or NOT_STATED])
+    return f"Weights: {about.license}.\n\n{markdown_table(rows)}"
 
 
 def _graphs(info: ArtifactInfo, num_val: int) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError, did_you_mean
-from hemascope.report.text import markdown_table, over_runs
+from hemascope.report.formats import TableFormat, format_tables
+from hemascope.report.text import over_runs
 from hemascope.store.run_folder import RunResults, find_results
 
 Figure = Callable[[RunResults], float | None]
@@ -22,12 +23,15 @@ def read_results(folders: Sequence[Path]) -> list[RunResults]:
     return [folder.read_results() for folder in find_results(folders)]
 
 
-def table_text(results: Sequence[RunResults], class_name: str | None = None) -> str:
-    """A Markdown table of mean ± sample standard deviation over the seeds, best accuracy first.
+def table_text(
+    results: Sequence[RunResults], class_name: str | None = None, how: TableFormat = "md"
+) -> str:
+    """A table of mean ± sample standard deviation over the seeds, best accuracy first.
 
     Args:
         results: What `read_results` read.
         class_name: A class whose sensitivity gets a column as well.
+        how: Its format; what it is of stands above it in Markdown alone.
 
     Raises:
         DataError: If results of one name are not of the same network, or not of the same data.
@@ -56,7 +60,8 @@ def table_text(results: Sequence[RunResults], class_name: str | None = None) -> 
     for name, members in ranked:
         cells = [column(members) for column in columns.values()]
         rows.append([name, str(len(members)), *cells])
-    return "\n\n".join([sources[0], markdown_table(rows), RESEARCH_USE_ONLY])
+    table = format_tables([rows], how)
+    return "\n\n".join([sources[0], table, RESEARCH_USE_ONLY]) if how == "md" else table
 
 
 def _label(result: RunResults) -> str:

@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 from hemascope.core.classes import ClassSet
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.image_spec import ImageSpec
+from hemascope.settings.about import About
 from hemascope.settings.base import Settings, explain
 from hemascope.settings.compute import OnnxPrecision
 from hemascope.settings.run import ModelSettings, RunSettings, Share
@@ -125,6 +126,7 @@ class ArtifactInfo(Settings):
     settings: RunSettings
     epoch: int
     calibration: Calibration | None = None
+    about: About = About()
     weights_file: str = Field(default="", pattern=r"^(weights-[0-9a-f]{12}\.safetensors)?$")
     weights_sha256: str = ""
     seen_file: str = Field(default="", pattern=r"^(seen-[0-9a-f]{12}\.npz)?$")

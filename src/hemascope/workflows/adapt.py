@@ -38,6 +38,7 @@ from hemascope.metrics.calibration import ece
 from hemascope.metrics.statistics import Bootstrap
 from hemascope.metrics.uncertainty import fit_temperature
 from hemascope.report.adapted import Judged, card_text, judged_lines
+from hemascope.settings.about import About, DataSource
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.files import write_bytes, write_text
@@ -227,7 +228,10 @@ def adapt(
     adapted = guard.adapted(found.images, features, labels)
     apart = float(before), _share_apart(guard, found.images, features)
     statistics = channel_statistics(found.images)
+    about = base.info.about
+    source = DataSource(title=found.title, num_images=len(found.images))
     changes: dict[str, object] = {
+        "about": About(license=about.license, sources=(*about.sources, source)),
         "image": base.spec.framed(found.frame) if found.frame else base.spec,
         "trained_on": TrainingData(
             title=f"{base.info.trained_on.title}; adapted to {found.title}",

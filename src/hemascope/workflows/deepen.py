@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.core.errors import DataError
 from hemascope.core.images import LabeledImages, symmetry
 from hemascope.inference.guard import fit_guard
 from hemascope.inference.onnx_engine import OnnxEngine
-from hemascope.inference.to_onnx import to_int8, to_onnx
+from hemascope.inference.to_onnx import to_int8, to_onnx, with_properties
 from hemascope.inference.torch_engine import load_model, to_input
 from hemascope.models.hemanet import HemaNet
 from hemascope.settings.compute import OnnxPrecision
 from hemascope.store.model_folder import Head, OnnxGraph, name_graph
 from hemascope.workflows.adapt import Deepened, Own
+from hemascope.workflows.export import graph_properties
 
 Images = NDArray[np.uint8]
 Rows = NDArray[np.intp]
@@ -99,14 +100,13 @@ class Deeper:
     def _graphs(self, network: HemaNet, accuracy: float) -> tuple[list[OnnxGraph], list[bytes]]:
         """Graphs of the precisions that the model had; int8 only if it answers as fp32 does."""
         known = {graph.precision: graph for graph in self._info.onnx}
-        properties = {"notice": RESEARCH_USE_ONLY}
-        exact = to_onnx(network, image_size=self._info.image.size, properties=properties)
+        exact = to_onnx(network, image_size=self._info.image.size)
         made: dict[OnnxPrecision, bytes] = {"fp32": exact}
         if "int8" in known:
             own = [self._own.train.images] if self._own else []
             samples = np.concatenate([*own, *(symmetry(self._cells.images, v) for v in range(8))])
             chosen = np.random.default_rng(0).permutation(len(samples))[:_NUM_SAMPLES]
-            made["int8"] = to_int8(exact, samples[chosen], properties=properties)
+            made["int8"] = to_int8(exact, samples[chosen])
         graphs: list[OnnxGraph] = []
         contents: list[bytes] = []
         expected = OnnxEngine(exact, origin="the graph").logits(self._cells.images)
@@ -117,6 +117,7 @@ class Deeper:
             like = next(
                 (g for g in self._info.onnx if g.precision == precision), self._info.onnx[0]
             )
+            content = with_properties(content, graph_properties(self._info))
             file, sha256 = name_graph(precision, content)
             changes: dict[str, object] = {
                 "precision": precision,

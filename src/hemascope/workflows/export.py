@@ -8,23 +8,33 @@ from torch import nn
 from hemascope import __version__
 from hemascope.core.classes import Split
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
-from hemascope.core.images import LabeledImages
+from hemascope.core.images import Dataset, LabeledImages
 from hemascope.core.predictions import Predictions
+from hemascope.data.collections import collections
 from hemascope.inference.decisions import decide
 from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.guard import fit_guard
 from hemascope.inference.onnx_engine import OnnxEngine
-from hemascope.inference.to_onnx import has_features, has_maps, to_fp16, to_int8, to_onnx
+from hemascope.inference.to_onnx import (
+    has_features,
+    has_maps,
+    to_fp16,
+    to_int8,
+    to_onnx,
+    with_properties,
+)
 from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
 from hemascope.inference.views import ViewsEngine
 from hemascope.metrics import METRICS
 from hemascope.report.export import card_text, export_text
+from hemascope.settings.about import About, DataSource
 from hemascope.settings.compute import OnnxPrecision
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.files import write_text
 from hemascope.store.model_folder import (
     FORMAT_VERSION,
+    ArtifactInfo,
     Head,
     OnnxGraph,
     find_artifact,
@@ -52,6 +62,7 @@ def export(
     int8: bool,
     fp16: bool,
     weights: bool = False,
+    about: About | None = None,
     reporter: Reporter,
 ) -> str:
     """Writes a folder with the network in ONNX and everything that an answer needs.
@@ -66,6 +77,8 @@ def export(
         int8: Whether to add a graph in whole numbers.
         fp16: Whether to add one in half precision.
         weights: Whether to keep the weights for PyTorch too, so that training can start from them.
+        about: The license of the weights and the sources of the data; by default what is known of
+            a published collection.
         reporter: Whom to tell.
 
     Returns:
@@ -83,29 +96,25 @@ def export(
             f"{path} was trained on other data than {data.title}: {info.trained_on.title}, md5 "
             f"{info.trained_on.md5}; give that, since thresholds are fitted on its val split."
         )
-    properties = {
-        "notice": RESEARCH_USE_ONLY,
-        "class_names": ", ".join(info.class_names),
-        "input": "RGB pixels, uint8, NHWC; no further preprocessing",
-        "trained_on": info.trained_on.title,
-    }
+    about = about or About(sources=(_source(dataset),))
+    info = info.model_copy(update={"about": about})
     train, val = dataset.splits[Split.TRAIN].images, dataset.splits[Split.VAL]
     with reporter.steps("exporting", 2 + int8 + fp16) as on_step:
-        exact = to_onnx(model, image_size=info.image.size, properties=properties)
+        exact = to_onnx(model, image_size=info.image.size)
         made: dict[OnnxPrecision, bytes] = {"fp32": exact}
         on_step()
         if int8:
             chosen = np.random.default_rng(0).permutation(len(train))[:_NUM_SAMPLES]
-            made["int8"] = to_int8(exact, train[chosen], properties=properties)
+            made["int8"] = to_int8(exact, train[chosen])
             on_step()
         if fp16:
-            made["fp16"] = to_fp16(exact, properties=properties)
+            made["fp16"] = to_fp16(exact)
             on_step()
         torch_says = answers(TorchEngine(model, device=pick_device("cpu")), val, info.classes)
-        graphs = {
-            precision: _assess(content, precision, torch_says, val, model)
-            for precision, content in made.items()
-        }
+        graphs: list[OnnxGraph] = []
+        for precision, content in made.items():
+            graph, made[precision] = _assess(content, precision, torch_says, val, model, info)
+            graphs.append(graph)
         on_step()
     guard = None
     if has_features(model):
@@ -115,11 +124,11 @@ def export(
         of_train, of_val = engine.features(train), engine.features(val.images)
         labels = dataset.splits[Split.TRAIN].labels
         guard = fit_guard(of_train, labels, of_val, val.labels, val.images, own).arrays()
-    fastest = min(graphs.values(), key=lambda graph: graph.latency_ms_batch128)
+    fastest = min(graphs, key=lambda graph: graph.latency_ms_batch128)
     changes: dict[str, object] = {
         "format_version": FORMAT_VERSION,
         "hemascope_version": __version__,
-        "onnx": tuple(graphs.values()),
+        "onnx": tuple(graphs),
         "recommended": fastest.precision,
         "settings": info.settings.model_copy(update={"data": DataSettings(sources=())}),
     }
@@ -137,14 +146,24 @@ def export(
     return export_text(info, output.folder)
 
 
+def _source(dataset: Dataset) -> DataSource:
+    """What is known of where data comes from."""
+    known = collections()[dataset.collection] if dataset.collection else None
+    train = len(dataset.splits[Split.TRAIN])
+    if known is None:
+        return DataSource(title=dataset.title, num_images=train)
+    return DataSource(title=known.title, license=known.license, url=known.url, num_images=train)
+
+
 def _assess(
     content: bytes,
     precision: OnnxPrecision,
     torch_says: Predictions,
     val: LabeledImages,
     model: nn.Module,
-) -> OnnxGraph:
-    """What a graph is like on val, and what is fitted to its answers there.
+    info: ArtifactInfo,
+) -> tuple[OnnxGraph, bytes]:
+    """What a graph is like on val, what is fitted to its answers there, and the file to write.
 
     Raises:
         DataError: If it does not answer as the network does.
@@ -165,8 +184,11 @@ def _assess(
             f"{precision} costs {100 * loss:.2f} points of accuracy on val, more than the "
             f"{100 * _LARGEST_LOSS:g} allowed; leave `{precision}` out."
         )
+    views = answers(ViewsEngine(engine), val, torch_says.classes)
+    decisions = decide(on_val, num_views=1), decide(views, num_views=8)
+    content = with_properties(content, graph_properties(info, decisions[0].temperature))
     file, sha256 = name_graph(precision, content)
-    return OnnxGraph(
+    graph = OnnxGraph(
         precision=precision,
         file=file,
         sha256=sha256,
@@ -177,8 +199,24 @@ def _assess(
         max_logit_difference=difference,
         latency_ms_batch1=latency_ms(engine, val.images, batch_size=1),
         latency_ms_batch128=latency_ms(engine, val.images, batch_size=128),
-        decisions=(
-            decide(on_val, num_views=1),
-            decide(answers(ViewsEngine(engine), val, torch_says.classes), num_views=8),
-        ),
+        decisions=decisions,
     )
+    return graph, content
+
+
+def graph_properties(info: ArtifactInfo, temperature: float | None = None) -> dict[str, str]:
+    """What the file of a graph says of itself to programs that read nothing else."""
+    softmax = "the temperature in artifact.json" if temperature is None else f"{temperature:.6g}"
+    jpeg = info.image.jpeg_quality
+    return {
+        "notice": RESEARCH_USE_ONLY,
+        "license": info.about.license,
+        "data_licenses": info.about.source_licenses,
+        "class_names": ", ".join(info.class_names),
+        "input": "images: RGB pixels, uint8, NHWC; scaling and white point are in the graph",
+        "preparation": f"a square crop of the cell, resized to {info.image.size} pixels (bilinear, "
+        f"antialiased); {f'then a JPEG round trip of quality {jpeg}' if jpeg else 'no JPEG step'}",
+        "image_spec": info.image.model_dump_json(),
+        "output": f"logits; confidence is softmax(logits / {softmax})",
+        "trained_on": info.trained_on.title,
+    }

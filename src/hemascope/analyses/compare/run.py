@@ -7,24 +7,33 @@ from pathlib import Path
 from hemascope.analyses.saved import Saved, leaks, passed_over, read_all
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.metrics.comparison import Comparison, compare_networks
-from hemascope.report.statistics import draw_comparison, statistics_text
+from hemascope.report.formats import TableFormat, format_tables
+from hemascope.report.statistics import draw_comparison, statistics_text, tables
 from hemascope.settings.output import Output
 from hemascope.store.provenance import provenance, publish
 
 NUM_RESAMPLES = 2000
 
 
-def compare(folders: Sequence[Path], output: Output, *, views: bool, num_resamples: int) -> str:
+def compare(
+    folders: Sequence[Path],
+    output: Output,
+    *,
+    views: bool,
+    num_resamples: int,
+    how: TableFormat = "md",
+) -> str:
     """Compares every network in some folders with every other, and writes what it finds.
 
     Args:
         folders: Run folders, folders of evaluations, or their parents.
-        output: Gets comparison.json, comparison.md and figures/.
+        output: Gets comparison.json, the tables as .md, .csv and .tex, and figures/.
         views: Whether to take the predictions with eight views.
         num_resamples: How many resampled test sets the bootstrap draws.
+        how: The format of the tables that are returned.
 
     Returns:
-        The tables as text.
+        The tables, in Markdown with what they are of.
 
     Raises:
         DataError: If there are no predictions, or they are not of the same images in one order.
@@ -32,16 +41,22 @@ def compare(folders: Sequence[Path], output: Output, *, views: bool, num_resampl
     """
     networks = read_all(folders, views=views)
     comparison = compare_saved(networks, num_resamples=num_resamples, skipped=passed_over(folders))
+    found = tables(comparison)
     text = "\n\n".join([statistics_text(comparison), RESEARCH_USE_ONLY])
     publish(
         output,
         provenance(),
-        contents={"comparison.json": comparison, "comparison.md": text},
+        contents={
+            "comparison.json": comparison,
+            "comparison.md": text,
+            "comparison.csv": format_tables(found, "csv"),
+            "comparison.tex": format_tables(found, "latex"),
+        },
         draw=partial(
             draw_comparison, comparison, caption=f"{comparison.data}\n{RESEARCH_USE_ONLY}"
         ),
     )
-    return text
+    return text if how == "md" else format_tables(found, how)
 
 
 def compare_saved(
