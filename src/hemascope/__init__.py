@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hemascope.settings.compute import NumViews, OnnxPrecision
 
 __all__ = ["CellClassifier", "Predictor", "load"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Official builds of ONNX Runtime (1.32, say) keep an identifier of this machine in the home folder
 # and, by their Privacy.md, send events to their makers, unless this is set before the import.

@@ -48,9 +48,9 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
     It works in `cross_val_score`, `GridSearchCV`, pipelines and the like, and writes no file. All
     images given to `fit` are trained on: for all epochs, and nothing is chosen by any of them.
 
-    Images are RGB with whole numbers from 0 to 255, shape (N, H, H, 3), H at least 8; or
+    Images are RGB with integers from 0 to 255, shape (N, H, H, 3), H at least 8; or
     (N, 3 * H * H), which is `images.reshape(N, -1)`, for tools that insist on tables. Labels are
-    strings or whole numbers.
+    strings or integers.
 
     Args:
         preset: Which network and recipe: a name that `hemascope train --preset` takes.
@@ -121,7 +121,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         """Trains a new network; what an earlier `fit` learned is forgotten.
 
         Args:
-            X: RGB images (N, H, H, 3) or (N, 3 * H * H), whole numbers from 0 to 255.
+            X: RGB images (N, H, H, 3) or (N, 3 * H * H), integers from 0 to 255.
             y: The label of each image, shape (N,).
             sample_weight: How much the loss of each image counts, shape (N,), relative to the
                 others; None for all the same. An image of weight 2 counts as if it were there
@@ -197,8 +197,8 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         settings = choose_settings(self.preset, None, changes)
         device = pick_device(settings.device)
         precision = pick_precision(settings.precision, device)
-        # The loop looks after each epoch for a loss that is no number. With patience off, nothing
-        # else hangs on what it looks at: a few of the images trained on will do.
+        # The loop looks after each epoch for a loss that is not a number. With patience off,
+        # nothing else hangs on it: a few of the images trained on will do.
         watched = train.take(np.arange(min(len(train), settings.training.batch_size)))
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(settings.seed)
@@ -220,7 +220,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _flat(X: ArrayLike) -> ArrayLike:
-    """Images as a table of numbers, a row for each; what is no array of images, as it is."""
+    """Images as a table of numbers, a row for each; anything else as it is."""
     array: Any = np.asarray(X) if isinstance(X, list | tuple) else X
     shape = getattr(array, "shape", ())
     if len(shape) < 3:

@@ -218,7 +218,7 @@ def test_says_how_it_goes_only_if_asked_to(capsys: pytest.CaptureFixture[str]) -
         (X[:, :6, :6], Y, "H at least 8.*; got 108 numbers an image"),
         (TABLE[:, :-1], Y, "; got 431 numbers an image"),
         (X / 255, Y, "multiply images in .0, 1. by 255"),
-        (X.astype(int) + 256, Y, "whole numbers from 0 to 255"),
+        (X.astype(int) + 256, Y, "integers from 0 to 255"),
         (X.astype(int) - 255, Y, "Negative values in data"),
         (X[:0], Y[:0], "0 sample"),
         (X, Y[:-1], "inconsistent numbers of samples"),

@@ -119,7 +119,7 @@ def test_epochs_scale_keeps_at_least_one_epoch() -> None:
 def test_seeds() -> None:
     assert parse_seeds("0, 7,12") == (0, 7, 12)
     for text in ("", "1,,2", "-1", "a", "1.5", "4294967296", "²"):
-        with pytest.raises(UsageError, match="give whole numbers") as error:
+        with pytest.raises(UsageError, match="give integers") as error:
             parse_seeds(text)
         assert error.value.field == "seeds"
     with pytest.raises(UsageError, match="duplicate value"):

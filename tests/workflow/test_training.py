@@ -100,7 +100,7 @@ def test_resume_goes_on_only_with_the_same_run(
     (run_folder / "results.json").unlink()
     outcome = hemascope(*resume, 2, "--data", small_npz)
     assert outcome.code == 2
-    assert "has no checkpoint to go on from" in outcome.err
+    assert "has no checkpoint to resume from" in outcome.err
     assert load_info(run_folder).epoch == 2  # nothing was deleted
     outcome = hemascope(*resume, 2, "--data", small_npz, "--overwrite")
     assert outcome.code == 2

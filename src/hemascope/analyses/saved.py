@@ -39,7 +39,7 @@ def read_all(folders: Sequence[Path], *, views: bool) -> dict[str, list[Saved]]:
     """The predictions behind every results.json in some folders, by network, in order of seed.
 
     Raises:
-        DataError: If one is missing or damaged, stands there twice, or is of other images than the
+        DataError: If one is missing or damaged, duplicated, or is of other images than the
             first.
     """
     return _by_network([_read(path, None, views=views) for path in find_results(folders)])

@@ -816,7 +816,7 @@ def _own_data(*models: Path) -> "DataSettings | None":
     """The data that the first of some trained models knows; None where it has none.
 
     Raises:
-        DataError: If one of them is no model.
+        DataError: If one of them is not a model.
     """
     from hemascope.store.model_folder import load_info
 

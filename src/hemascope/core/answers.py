@@ -13,7 +13,7 @@ class Answer:
         prediction_set: The classes that may be meant, the likeliest first; among pictures like
             those of val, it holds the true class as often as the coverage asked for. It may be
             empty: then no class is usual enough.
-        abstain: Whether the picture should be left to an expert.
+        abstain: Whether the picture should go to an expert for review.
         probs: The probability of each class, in the order of the model's classes.
         error: Why the picture could not be read; "" if it could.
         note: What was converted, guessed or is unfit about the picture; "" where nothing is.

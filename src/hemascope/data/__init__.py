@@ -31,7 +31,7 @@ def _synthetic(request: Request) -> Source:
 
 
 def _auto(request: Request) -> Source:
-    """BloodMNIST if it is at hand or can be had at once, otherwise rendered cells.
+    """BloodMNIST if it is cached or can be downloaded at once, otherwise rendered cells.
 
     A damaged cache or a home that cannot be written to is a reason like any other; a wrong
     $HEMASCOPE_BLOODMNIST is not: whoever sets it wants that file.

@@ -27,14 +27,14 @@ def medmnist_cache() -> Path:
 
 
 def find_bloodmnist() -> Path | None:
-    """The BloodMNIST file at hand: `$HEMASCOPE_BLOODMNIST`, then MedMNIST's cache.
+    """The cached BloodMNIST file: `$HEMASCOPE_BLOODMNIST`, then MedMNIST's cache.
 
     Raises:
         DataError: If the variable names no file.
     """
     if named := os.environ.get(VARIABLE):
         if not Path(named).is_file():
-            raise DataError(f"{VARIABLE} names {named}, which is no file; correct or unset it.")
+            raise DataError(f"{VARIABLE} names {named}, which is not a file; correct or unset it.")
         return Path(named)
     cached = medmnist_cache() / FILE_NAME
     return cached if cached.is_file() else None
@@ -49,7 +49,7 @@ def load_bloodmnist(request: Request, *, retries: int) -> Source:
     """BloodMNIST from `$HEMASCOPE_BLOODMNIST`, MedMNIST's cache, or its download page.
 
     Raises:
-        DataError: If the file at hand is damaged.
+        DataError: If the cached file is damaged.
         UnreachableError: If it has to be downloaded and cannot be.
     """
     path = find_bloodmnist() or download(retries=retries, on_download=request.on_download)

@@ -91,7 +91,7 @@ def collection(key: str) -> Collection:
 
 
 def recognized(md5: str) -> tuple[str, Kind] | None:
-    """The collection whose file has this md5, and whose split it is; None if it is no one's."""
+    """The collection whose file has this md5, and whose split it is; None if it is unknown."""
     for key, known in collections().items():
         if md5 in known.md5s.values():
             return key, "official"

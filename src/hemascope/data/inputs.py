@@ -1,6 +1,6 @@
 """What `predict` is given, one picture at a time: files, folders, patterns, arrays, archives.
 
-Nothing is ever unpacked to disk, and nothing is held but the picture at hand: a folder may have
+Nothing is ever unpacked to disk, and nothing is held but the current picture: a folder may have
 millions of files, and an archive may say what it likes.
 """
 

@@ -206,7 +206,7 @@ def _labels(labels: NDArray[Any], count: int, where: str) -> NDArray[np.int64]:
     flat = labels.reshape(count)
     whole = np.isfinite(flat) & (flat == np.trunc(flat))
     if not whole.all():
-        raise DataError(f"{where} holds {flat[~whole][0]}; expected whole numbers.")
+        raise DataError(f"{where} holds {flat[~whole][0]}; expected integers.")
     return flat.astype(np.int64)
 
 
@@ -228,7 +228,7 @@ def _read_texts(
         return ()
     array = _read_array(archive, key, path).ravel()
     if array.dtype.kind not in "UiuS":
-        raise DataError(f"{path}: {key} has type {array.dtype}; expected texts or whole numbers.")
+        raise DataError(f"{path}: {key} has type {array.dtype}; expected texts or integers.")
     if count not in (None, len(array)):
         raise DataError(f"{path}: {key} has {len(array)} entries; expected {count}, one each.")
     if array.dtype.kind == "S":

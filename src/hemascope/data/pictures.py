@@ -215,7 +215,7 @@ def _frame_notes(image: Image.Image) -> tuple[str, ...]:
 
 def _num_frames(image: Image.Image) -> str:
     """How many frames there are, counted on a copy: seeking mixes up what frames tell of them."""
-    with suppress(Exception), _again(image) as copy:  # a damaged frame further on is no fault
+    with suppress(Exception), _again(image) as copy:  # a damaged later frame does not matter
         if isinstance(copy, TiffImagePlugin.TiffImageFile):
             return _num_pages(copy)
         if copy.format != "GIF" or not copy.fp or copy.fp.seek(0, 2) <= _MAX_COUNTED_BYTES:

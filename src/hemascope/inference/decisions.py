@@ -22,7 +22,7 @@ def decide(on_val: Predictions, *, num_views: Literal[1, 8]) -> Decision:
     rules = [fit_conformal(scaled, score="lac", coverage=coverage) for coverage in possible]
     try:
         threshold = abstain_below(scaled, accuracy=WANTED_ACCURACY)
-    except DataError:  # no share of val is answered that well: all is for an expert
+    except DataError:  # no share of val is classified that well: it abstains on all
         threshold = 1.0
     return Decision(
         num_views=num_views,

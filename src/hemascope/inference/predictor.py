@@ -75,7 +75,7 @@ class Predictor:
 
     Raises:
         DataError: If there is no such model, or it is damaged.
-        UsageError: If it has no rule for the views or the coverage, or the crop is no share.
+        UsageError: If it has no rule for the views or the coverage, or the crop is not a share.
 
     Example:
         >>> from hemascope import load

@@ -1,4 +1,4 @@
-"""PyTorch networks as ONNX graphs: exact, in half precision, or in whole numbers of 8 bits."""
+"""PyTorch networks as ONNX graphs: exact, in half precision, or quantized to 8-bit integers."""
 
 import io
 import logging
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from hemascope.inference.torch_engine import to_input
 
 _BATCH = 64  # quantization samples at a time
-_WHOLE = "Conv"  # what is computed in whole numbers: nearly all of the work
+_WHOLE = "Conv"  # what is quantized: nearly all of the work
 
 
 def has_maps(model: nn.Module) -> bool:
@@ -68,9 +68,9 @@ def to_onnx(model: nn.Module, *, image_size: int) -> bytes:
 
 
 def to_int8(graph: bytes, samples: NDArray[np.uint8]) -> bytes:
-    """A graph whose convolutions compute in whole numbers of 8 bits, weights in 7 of them.
+    """A graph whose convolutions compute in 8-bit integers, with 7-bit weights.
 
-    Of 8 bits, processors without instructions for whole numbers (VNNI) would let sums overflow.
+    With 8-bit weights, sums would overflow on processors without integer instructions (VNNI).
 
     Args:
         graph: By `to_onnx`.
@@ -140,7 +140,7 @@ class _Samples(CalibrationDataReader):
 
 
 def with_properties(graph: bytes, properties: Mapping[str, str]) -> bytes:
-    """The same graph, with what it says of itself (ONNX's metadata properties)."""
+    """The same graph with metadata properties."""
     model = onnx.load_from_string(graph)
     onnx.helper.set_model_props(model, dict(properties))
     return model.SerializeToString()

@@ -73,7 +73,7 @@ def ece_by_chance(
     """The ECE that these confidences would have on so many images if they were exactly right.
 
     The mean over test sets drawn so that each answer is right with the chance that its confidence
-    says: what of an ECE is no fault of the network.
+    says: the part of an ECE that is not the network's fault.
 
     Source: consistency resampling, Bröcker & Smith, Weather and Forecasting 2007.
     """

@@ -144,7 +144,7 @@ def compare_networks(
     A network's figure is the mean over its runs; its interval speaks of the images, its standard
     deviation of the seeds. A pair's difference is tested by the paired bootstrap, and its errors by
     McNemar's exact test on runs of the same seed (in order, where the seeds differ), whose p-values
-    become one. Each family of p-values is corrected over all pairs, after Holm.
+    become one. Each family of p-values is Holm-corrected over all pairs.
 
     A class with a single image or none has no sensitivity here, and images of one class have no
     AUROC; both are named in `left_out`.
@@ -186,7 +186,7 @@ def compare_networks(
 
 
 def _left_out(predictions: Predictions) -> dict[str, str]:
-    """The figures of which there is no interval, with the reasons."""
+    """The figures without an interval, with the reasons."""
     counts = np.bincount(predictions.labels, minlength=len(predictions.classes)).tolist()
     reasons: dict[str, str] = {}
     for name, count in zip(predictions.classes.names, counts, strict=True):

@@ -122,7 +122,7 @@ class RunTrust:
 
 @dataclass(frozen=True)
 class Trust:
-    """What the confidence of some networks is worth on the same images.
+    """How reliable the confidence of some networks is on the same images.
 
     Attributes:
         data: What the images are called.

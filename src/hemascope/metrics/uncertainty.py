@@ -29,7 +29,7 @@ _RAPS_WEIGHT, _RAPS_RANK = 0.01, 2  # of RAPS: what each class beyond the second
 def fit_temperature(val: Predictions) -> float:
     """The temperature by which logits are divided so that val's NLL is lowest.
 
-    It changes no predicted class, only how sure the network says it is. Where val has no errors,
+    It changes no predicted class, only the network's confidence. Where val has no errors,
     nothing can be fitted, and it is 1.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
@@ -149,11 +149,11 @@ def _oddness(predictions: Predictions, score: Score, seed: int) -> Floats:
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """The share of errors among the surest images, as more and more of them are answered.
+    """The share of errors among the most confident predictions, as coverage grows.
 
     Attributes:
         coverage: 1/N, 2/N, ..., 1, shape (N,).
-        risk: The share of errors among as many of the surest images, shape (N,).
+        risk: The share of errors among as many of the most confident predictions, shape (N,).
     """
 
     coverage: Floats
@@ -168,12 +168,12 @@ class RiskCoverage:
         return float(self.risk.mean())
 
     def accuracy_at(self, coverage: float) -> float:
-        """The accuracy on the surest images that make up this share."""
+        """The accuracy on the most confident images that make up this share."""
         return 1 - float(self.risk[max(int(np.ceil(coverage * len(self.risk))), 1) - 1])
 
 
 def risk_coverage(confidence: Floats, right: NDArray[np.bool_]) -> RiskCoverage:
-    """What abstaining from the least sure images brings, both of shape (N,)."""
+    """The effect of abstaining on the least confident images, both of shape (N,)."""
     _, block, sizes = np.unique(-confidence, return_inverse=True, return_counts=True)
     errors = np.bincount(block, weights=~right)  # those of a block come in no order: spread evenly
     answered = np.arange(1, len(confidence) + 1)
@@ -188,7 +188,7 @@ def abstain_below(val: Predictions, *, accuracy: float) -> float:
     Of all such thresholds, the one that answers most images.
 
     Raises:
-        DataError: If not even the surest images of val are that often right.
+        DataError: If not even the most confident images of val reach that accuracy.
     """
     confidence = val.probs.max(axis=1)
     curve = risk_coverage(confidence, val.predicted == val.labels)
@@ -234,7 +234,7 @@ def covered(
 
 @dataclass(frozen=True)
 class Doubt:
-    """What the mean of several answers to the same images is worth, and which doubt finds errors.
+    """How reliable the mean of several predictions is, and which uncertainty finds errors.
 
     Attributes:
         num_answers: The number of answers to each image.

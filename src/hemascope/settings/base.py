@@ -22,7 +22,7 @@ def load_toml(path: Path, kind: type[S]) -> S:
     """The settings of some kind in a TOML file; see `load_config`."""
     try:
         if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is no file; give a TOML file of settings.")
+            raise UsageError(f"{path} is not a file; give a TOML file of settings.")
         text = path.read_text("utf-8-sig")  # some editors write a byte-order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"

@@ -54,7 +54,7 @@ class TrainingData(Settings):
 class Calibration(Settings):
     """What was fitted on val when training was done.
 
-    `temperature` divides the logits, so that the softmax is as sure as it is right;
+    `temperature` divides the logits, so that the softmax's confidence matches its accuracy;
     `temperature_views` does so for the mean over several views.
     """
 
@@ -77,7 +77,7 @@ class SetRule(Settings):
 class Decision(Settings):
     """How logits become answers; fitted on val with as many views of each image as it says.
 
-    `temperature` divides the logits. Answers less sure than `abstain_below` are left to an expert:
+    `temperature` divides the logits. Below a confidence of `abstain_below` it abstains:
     on val the others were right as often as `wanted_accuracy` says. There are no `sets` where val
     was too small to justify any.
     """

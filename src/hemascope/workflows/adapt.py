@@ -175,7 +175,7 @@ def adapt(
         own_data: The images that the model was trained on, without which `keep` changes no more
             than the last layer.
         deeper: Fits the last blocks; None where torch is not installed.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
 
     Returns:
         What came out, as text.

@@ -45,7 +45,7 @@ def ensemble(
         output: Gets the model and its results.
         name: What reports call it; by default it is made of the members' names.
         compute: How the model is asked; by default in what the members were trained in.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
 
     Returns:
         The results as text.

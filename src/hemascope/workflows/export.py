@@ -74,12 +74,12 @@ def export(
         path: A run folder or its model/.
         data: The data it was trained on.
         output: The folder for the exported model.
-        int8: Whether to add a graph in whole numbers.
+        int8: Whether to add an int8 graph.
         fp16: Whether to add one in half precision.
         weights: Whether to keep the weights for PyTorch too, so that training can start from them.
         about: The license of the weights and the sources of the data; by default what is known of
             a published collection.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
 
     Returns:
         What came out, as text.
@@ -205,7 +205,7 @@ def _assess(
 
 
 def graph_properties(info: ArtifactInfo, temperature: float | None = None) -> dict[str, str]:
-    """What the file of a graph says of itself to programs that read nothing else."""
+    """The metadata of a graph's file, for programs that read nothing else."""
     softmax = "the temperature in artifact.json" if temperature is None else f"{temperature:.6g}"
     jpeg = info.image.jpeg_quality
     return {

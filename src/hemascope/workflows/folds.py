@@ -60,7 +60,7 @@ def cross_validate(
         settings: What to train, how, and on which data; splits that it has are not used.
         output: Gets a run folder for each fold, folds.json and folds.md.
         scheme: How many folds, or what is left out in turn.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
 
     Returns:
         Mean and spread over the folds, and each fold, as text.

@@ -121,7 +121,7 @@ def parse_shares(field: str, text: str) -> tuple[float, ...]:
 def parse_counts(
     field: str, text: str, *, least: int = 1, most: int, total: int | None = None
 ) -> tuple[int, ...]:
-    """The whole numbers in a list such as "1,32".
+    """The integers in a list such as "1,32".
 
     Args:
         field: What the list is given to.
@@ -131,15 +131,14 @@ def parse_counts(
         total: What "all" stands for, if that is a number as well.
 
     Raises:
-        UsageError: If one is not a whole number from `least` to `most`, or stands there twice.
+        UsageError: If one is not an integer from `least` to `most`, or is duplicated.
     """
     parts = [part.strip() for part in text.split(",")]
     numbers = [_whole(part) for part in parts if part != "all" or total is None]
     if not all(least <= number <= most for number in numbers):
         or_all = "" if total is None else "'all' or "
         raise UsageError(
-            f"it is {text!r}; give {or_all}whole numbers from {least} to {most:,} with commas "
-            "between.",
+            f"it is {text!r}; give {or_all}integers from {least} to {most:,} with commas between.",
             field=field,
         )
     if len(set(numbers)) < len(numbers):

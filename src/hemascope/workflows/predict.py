@@ -266,7 +266,7 @@ def _journal_path(out: Path, predictor: Predictor, asked: Asked) -> Path:
     if not asked.resume and (others or journal.exists()):
         if not asked.overwrite:
             raise OutputError(
-                f"an interrupted run left answers for {out}: add `resume` to go on, or "
+                f"an interrupted run left answers for {out}: add `resume` to continue, or "
                 "`overwrite` to begin again."
             )
         for path in (*others, journal):

@@ -27,7 +27,7 @@ def prune(path: Path, output: Output, *, keep: float) -> str:
         keep: Share of the channels to keep, in (0, 1).
 
     Returns:
-        What was done and how to go on, for the terminal.
+        What was done and what to run next, for the terminal.
 
     Raises:
         UsageError: If the architecture cannot be pruned.

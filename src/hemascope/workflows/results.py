@@ -95,7 +95,7 @@ def write_results(
         with_views = {"temperature_views": fit_temperature(on_val)}
         calibration = calibration.model_copy(update=with_views)
     update_info(find_artifact(folder.path), info.model_copy(update={"calibration": calibration}))
-    chosen = surest_errors(on_plain_test, _NUM_ERRORS)
+    chosen = most_confident_errors(on_plain_test, _NUM_ERRORS)
     if len(chosen):
         caption = caption_of(results, f"seed {results.seed}, split {Split.TEST.value}")
         draw_errors(on_plain_test, chosen, images, folder, caption)
@@ -197,8 +197,8 @@ def answers(engine: Engine, images: LabeledImages, classes: ClassSet) -> Predict
     return predictions
 
 
-def surest_errors(found: Predictions, count: int) -> NDArray[np.intp]:
-    """The images that a network is surest of, and wrong, the surest first."""
+def most_confident_errors(found: Predictions, count: int) -> NDArray[np.intp]:
+    """The most confident errors, the most confident first."""
     wrong = np.flatnonzero(found.predicted != found.labels)
     return wrong[np.argsort(-found.probs.max(axis=1)[wrong], kind="stable")][:count]
 

@@ -26,7 +26,7 @@ def load_data(
 
     Args:
         settings: The sources and how they are read.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
         model: Whose images and classes the data is read as, if it is read for a model.
         as_found: Whether data without splits stays whole.
         wanted: The only split that is needed.
@@ -62,7 +62,7 @@ def load_split(
         The data, the images, and which they are.
 
     Raises:
-        DataError: As `load_data`, or if there is no such split.
+        DataError: As `load_data`, or if the split does not exist.
         UnreachableError: As `load_data`.
     """
     if split not in (None, "all"):

@@ -93,7 +93,7 @@ def train(
         settings: What to train and how.
         dataset: With all three splits.
         output: The run folder.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
 
     Returns:
         The run folder.
@@ -129,7 +129,7 @@ def fit(
         settings: What to train and how.
         dataset: Its train and val splits are used, and no other is looked at.
         output: The run folder; a finished run that is to be resumed is kept.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
         watched: Further images to evaluate each epoch, by the name of their split; nothing is
             chosen by them.
 
@@ -370,7 +370,7 @@ class TrainingRun:
             return "stopped"
         if not begun or any(folder.model.glob("*")):
             raise _cannot_resume(
-                f"{folder} has no checkpoint to go on from; give `overwrite` instead, or another "
+                f"{folder} has no checkpoint to resume from; give `overwrite` instead, or another "
                 "`out`."
             )
         return "begun"

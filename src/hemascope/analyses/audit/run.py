@@ -43,7 +43,7 @@ def audit(data: DataSettings, output: Output, reporter: Reporter) -> str:
     Args:
         data: The data; damaged files are listed and left out.
         output: Gets the findings.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
 
     Returns:
         The findings in a few lines.
@@ -71,7 +71,7 @@ def examine(
         dataset: The data.
         images: All images of its splits, in order.
         facts: What it is found with.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
     """
     splits = [split.value for split, part in dataset.splits.items() for _ in range(len(part))]
     small = LabeledImages(find.thumbnails(images.images, _SIZE), images.labels, images.ids)

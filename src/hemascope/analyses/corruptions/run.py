@@ -1,4 +1,4 @@
-"""`hemascope corruptions`: what is left of a network's accuracy on worse pictures."""
+"""`hemascope corruptions`: accuracy under nine corruptions."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -48,7 +48,7 @@ def corruptions(
         against: Other models; the errors of the first of them count as 1.
         compute: How the models are asked.
         output: Gets corruptions.json, corruptions.md and figures/, if given.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
 
     Returns:
         The results as text.

@@ -63,7 +63,7 @@ def uncertainty(
         output: Gets uncertainty.json, uncertainty.md and the predictions of every way.
         num_samples: How many answers of MC dropout and Laplace.
         compute: Where to compute.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
 
     Returns:
         The table as text.

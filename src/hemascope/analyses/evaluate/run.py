@@ -45,7 +45,7 @@ def evaluate(
         compute: How the model is asked.
         output: Gets the results, if given.
         medmnist_csv: A folder that gets the file that MedMNIST's evaluator reads, if given.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
 
     Returns:
         The results as text.
@@ -129,6 +129,6 @@ def _warnings(info: ArtifactInfo, dataset: Dataset) -> list[str]:
     if another_split and same_images and dataset.kind in ("official", "rebuilt"):
         return [
             "the model was trained on another split of the same images, and has seen about 70 % "
-            "of these: this is no test of it."
+            "of these: this does not test it."
         ]
     return []

@@ -1,4 +1,4 @@
-"""`hemascope explain`: where a network looks, shown on its worst errors and narrowest hits."""
+"""`hemascope explain`: saliency maps of the most and least confident predictions."""
 
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from hemascope.settings.output import Output
 from hemascope.store.provenance import fingerprint, publish
 from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import answers, count_seen, surest_errors
+from hemascope.workflows.results import answers, count_seen, most_confident_errors
 from hemascope.workflows.sources import SplitChoice, load_split
 
 _NUM_CURVES = 256  # images of which insertion and deletion are computed
@@ -45,16 +45,16 @@ def explain(
     compute: Compute,
     reporter: Reporter,
 ) -> str:
-    """Draws contact sheets of the surest errors and the least sure hits with what speaks for them.
+    """Draws contact sheets of the most confident errors and least confident correct answers.
 
     Args:
         path: A run folder or its model/.
         data: The data.
         split: Which images of it.
         output: Gets explanations.json and figures/.
-        num_images: How many errors and how many hits.
+        num_images: How many errors and how many correct predictions.
         compute: Where to compute.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
 
     Returns:
         What was found, as text.
@@ -70,8 +70,8 @@ def explain(
     warning = seen_sentence(info.settings.name, count_seen(path, images))
     methods = {n: m for n, m in METHODS.items() if m is not grad_cam or has_grad_cam(model)}
     groups = {
-        "errors": surest_errors(found, num_images),
-        "hits": least_sure_hits(found, num_images),
+        "errors": most_confident_errors(found, num_images),
+        "hits": least_confident_correct(found, num_images),
     }
     maps = {
         group: {
@@ -117,8 +117,8 @@ def explain(
     return f"{explain_text(content)}\nFigures: {RunFolder(output.folder).figures}"
 
 
-def least_sure_hits(found: Predictions, count: int) -> NDArray[np.intp]:
-    """The images that a network is least sure of, and right, the least sure first."""
+def least_confident_correct(found: Predictions, count: int) -> NDArray[np.intp]:
+    """The least confident correct predictions, the least confident first."""
     right = np.flatnonzero(found.predicted == found.labels)
     return right[np.argsort(found.probs.max(axis=1)[right], kind="stable")][:count]
 

@@ -1,4 +1,4 @@
-"""`hemascope benchmark`: how fast and how large models are, side by side, asked in turn."""
+"""`hemascope benchmark`: latency, throughput and size of models, timed in turn."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def benchmark(
 ) -> str:
     """Times every engine of some models on the CPU, from uint8 pixels to logits.
 
-    Each engine has a process of its own for each number of threads. They are asked in turn, several
+    Each engine has a process of its own for each number of threads. They are timed in turn, several
     times over, so that a slow moment of the machine is shared by all, and never two at once.
 
     Args:
@@ -59,7 +59,7 @@ def benchmark(
         seconds: How long each engine is timed with each number of threads and batch size.
         compiled: Whether run folders are also tried with torch.compile.
         output: Gets benchmark.json, benchmark.md and figures/, if given.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
 
     Returns:
         The results as text.
@@ -247,7 +247,7 @@ def _without_interrupts() -> Generator[None]:
 def _asked(
     processes: Sequence[_Process], seconds: float, reporter: Reporter
 ) -> dict[tuple[_Process, int], list[NDArray[np.float64]]]:
-    """The seconds of each call in each round, by process and batch size; all asked in turn."""
+    """The seconds of each call in each round, by process and batch size; all timed in turn."""
     rounds: dict[tuple[_Process, int], list[NDArray[np.float64]]] = {
         (process, batch_size): []
         for threads in dict.fromkeys(process.job.threads for process in processes)

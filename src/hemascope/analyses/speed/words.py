@@ -110,7 +110,7 @@ def benchmark_text(content: Benchmark) -> str:
     speeds, engines, machine = content.speeds, content.engines, content.machine
     intro = (
         f"{machine.processor}, {machine.cores} cores. Rendered cells, from uint8 pixels to "
-        "logits. Every engine has a process of its own, and all were asked in turn in "
+        "logits. Every engine has a process of its own, and all were timed in turn in "
         f"{content.rounds} rounds, {content.seconds:g} s in all for each row. images/s is at "
         "the median call of each round, the median of the rounds; ratio is that over "
         f"{content.reference} in the same round, with as many threads and images. p50 and p99 are "

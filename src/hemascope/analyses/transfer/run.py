@@ -55,7 +55,7 @@ def transfer(
         colors: The way whose predictions are saved.
         compute: How the model is asked.
         output: Gets transfer.json, transfer.md, the predictions and figures/, if given.
-        reporter: Whom to tell.
+        reporter: Gets progress and notes.
 
     Returns:
         What was found, as text.

@@ -59,7 +59,7 @@ def transfer_text(transfer: Transfer) -> str:
             markdown_table(networks_table(comparison)),
             f"Calibration under the shift ({scaling}):",
             markdown_table(calibration),
-            "Differences in pairs (paired bootstrap, McNemar's exact test; p-values after Holm):",
+            "Paired differences (bootstrap, McNemar's exact test; p-values Holm-corrected):",
             markdown_table(pairs_table(comparison)),
         ]
     )

@@ -1,4 +1,4 @@
-"""`hemascope trust`: what a network's confidence is worth, from its saved predictions."""
+"""`hemascope trust`: calibration, prediction sets and abstention, from saved predictions."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
