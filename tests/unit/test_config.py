@@ -81,7 +81,7 @@ def test_a_wrong_architecture_or_option_is_refused(
 def test_a_config_that_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     for path in (tmp_path / "pipe.toml", tmp_path):
-        with pytest.raises(UsageError, match="is no file"):
+        with pytest.raises(UsageError, match="is not a file"):
             load_config(path)
 
 

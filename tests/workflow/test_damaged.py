@@ -152,7 +152,7 @@ def test_resume_deletes_no_model_and_needs_the_settings(
     (stopped / "kept.toml").rename(stopped / "config.toml")
     shutil.rmtree(stopped / "checkpoint")
     (stopped / "history.csv").unlink()
-    _refused(hemascope(*_train(small_npz, stopped), "--resume"), "no checkpoint to go on from")
+    _refused(hemascope(*_train(small_npz, stopped), "--resume"), "no checkpoint to resume from")
     assert load_info(stopped).epoch == 1
 
 

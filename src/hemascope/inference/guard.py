@@ -32,6 +32,7 @@ _BATCH = 512  # images whose distances are computed at once
 _IN_HALF = ("projection", "kept", "val")  # precision, in the file
 _LOOKED_AT = 28  # pixels along a side, by which the contrast is measured
 _MIDDLE, _BORDER = 0.22, 0.44  # distances from the middle, of the side
+_LEAST_OF_CLASS = 20  # val images, for ranks among them
 _RARE = 0.005  # share of val that is as blurred, or as oddly colored, at either end
 
 
@@ -137,9 +138,28 @@ class Guard:
             return "unusual color"
         return "unlike training"
 
-    def shift(self, distances: Sequence[float]) -> Shift:
-        """How a laboratory's distances compare with those of val."""
-        return rank_test(np.asarray(distances), self.distances_of(self.val))
+    def shift(self, distances: Sequence[float], labels: Sequence[int]) -> Shift:
+        """How a laboratory's distances compare with those of val images of the same classes.
+
+        Each counts as its rank among val images of its class: cells of some classes are farther
+        from their neighbors than others', and folders may hold any mixture.
+
+        Args:
+            distances: Of the laboratory's pictures.
+            labels: Their predicted classes.
+        """
+        found, of_class, of_val = np.asarray(distances), np.asarray(labels), self._val_distances
+        sample, reference = [np.empty(0)], [np.empty(0)]
+        for label in np.unique(of_class):
+            own = np.sort(of_val[self.val_labels == label])
+            own = own if len(own) >= _LEAST_OF_CLASS else np.sort(of_val)
+            sample.append(_ranks(found[of_class == label], own))
+            reference.append(_ranks(own, own))
+        return rank_test(np.concatenate(sample), np.concatenate(reference))
+
+    @cached_property
+    def _val_distances(self) -> Floats:
+        return self.distances_of(self.val)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What is stored, in half precision where that is enough."""
@@ -199,6 +219,11 @@ def balanced(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
         rank[i] = seen[labels[i]]
         seen[labels[i]] += 1
     return np.sort(order[np.argsort(rank[order], kind="stable")][:most])
+
+
+def _ranks(values: NDArray[np.floating], of: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The share of sorted numbers that are smaller; equal ones count half."""
+    return (np.searchsorted(of, values) + np.searchsorted(of, values, "right")) / (2 * len(of))
 
 
 def on_sphere(features: Floats) -> Floats:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from sys import intern
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -33,6 +34,7 @@ class Outcome:
         notes: How many have each note.
         warnings: How many have each warning.
         distances: Of the answered ones from the training images, where the model can tell.
+        predicted: The classes of those.
         counts: How many were answered with each class.
         shift: How the distances compare with those of val, where the model can tell.
     """
@@ -46,6 +48,7 @@ class Outcome:
     notes: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
     distances: "array[float]" = field(default_factory=partial(array, "f"))
+    predicted: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     shift: Shift | None = None
 
@@ -64,7 +67,9 @@ class Outcome:
                 self.counts[row.predicted_class] += 1
                 self.num_abstained += row.abstain
                 self.warnings.update(filter(None, [row.warning]))
-                self.distances.extend([] if row.distance is None else [row.distance])
+                if row.distance is not None:
+                    self.distances.append(row.distance)
+                    self.predicted.append(intern(row.predicted_class))
 
     def print_table(self) -> None:
         """Prints the first rows, and how many more there are."""

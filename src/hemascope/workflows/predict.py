@@ -153,7 +153,8 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
     if journal and to_file and how:
         journal.finish(to_file, how, columns, by_confidence=asked.by_confidence)
     if predictor.guard and len(outcome.distances) >= _LEAST_FOR_TEST:
-        outcome.shift = predictor.guard.shift(outcome.distances)
+        labels = [predictor.class_names.index(name) for name in outcome.predicted]
+        outcome.shift = predictor.guard.shift(outcome.distances, labels)
     return outcome
 
 

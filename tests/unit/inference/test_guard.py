@@ -1,5 +1,7 @@
 """The guard: what is unlike training is set apart, and why."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -43,8 +45,24 @@ def test_few_of_val_and_all_noise_is_set_apart(guard: Guard) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 3), dtype=np.uint8)
     assert share_apart(guard, render(np.arange(200) % 8, seed=2)) < 0.1
     assert share_apart(guard, noise) == 1
-    assert guard.shift(guard.distances(features_of(noise)).tolist()).p_value < 1e-6
-    assert guard.shift(guard.distances(like).tolist()).p_value > 1e-6
+    classes = (np.arange(200) % 8).tolist()
+    assert guard.shift(guard.distances(features_of(noise)).tolist(), [0] * 50).p_value < 1e-6
+    assert guard.shift(guard.distances(like).tolist(), classes).p_value > 1e-6
+
+
+def test_a_folder_of_one_class_is_not_a_shift(
+    cells: tuple[NDArray[np.uint8], NDArray[np.int64]], guard: Guard
+) -> None:
+    """Classes differ in how far their cells are from one another; here one by much."""
+    images, labels = cells
+    wide = replace(guard, val=guard.val.copy(), val_labels=labels[200:400] % 2)
+    wide = replace(wide, val=guard.project(features_of(images[200:400])))
+    odd = wide.val_labels == 1
+    wide.val[odd] = wide.val[odd][:, ::-1]
+    distances = wide.distances_of(wide.val)
+    assert np.median(distances[odd]) > 2 * np.median(distances[~odd])
+    assert wide.shift(distances[odd].tolist(), [1] * 100).p_value > 0.9
+    assert wide.shift(distances[odd].tolist(), [0] * 100).p_value < 1e-6
 
 
 def test_it_is_the_same_after_it_was_stored(guard: Guard) -> None:
