@@ -280,7 +280,12 @@ def test_report_names_a_damaged_file(
 
 
 def test_data_commands(hemascope: Run, small_npz: Path) -> None:
+    found = json.loads(hemascope("data", "info", small_npz, "--json").out)
+    assert sum(found["counts"].values()) == sum(
+        sum(c.values()) for c in found["class_counts"].values()
+    )
     outcome = hemascope("data", "info", small_npz)
+    assert found["md5"] in outcome.out
     assert outcome.code == 0
     assert "basophil" in outcome.out
     assert "channel mean  R 0." in outcome.out

@@ -745,7 +745,11 @@ def report(
 
 
 @command(data_app, "info")
-def data_info(data: DataOptions, source: SourceArgument = None) -> str:
+def data_info(
+    data: DataOptions,
+    source: SourceArgument = None,
+    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+) -> str:
     """Describe data: names, counts, channel statistics.
 
     Example: hemascope data info cells/
@@ -753,7 +757,7 @@ def data_info(data: DataOptions, source: SourceArgument = None) -> str:
     chosen = _data(data, sources=source)
     from hemascope.workflows.data import describe
 
-    return describe(chosen, Reporter())
+    return describe(chosen, Reporter(), as_json=as_json)
 
 
 @command(data_app, "verify")

@@ -83,8 +83,12 @@ def write_json(path: Path, content: object) -> None:
 
     Dataclasses and pydantic models in it become objects whose keys are the names of their fields.
     """
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
-    write_text(path, text + "\n")
+    write_text(path, json_text(content) + "\n")
+
+
+def json_text(content: object) -> str:
+    """The same as text."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
 
 
 def _plain(value: object) -> object:

@@ -7,17 +7,20 @@ from hemascope.data.bloodmnist import download, official_md5
 from hemascope.data.collections import collections
 from hemascope.data.splits import check_groups
 from hemascope.settings.data import DataSettings
+from hemascope.store.files import json_text
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.sources import load_data
 
 
-def describe(data: DataSettings, reporter: Reporter) -> str:
-    """What the data is, as text: name, md5, counts per class, channel statistics."""
+def describe(data: DataSettings, reporter: Reporter, *, as_json: bool = False) -> str:
+    """What the data is, as text or JSON: name, md5, counts per class, channel statistics."""
     dataset = load_data(data, reporter, as_found=True)
     try:
         check_groups(dataset.splits)
     except DataError as error:  # which `verify` and `train` refuse
         reporter.say(f"Note: {error}")
+    if as_json:
+        return json_text(dataset.describe())
     facts = (
         ("title", dataset.title),
         ("source", dataset.source),
