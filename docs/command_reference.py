@@ -13,7 +13,9 @@ from hemascope.cli.app import app
 _WIDTH = 84
 
 
-def pages(command: Any, path: tuple[str, ...] = ("hemascope",), parent: Any = None) -> Iterator[Any]:
+def pages(
+    command: Any, path: tuple[str, ...] = ("hemascope",), parent: Any = None
+) -> Iterator[Any]:
     """The words and the help of a command and of all below it."""
     shown = {"terminal_width": _WIDTH, "max_content_width": _WIDTH} | command.context_settings
     context = command.context_class(command, info_name=path[-1], parent=parent, **shown)

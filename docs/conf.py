@@ -14,8 +14,11 @@ exclude_patterns = ["images"]
 
 html_theme = "furo"
 html_title = f"hemascope {release}"
-html_theme_options = {"source_repository": "https://github.com/hemascope/hemascope/",
-                      "source_branch": "main", "source_directory": "docs/"}
+html_theme_options = {
+    "source_repository": "https://github.com/hemascope/hemascope/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
