@@ -125,7 +125,7 @@ def test_plain_onnxruntime_agrees_with_predict(
     (tmp_path / "my-model").symlink_to(_packaged("hemanet-64-labs"))
     monkeypatch.chdir(tmp_path)
     predictor = Predictor("hemanet-64-labs", crop=share)
-    for label in range(8):
+    for label in (0, 3, 7):
         [cell] = render(np.array([label]), seed=label, image_size=size)
         Image.fromarray(cell).save("cell.png")
         names: dict[str, Any] = {}
