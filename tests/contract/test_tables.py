@@ -230,5 +230,5 @@ def test_every_command_explains_itself(hemascope: Callable[..., Outcome]) -> Non
         assert f"Example: hemascope {' '.join(command)}" in shown, command
         assert not re.search(r"<[^|<>]+>", help_text), command  # no types of Python
         example = shown.partition("Example: ")[2].partition(" Arguments:")[0]
-        for option in re.findall(r"--[a-z-]+", example.partition(" Options:")[0]):
+        for option in re.findall(r"--[a-z0-9-]+", example.partition(" Options:")[0]):
             assert f" {option} " in shown, (command, option)
