@@ -34,7 +34,7 @@ check: install
 
 # The documentation, into build/docs; warnings are errors. Needs no network.
 docs: install
-	$(BIN)/sphinx-build -q -W --keep-going -n -d build/doctrees docs build/docs
+	$(BIN)/sphinx-build -q -E -W --keep-going -n -d build/doctrees docs build/docs
 
 format: install
 	$(BIN)/ruff format .

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from hemascope import __version__
+from hemascope.core.errors import RESEARCH_USE_ONLY
 
 sys.path.append(str(Path(__file__).parent))
 
@@ -15,6 +16,7 @@ exclude_patterns = ["images"]
 html_theme = "furo"
 html_title = f"hemascope {release}"
 html_theme_options = {
+    "announcement": RESEARCH_USE_ONLY,
     "source_repository": "https://github.com/hemascope/hemascope/",
     "source_branch": "main",
     "source_directory": "docs/",
