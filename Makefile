@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check format unit lines clean
+.PHONY: install demo test check format unit docs lines clean
 
 install: .venv/installed
 
@@ -32,6 +32,10 @@ check: install
 	$(BIN)/pyright
 	$(BIN)/hadolint Dockerfile
 
+# The documentation, into build/docs; warnings are errors. Needs no network.
+docs: install
+	$(BIN)/sphinx-build -q -E -W --keep-going -n -d build/doctrees docs build/docs
+
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -41,4 +45,4 @@ lines: install
 	$(BIN)/python benchmarks/lines.py
 
 clean:
-	rm -rf .venv runs .coverage
+	rm -rf .venv runs build .coverage

@@ -1,4 +1,4 @@
-"""Makes the README's pictures from a reproduced study and from the rendered-cell generator.
+"""Makes the documentation's pictures from a reproduced study and from the rendered-cell generator.
 
 Command: python docs/pictures.py runs/study
 (benchmark.png is figures/benchmark.png of hemascope benchmark --out, made 1,000 pixels wide.)
