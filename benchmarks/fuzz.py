@@ -124,7 +124,7 @@ class Report:
 
 
 def _watched(name: str, seed: int, first: int, count: int) -> Report:
-    """Has a child process feed a reader, and another one go on where the child dies."""
+    """Has a child process feed a reader, and another one continue where the child dies."""
     report, end = Report(), first + count
     while first < end:
         command = [sys.executable, __file__, "--child", "--reader", name, "--seed", str(seed)]
@@ -550,7 +550,7 @@ def _read_archive(made: tuple[str, bytes], folder: Path) -> None:
     for item in items([str(path)], PassedOver()):
         try:
             item.read()
-        except _picture_refusals() as error:  # in its row; the others go on
+        except _picture_refusals() as error:  # in its row; the others are read
             refused = error
     if refused:
         raise refused
@@ -631,7 +631,7 @@ def _read_artifact(files: dict[str, bytes], folder: Path) -> None:
 
 @cache
 def _graphs() -> tuple[tuple[bytes, tuple[int, ...]], ...]:
-    """The packaged graphs, and where in them names are: near those lies what is no weight."""
+    """The packaged graphs, and where in them names are: near those lies what is not a weight."""
     contents = [path.read_bytes() for path in sorted(_packaged().glob("*.onnx"))]
     names = re.compile(rb"[A-Za-z_/.0-9]{5,}")
     return tuple((data, tuple(m.start() for m in names.finditer(data))) for data in contents)

@@ -455,6 +455,8 @@ def _fit(
             best, blocks = tried, blocks + 1
         said = f"cross-validation supports fitting {blocks or 'none'} of the last blocks as well"
         if blocks:
+            said += "; chosen by the folds that judge it, so its figures are slightly optimistic"
+        if blocks:
             deepened = network.fitted(blocks, METRICS["accuracy"](best[0]))
     head = fit(np.arange(len(own)))
     old_val = None

@@ -114,7 +114,7 @@ def draw_corruptions(content: Corruptions, folder: Path) -> None:
         panels,
         x_label="severity (0: as it is)",
         y_label="accuracy",
-        title="Accuracy on images made worse",
+        title="Accuracy under corruptions",
         caption=f"{content.data}, split {content.split}\n{RESEARCH_USE_ONLY}",
     )
     plots.save_figure(figure, folder / "corruptions")
