@@ -456,7 +456,6 @@ def _fit(
         said = f"cross-validation supports fitting {blocks or 'none'} of the last blocks as well"
         if blocks:
             said += "; chosen by the folds that judge it, so its figures are slightly optimistic"
-        if blocks:
             deepened = network.fitted(blocks, METRICS["accuracy"](best[0]))
     head = fit(np.arange(len(own)))
     old_val = None

@@ -98,7 +98,7 @@ def draw_explanations(
     maps: Mapping[str, Mapping[str, NDArray[np.float32]]],
     folder: Path,
 ) -> None:
-    """A contact sheet of errors, one of correct predictions, and the insertion and deletion curves."""
+    """Contact sheets of errors and of correct predictions, and insertion and deletion curves."""
     caption = f"{content.name} | {content.data}, split {content.split}\n{RESEARCH_USE_ONLY}"
     for group, rows in (("errors", content.errors), ("hits", content.hits)):
         if not rows:
