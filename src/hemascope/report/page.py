@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,14 @@ def environment(*, autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    pages.filters.update(FILTERS)
+    for name, function in FILTERS.items():
+        pages.filters[name] = _unbroken(function) if autoescape else function
     return pages
+
+
+def _unbroken(number: Callable[..., str]) -> Callable[..., str]:
+    """No line of a page breaks before its per cent sign."""
+    return lambda *args, **options: number(*args, **options).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def render(template: str, folder: Path, *, autoescape: bool, **values: object) -> str:

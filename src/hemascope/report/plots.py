@@ -16,6 +16,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
@@ -92,6 +93,11 @@ def _sheet(width: float, height: float, title: str, caption: str) -> Figure:
     return figure
 
 
+def _in_percent(*axes: Axis, decimals: int | None = 0) -> None:
+    for axis in axes:
+        axis.set_major_formatter(PercentFormatter(xmax=1, decimals=decimals, symbol=" %"))
+
+
 @dataclass(frozen=True)
 class CurveGroup:
     """The same curve of several seeds: shape (seeds, epochs)."""
@@ -125,10 +131,11 @@ def learning_curves(
     if published:
         ends.append((published[max(published)], max(published), "published", "black"))
     axes.set_xlabel("epoch")
-    axes.set_ylabel(quantity)
+    if quantity != title.lower():
+        axes.set_ylabel(quantity)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if as_percent:
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+        _in_percent(axes.yaxis)
     axes.grid(visible=False, axis="x")
     low, high = axes.get_ylim()
     place = low - 1
@@ -207,7 +214,7 @@ def class_dots(
     axes.set_yticks(places, list(names))
     axes.set_xlabel(quantity)
     axes.set_xlim(right=1.02)
-    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    _in_percent(axes.xaxis)
     axes.grid(visible=False, axis="y")
     if len(series) > 1:
         figure.legend(loc="outside upper left", ncols=min(len(series), 4), handletextpad=0.1)
@@ -240,7 +247,7 @@ def forest(
             low, high = 100 * row.low, 100 * row.high
             axes.plot([low, high], [place, place], color=PALETTE[0], lw=1.6)
             axes.plot(100 * row.value, place, "s", color=PALETTE[0], markersize=5)
-            if isinstance(row, NetworkFigure):
+            if isinstance(row, NetworkFigure) and len(row.values) > 1:
                 runs = 100 * np.array(row.values)
                 heights = np.full(len(runs), place + 0.22)
                 axes.plot(runs, heights, "|", color=PALETTE[1], markersize=6)
@@ -281,6 +288,7 @@ def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption:
         places = (np.arange(len(count)) + 0.5) / len(count) + (i - 0.5) * width
         counts.bar(places, count, width, color=PALETTE[i], hatch=("", "///")[i % 2])
     axes.set_ylabel("accuracy")
+    _in_percent(axes.xaxis, axes.yaxis)
     axes.legend()
     counts.set_yscale("log")
     counts.set_ylabel("images")
@@ -297,8 +305,7 @@ def risk_coverage_curves(curves: Mapping[str, tuple[Series, Series]], *, caption
         axes.plot(coverage, risk, color=color, ls=("-", "--", ":", "-.")[i % 4], label=label)
     axes.set_xlabel("coverage")
     axes.set_ylabel("share of errors")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
+    _in_percent(axes.xaxis, axes.yaxis, decimals=None)
     axes.legend()
     return figure
 
@@ -330,7 +337,7 @@ def small_curves(
             style: Any = {"color": PALETTE[i], "marker": _MARKERS[i % len(_MARKERS)]}
             axes.plot(np.arange(len(values)), values, label=label, **style)
         axes.set_title(name)
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+        _in_percent(axes.yaxis)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)

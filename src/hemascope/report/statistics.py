@@ -47,7 +47,8 @@ def draw_comparison(comparison: Comparison, folder: Path, caption: str) -> None:
     }
     figure = plots.forest(
         _panels(networks, "%"),
-        title="Mean over runs with its 95 % interval; ticks are single runs",
+        title="Each network with its 95 % interval"
+        + ("; ticks are single runs" if any(n.n > 1 for n in comparison.networks.values()) else ""),
         caption=caption,
     )
     plots.save_figure(figure, folder / "networks")
