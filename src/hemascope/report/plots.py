@@ -34,7 +34,6 @@ _COLUMN, _COLUMN_AND_HALF, _PAGE = 3.46, 4.72, 7.09  # inches: 88, 120 and 180 m
 _STYLE: Any = {
     **sns.axes_style("whitegrid"),
     "axes.edgecolor": "0.6",
-    "axes.prop_cycle": mpl.cycler(color=PALETTE),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 8,
@@ -117,7 +116,7 @@ def learning_curves(
     published: Mapping[int, float] | None = None,
 ) -> Figure:
     """Mean curve of each group with the range over its seeds, and the published points if any."""
-    figure, axes = _figure(_COLUMN_AND_HALF, 3.0, title, caption)
+    figure, axes = _figure(_COLUMN, 2.5, title, caption)
     ends: list[tuple[float, int, str, str]] = []
     for i, group in enumerate(groups):
         epochs = np.arange(1, group.values.shape[1] + 1)
@@ -199,8 +198,8 @@ def class_dots(
     caption: str,
     bounds: Mapping[str, Bounds] | None = None,
 ) -> Figure:
-    """A share of each class as dots, a color for each series, with their ends of lines if given."""
-    figure, axes = _figure(_COLUMN_AND_HALF, 1.4 + 0.24 * len(names), title, caption)
+    """A share of each class as dots, a color for each series; lines from `bounds` to `bounds`."""
+    figure, axes = _figure(_COLUMN, 1.2 + 0.2 * len(names), title, caption)
     places = np.arange(len(names))[::-1]
     for i, (label, values) in enumerate(series.items()):
         color, marker = PALETTE[i % len(PALETTE)], _MARKERS[i % len(_MARKERS)]
@@ -270,7 +269,7 @@ def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption:
         title: Above the figure.
         caption: Below it.
     """
-    figure = _sheet(_COLUMN_AND_HALF, 4.4, "", caption)
+    figure = _sheet(_COLUMN, 3.4, "", caption)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.set_title(title, fontweight="bold", loc="left")
     axes.plot([0, 1], [0, 1], color="0.3", lw=0.8, ls="--", label="perfect calibration")
@@ -299,7 +298,7 @@ def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption:
 @mpl.rc_context(_STYLE)
 def risk_coverage_curves(curves: Mapping[str, tuple[Series, Series]], *, caption: str) -> Figure:
     """The share of errors among the images answered, as more and more of them are."""
-    figure, axes = _figure(_COLUMN_AND_HALF, 3.2, "Risk-coverage curve", caption)
+    figure, axes = _figure(_COLUMN, 2.5, "Risk-coverage curve", caption)
     for i, (label, (coverage, risk)) in enumerate(curves.items()):
         color = PALETTE[i % len(PALETTE)]
         axes.plot(coverage, risk, color=color, ls=("-", "--", ":", "-.")[i % 4], label=label)

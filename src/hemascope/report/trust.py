@@ -192,6 +192,8 @@ def _as_expected(sets: Sequence[TriedSets]) -> str:
     within = sum(
         one.expected[0] <= one.observed <= one.expected[1] for one in claims if one.expected
     )
+    if len(claims) == 1:
+        return "yes" if within else "no"
     return f"{within} of {len(claims)} {'classes' if conditional else 'runs'}"
 
 

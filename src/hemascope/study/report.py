@@ -8,6 +8,7 @@ from hemascope.analyses.saved import read_pairs
 from hemascope.analyses.trust.run import assess_all, on_test
 from hemascope.core.classes import Split
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.metrics.summary import Estimate
 from hemascope.metrics.uncertainty import COVERAGES, WANTED_ACCURACY
 from hemascope.report import numbers, statistics, trust
 from hemascope.report.cards import Entry, Subject, data_card, joined, model_card, performance
@@ -45,7 +46,7 @@ def write_report(folder: Path) -> str:
     runs = group([run.read() for run in finished])
     report = RunFolder(folder)
     figures = make_folder(report.figures)
-    comparison = replace(compare(runs), certainty=_certainty(runs, figures))
+    comparison = _with_certainty(compare(runs), _certainty(runs, figures))
     comparable = comparison.data.kind in published.COMPARABLE
     curves = draw_curves(runs, figures, comparable=comparable)
     _draw(runs, comparison, figures)
@@ -92,6 +93,17 @@ def _summary(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
+def _with_certainty(comparison: Comparison, certainty: Certainty) -> Comparison:
+    """One interval of a network's accuracy on the whole page: that of the mean over its runs."""
+    networks = dict(comparison.networks)
+    for name, found in (certainty.statistics.networks if certainty.statistics else {}).items():
+        if figure := found.figures["accuracy"]:
+            n = networks[name].accuracy.n
+            accuracy = Estimate(figure.value, figure.low, figure.high, n)
+            networks[name] = replace(networks[name], accuracy=accuracy)
+    return replace(comparison, networks=networks, certainty=certainty)
+
+
 @dataclass(frozen=True)
 class Headline:
     """What was found in one sentence, and its interval."""
@@ -109,9 +121,9 @@ def _headline(comparison: Comparison) -> Headline:
     where = "On rendered cells, " if comparison.data.kind == "rendered" else ""
     names, titles = list(comparison.networks), _titles(comparison)
     named = {n: f"the {t}" if n in published.TITLES else t for n, t in titles.items()}
-    pairs = comparison.certainty.statistics.pairs if comparison.certainty.statistics else ()
+    found = comparison.certainty.statistics
     wanted = {"paper-cnn", "paper-mlnn"} if {"paper-cnn", "paper-mlnn"} <= set(names) else names[:2]
-    for pair in pairs:
+    for pair in found.pairs if found else ():
         if {pair.first, pair.second} == set(wanted) and (d := pair.differences["accuracy"]):
             sign = 1 if d.value >= 0 else -1
             first, second = (named[name] for name in (pair.first, pair.second)[::sign])
@@ -119,9 +131,9 @@ def _headline(comparison: Comparison) -> Headline:
             text = f"no clear difference in accuracy between {first} and {second}"
             if low > 0:
                 text = f"{first} beats {second} by {100 * abs(d.value):.1f} points"
-            p = statistics.p_text(d.p_holm, comparison.certainty.statistics.smallest_p)
-            found = f"{low:.1f} to {high:.1f} points (p {p})"
-            detail = f"95 % interval of the difference in accuracy: {found}"
+            p = statistics.p_text(d.p_holm, found.smallest_p if found else 0)
+            detail = f"{low:.1f} to {high:.1f} points (p {p})"
+            detail = f"95 % interval of the difference in accuracy: {detail}"
             return Headline(_sentence(where + text), detail)
     best = comparison.networks[names[0]].accuracy
     text = (

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.images import DataDescription
-from hemascope.report.page import environment, pixels
+from hemascope.report.page import pixels, render
 
 FIRST_SHOWN = 8  # images, or groups of them, of a section as the page opens
 MOST_SHOWN = 120  # and when all are shown; audit.json names them all
@@ -95,11 +96,12 @@ def render_audit(content: Audit, images: Mapping[str, NDArray[np.uint8]]) -> str
         content: What was found.
         images: The pixels (H, H, 3) of each image by its id.
     """
-    pages = environment(autoescape=True)
-    pages.filters["pixels"] = lambda image_id: pixels(images[str(image_id)])  # pyright: ignore[reportArgumentType] - jinja's stubs
-    return pages.get_template("audit.html.jinja").render(
+    return render(
+        "audit.html.jinja",
+        Path(),
+        autoescape=True,
+        pixels=lambda image_id: pixels(images[image_id]),
         a=content,
-        notice=RESEARCH_USE_ONLY,
         first=FIRST_SHOWN,
         most=MOST_SHOWN,
         headline=_headline(content),
