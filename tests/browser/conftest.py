@@ -25,9 +25,9 @@ def _missing(reason: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def browser() -> "Iterator[Browser]":
-    chromium = next(filter(None, map(shutil.which, _NAMES)), None)
-    if chromium is None:
+def chromium() -> "Iterator[Browser]":
+    path = next(filter(None, map(shutil.which, _NAMES)), None)
+    if path is None:
         _missing(f"none of {', '.join(_NAMES)} is on PATH")
     try:
         from playwright.sync_api import sync_playwright
@@ -35,27 +35,27 @@ def browser() -> "Iterator[Browser]":
         _missing("playwright is not installed")
         raise
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield running
         running.close()
 
 
 @pytest.fixture
-def open_page(browser: "Browser") -> Iterator[Open]:
+def open_page(chromium: "Browser") -> Iterator[Open]:
     """Opens a file at a width and in a color scheme; nothing but the file is to be asked for."""
     asked: list[str] = []
     broken: list[str] = []
 
     def opened(path: Path, *, width: int = 1280, scheme: str = "light") -> "Page":
         viewport = {"width": width, "height": 900}
-        page = browser.new_page(viewport=viewport, color_scheme=scheme)  # pyright: ignore[reportArgumentType]
+        page = chromium.new_page(viewport=viewport, color_scheme=scheme)  # pyright: ignore[reportArgumentType]
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: broken.append(str(error)))
         page.goto(path.as_uri())
         return page
 
     yield opened
-    for context in browser.contexts:
+    for context in chromium.contexts:
         context.close()
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     assert broken == []

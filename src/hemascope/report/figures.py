@@ -36,7 +36,9 @@ def draw_history(history: History, folder: Path, caption: str) -> None:
         plots.save_figure(figure, folder / key)
 
 
-def draw_evaluation(network: Network, names: Sequence[str], folder: Path, caption: str) -> None:
+def draw_evaluation(
+    network: Network, names: Sequence[str], folder: Path, caption: str, *, pdf: bool = False
+) -> None:
     """The confusion matrix, precision and recall of a network over its runs."""
     pooled = np.array(network.confusion_matrix_pooled, dtype=np.int64)
     over = f", over {network.n} runs" if network.n > 1 else ""
@@ -47,7 +49,7 @@ def draw_evaluation(network: Network, names: Sequence[str], folder: Path, captio
         figure = plots.confusion_heatmap(
             pooled, names, normalize=normalize, title=title, caption=caption
         )
-        plots.save_figure(figure, folder / stem)
+        plots.save_figure(figure, folder / stem, pdf=pdf)
     rows = network.per_class.values()
     found = {"precision": [r.precision for r in rows], "recall": [r.recall for r in rows]}
     figure = plots.class_dots(
@@ -66,11 +68,16 @@ def draw_evaluation(network: Network, names: Sequence[str], folder: Path, captio
         if over
         else None,
     )
-    plots.save_figure(figure, folder / "precision-recall")
+    plots.save_figure(figure, folder / "precision-recall", pdf=pdf)
 
 
 def draw_sensitivity(
-    networks: Mapping[str, Network], names: Sequence[str], folder: Path, caption: str
+    networks: Mapping[str, Network],
+    names: Sequence[str],
+    folder: Path,
+    caption: str,
+    *,
+    pdf: bool = False,
 ) -> None:
     """The sensitivity of each class as a dot for each network; of one with its intervals."""
     shown = [name for name in names if any(n.per_class[name].support for n in networks.values())]
@@ -88,7 +95,7 @@ def draw_sensitivity(
         if len(found) == 1
         else None,
     )
-    plots.save_figure(figure, folder / "sensitivity")
+    plots.save_figure(figure, folder / "sensitivity", pdf=pdf)
 
 
 def confident_errors(found: Predictions, count: int) -> NDArray[np.intp]:

@@ -56,13 +56,15 @@ _DARK_SHARE = 0.65  # from here on white is easier to read on the blue than blac
 _FILES = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-def save_figure(figure: Figure, stem: Path) -> None:
-    """Writes `stem`.png at 300 dpi, `stem`.svg and `stem`.pdf with its fonts embedded.
+def save_figure(figure: Figure, stem: Path, *, pdf: bool = False) -> None:
+    """Writes `stem`.png at 300 dpi and `stem`.svg, and `stem`.pdf with its fonts embedded if asked.
 
     Raises:
         OutputError: If a file cannot be written.
     """
     for kind, metadata in _FILES.items():
+        if kind == "pdf" and not pdf:
+            continue
         write_bytes(stem.with_suffix(f".{kind}"), render(figure, kind, metadata))
         figure.set_layout_engine("none")  # laid out once is enough
 
@@ -444,7 +446,7 @@ def contact_sheet(
             axes.set_axis_off()
         if i >= len(images):
             continue
-        cell.suptitle(titles[i], fontsize=6.5)
+        cell.suptitle(titles[i], fontsize=6)
         panels[0].imshow(images[i], interpolation="nearest")
         for axes, found in zip(panels[1:], maps.values(), strict=True):
             axes.imshow(images[i].mean(axis=2), cmap="gray", vmin=0, vmax=255)

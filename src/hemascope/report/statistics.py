@@ -51,7 +51,7 @@ def draw_comparison(comparison: Comparison, folder: Path, caption: str) -> None:
         + ("; ticks are single runs" if any(n.n > 1 for n in comparison.networks.values()) else ""),
         caption=caption,
     )
-    plots.save_figure(figure, folder / "networks")
+    plots.save_figure(figure, folder / "networks", pdf=True)
     if comparison.pairs:
         pairs = {f"{pair.first}\n− {pair.second}": pair.differences for pair in comparison.pairs}  # noqa: RUF001 - a minus
         figure = plots.forest(
@@ -60,7 +60,7 @@ def draw_comparison(comparison: Comparison, folder: Path, caption: str) -> None:
             caption=caption,
             zero_line=True,
         )
-        plots.save_figure(figure, folder / "differences")
+        plots.save_figure(figure, folder / "differences", pdf=True)
 
 
 def networks_table(comparison: Comparison) -> list[list[str]]:

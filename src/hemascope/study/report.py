@@ -150,9 +150,11 @@ def _draw(runs: Runs, comparison: Comparison, figures: Path) -> None:
     names = comparison.data.class_names
     for name, members in runs.items():
         caption = caption_of(members[0].results, seeds_text(members))
-        draw_evaluation(comparison.networks[name], names, make_folder(figures / name), caption)
+        target = make_folder(figures / name)
+        draw_evaluation(comparison.networks[name], names, target, caption, pdf=True)
     titled = dict(zip(_titles(comparison).values(), comparison.networks.values(), strict=True))
-    draw_sensitivity(titled, names, figures, f"{comparison.data.title}\n{RESEARCH_USE_ONLY}")
+    caption = f"{comparison.data.title}\n{RESEARCH_USE_ONLY}"
+    draw_sensitivity(titled, names, figures, caption, pdf=True)
 
 
 def _cards(runs: Runs, comparison: Comparison) -> dict[str, list[Entry]]:
