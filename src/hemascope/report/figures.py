@@ -56,7 +56,7 @@ def draw_evaluation(
         {key: [value.mean for value in values] for key, values in found.items()},
         names,
         quantity="share",
-        title=f"Precision and recall by class{', mean ± sd over runs' if over else ''}",
+        title=f"Precision and recall by class{', mean ± sd' if over else ''}",
         caption=caption,
         bounds={
             key: (

@@ -78,14 +78,12 @@ def render(figure: Figure, kind: str, metadata: Mapping[str, None] | None = None
 
 
 def _figure(width: float, height: float, title: str, caption: str) -> tuple[Figure, Axes]:
-    figure = _sheet(width, height, "", caption)
-    axes = figure.subplots()
-    axes.set_title(title, fontweight="bold", loc="left")
-    return figure, axes
+    figure = _sheet(width, height, title, caption)
+    return figure, figure.subplots()
 
 
 def _sheet(width: float, height: float, title: str, caption: str) -> Figure:
-    """A figure of several panels under one title."""
+    """A figure of one panel or several under one title."""
     figure = Figure(figsize=(width, height), layout="constrained")
     if title:
         figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
@@ -142,10 +140,16 @@ def learning_curves(
     place = low - 1
     for end, epoch, label, color in sorted(ends):  # labels at the curves' ends, none over another
         place = max(end, place + 0.08 * (high - low))
-        shift = axes.annotate(
-            label, (epoch, place), (6, 0), textcoords="offset points", color=color, va="center"
+        axes.annotate(
+            label,
+            (epoch, place),
+            (6, 0),
+            textcoords="offset points",
+            color=color,
+            va="center",
+            fontweight="bold",
+            annotation_clip=False,
         )
-        shift.set_fontweight("bold")
     axes.set_ylim(low, high)
     return figure
 
@@ -218,7 +222,14 @@ def class_dots(
     _in_percent(axes.xaxis)
     axes.grid(visible=False, axis="y")
     if len(series) > 1:
-        figure.legend(loc="outside upper left", ncols=min(len(series), 4), handletextpad=0.1)
+        columns = min(len(series), 4)
+        axes.legend(
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            ncols=columns,
+            handletextpad=0.1,
+            columnspacing=1,
+        )
     return figure
 
 
@@ -271,9 +282,8 @@ def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption:
         title: Above the figure.
         caption: Below it.
     """
-    figure = _sheet(_COLUMN, 3.4, "", caption)
+    figure = _sheet(_COLUMN, 3.4, title, caption)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    axes.set_title(title, fontweight="bold", loc="left")
     axes.plot([0, 1], [0, 1], color="0.3", lw=0.8, ls="--", label="perfect calibration")
     for i, (label, shown) in enumerate(bins.items()):
         count, width = shown.count, 0.4 / len(shown.count)
