@@ -3,13 +3,14 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-from conftest import data_settings, save_npz, small_arrays
 from hemascope.data import load
 from hemascope.data.source import Request
+from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.run_folder import RunFolder
 
@@ -28,7 +29,7 @@ _WIDE = """
 
 
 @pytest.fixture(scope="session")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The page of a study of two tiny runs on rendered cells, of its first run, of an audit."""
     from hemascope.analyses.audit.run import audit
     from hemascope.study.report import write_report
@@ -40,19 +41,20 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     with pytest.MonkeyPatch.context() as patch:
         counts = dict.fromkeys(("train", "val", "test"), (6,) * 8)
         patch.setattr("hemascope.data.synthetic.COUNTS", counts)
-        data = data_settings("synthetic")
+        data = DataSettings(sources=("synthetic",))
         dataset = load(Request(data))
         for preset in ("paper-cnn", "paper-mlnn"):
             settings = choose_settings(preset, None, {"training.epochs": 1})
             settings = settings.model_copy(update={"data": data})
             train(settings, dataset, Output(folder / "study" / preset), Reporter())
         write_report(folder / "study")
-    arrays: dict[str, Any] = small_arrays()
+    arrays = dict(np.load(small_npz))
     arrays["test_images"][2] = arrays["train_images"][10]
     arrays["val_images"][3] = arrays["val_images"][4]
     arrays["train_images"][30] = 255
-    save_npz(folder / "faulty.npz", arrays)
-    audit(data_settings(folder / "faulty.npz"), Output(folder / "audit"), Reporter())
+    np.savez(folder / "faulty.npz", **arrays)
+    faulty = DataSettings(sources=(str(folder / "faulty.npz"),))
+    audit(faulty, Output(folder / "audit"), Reporter())
     return {
         "run": RunFolder(folder / "study" / "paper-cnn").page,
         "study": RunFolder(folder / "study").page,
