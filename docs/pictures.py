@@ -18,7 +18,7 @@ from hemascope.report.overlays import draw_overlay
 
 IMAGES = Path(__file__).parent / "images"
 COPIES = {
-    "against-paper-test_accuracy.png": "learning-curve.png",
+    "curves-test-accuracy.png": "learning-curve.png",
     "paper-cnn/confusion-normalized.png": "confusion.png",
 }
 _WIDTH = 1000

@@ -175,9 +175,12 @@ def test_reproduce_reports_and_says_rendered_everywhere(hemascope: Run, tmp_path
     assert (out / "fingerprint.json").exists()  # written first, so that --overwrite knows it again
     page = (out / "report.html").read_text()
     assert 'src="http' not in page
-    of_each = 6  # two curves, the confusion matrix twice, precision and recall, errors
-    of_all = 4 + 2 + 4  # against the study's curve; intervals; reliability of three, risk-coverage
+    of_each = 5  # two curves, the confusion matrix twice, precision and recall
+    of_all = 5 + 1 + 2 + 4  # curves; sensitivity; intervals; reliability of three, risk-coverage
     assert page.count("data:image/svg+xml;base64,") == of_all + 3 * of_each
+    assert page.count('class="notice rendered"') == 1
+    assert "86.5" not in page.replace("\xa0", " ") + (out / "report.md").read_text() + outcome.out
+    assert {path.suffix for path in (out / "figures").iterdir()} == {"", ".png", ".svg", ".pdf"}
     comparison = json.loads((out / "comparison.json").read_text())
     assert comparison["certainty"]["statistics"]["networks"].keys() == comparison["networks"].keys()
     trust = comparison["certainty"]["trust"]
@@ -226,7 +229,7 @@ def test_report_leaves_unfinished_runs_out_and_names_them(run_folder: Path, hema
     outcome = hemascope("report", run_folder.parent)
     assert outcome.code == 0, outcome.err
     assert f"Left out, not finished: {other}" in outcome.out
-    assert "Model card: paper-cnn" in (run_folder.parent / "report.html").read_text()
+    assert "<summary>Model card" in (run_folder.parent / "report.html").read_text()
     (run_folder / "results.json").unlink()
     outcome = hemascope("report", run_folder.parent)
     assert outcome.code == 2

@@ -18,7 +18,7 @@ Run = Callable[..., Outcome]
 
 
 def _text(page: Path) -> str:
-    return re.sub(r"data:image[^\"]+", "", page.read_text("utf-8"))
+    return re.sub(r"data:image[^\"]+", "", page.read_text("utf-8")).replace("\xa0", " ")
 
 
 def _take(predictions: Predictions, rows: NDArray[np.intp]) -> Predictions:
@@ -31,25 +31,31 @@ def test_the_first_screen_has_the_headline_figures_and_the_confusion_matrix(
 ) -> None:
     results = RunFolder(run_folder).read_results()
     page = _text(run_folder / "report.html")
-    first = page[page.index("<header>") : page.index("<h2>")]
+    first = page[page.index("<main>") : page.index("<h2>")]
+    share = f"{100 * results.accuracy:.1f} %"
+    assert f"<h1>paper-cnn classifies {share} of the test images correctly" in first
+    assert "95 % interval" in first
     assert "trained on 64 images of small.npz" in first
     assert "in 8 classes and tested on 24 other images of it" in first
-    assert f"<b>{100 * results.accuracy:.1f} %</b> 95 % interval [" in first
+    assert f"<b>{share}</b>" in first
     assert "n = 24" in first
     assert "Macro F1" in first
-    assert 'alt="Confusion matrix on test, in images"' in first
+    assert 'alt="Confusion matrix on test, in per cent of the true class"' in first
     worst = min(results.per_class, key=lambda name: results.per_class[name].recall)
-    assert f"Worst class: {worst}</dt>" in first
+    assert f"Lowest sensitivity: {worst}</dt>" in first
     assert "n = 3</dd>" in first
 
 
 def test_the_page_needs_no_other_file_and_holds_every_section(run_folder: Path) -> None:
     page = (run_folder / "report.html").read_text("utf-8")
-    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
     assert page.count("data:image/svg+xml;base64,") == 7
+    results = RunFolder(run_folder).read_results()
+    errors = results.num_images - results.confusion.trace()
+    assert page.count("data:image/png;base64,") == min(errors, 24)
     for heading in (
-        "By class", "Errors", "Training", "Trust", "All figures", "Data", "How to reproduce",
-        "Model card", "Data card",
+        "By class", "Errors", "Training", "Confidence", "Metrics", "Data", "How to reproduce",
+        "Model card and data card",
     ):  # fmt: skip
         assert f"<h2>{heading}</h2>" in page
     assert "Research use only" in page

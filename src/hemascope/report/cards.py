@@ -6,6 +6,7 @@ Sources: Collins et al., TRIPOD+AI, BMJ 2024; Tejani et al., CLAIM 2024 update, 
 """
 
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -14,7 +15,8 @@ from hemascope.core.images import DataDescription
 from hemascope.data.collections import collections
 from hemascope.metrics.summary import estimate
 from hemascope.report.network import Network
-from hemascope.report.page import environment, quoted
+from hemascope.report.numbers import quoted
+from hemascope.report.page import environment
 from hemascope.settings.run import RunSettings
 from hemascope.store.provenance import BaseNetwork, Provenance
 from hemascope.store.run_folder import RunResults
@@ -80,6 +82,27 @@ def filled(name: str, data: DataDescription, **values: object) -> Card:
         if said := pages.from_string(_MACROS + text).render(values).strip():
             card.append((heading, said))
     return card
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What cards say under one heading: once where they agree, else by the cards' names."""
+
+    heading: str
+    texts: Sequence[tuple[str, str]]
+    differs: bool
+
+
+def joined(cards: Mapping[str, Card]) -> list[Entry]:
+    """Several cards as one that marks what differs."""
+    entries: list[Entry] = []
+    for heading in dict.fromkeys(heading for card in cards.values() for heading, _ in card):
+        names: dict[str, list[str]] = {}
+        for name, card in cards.items():
+            names.setdefault(dict(card).get(heading, "not given"), []).append(name)
+        texts = [(", ".join(of), text) for text, of in names.items()]
+        entries.append(Entry(heading, texts, differs=len(texts) > 1))
+    return entries
 
 
 def card_markdown(title: str, card: Card) -> str:

@@ -7,7 +7,7 @@ from hemascope.core.images import DataDescription
 from hemascope.metrics.summary import estimate
 from hemascope.report.cards import Subject, card_markdown, filled, model_card, performance
 from hemascope.report.network import summarize
-from hemascope.report.page import interval
+from hemascope.report.numbers import interval
 from hemascope.report.text import markdown_table
 from hemascope.settings.about import NOT_STATED, About
 from hemascope.store.model_folder import ArtifactInfo

@@ -1,15 +1,19 @@
 """Draws what saved runs hold; every figure carries its data's name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.predictions import Predictions
 from hemascope.report import plots
-from hemascope.store.files import make_folder
+from hemascope.report.network import Network
+from hemascope.report.page import pixels, png
+from hemascope.store.files import make_folder, write_bytes
 from hemascope.store.run_folder import History, RunFolder, RunResults, SavedRun
 
 _CURVES = (
@@ -22,8 +26,8 @@ def draw_history(history: History, folder: Path, caption: str) -> None:
     """Loss and accuracy over the epochs, of train and of test (of val, if test was not watched)."""
     shown = ("train", "test" if "test_loss" in history.known() else "val")
     for key, title, quantity, as_percent in _CURVES:
-        figure = plots.learning_curve(
-            {split: history[f"{split}_{key}"] for split in shown},
+        figure = plots.learning_curves(
+            [plots.CurveGroup(s, history[f"{s}_{key}"][np.newaxis]) for s in shown],
             quantity=quantity,
             title=f"{title} over the epochs",
             caption=caption,
@@ -32,19 +36,72 @@ def draw_history(history: History, folder: Path, caption: str) -> None:
         plots.save_figure(figure, folder / key)
 
 
-def draw_evaluation(results: RunResults, folder: Path, caption: str) -> None:
-    """The confusion matrix and the bars of some results into a folder."""
-    names = results.class_names
-    draw_confusion(results.confusion, names, folder, caption)
-    rows = results.per_class.values()
-    figure = plots.precision_recall_bars(
-        [row.precision for row in rows],
-        [row.recall for row in rows],
+def draw_evaluation(
+    network: Network, names: Sequence[str], folder: Path, caption: str, *, pdf: bool = False
+) -> None:
+    """The confusion matrix, precision and recall of a network over its runs."""
+    pooled = np.array(network.confusion_matrix_pooled, dtype=np.int64)
+    over = f", over {network.n} runs" if network.n > 1 else ""
+    for stem, normalize, title in (
+        ("confusion", False, f"Confusion matrix, images{over}"),
+        ("confusion-normalized", True, f"Confusion matrix, % of the true class{over}"),
+    ):
+        figure = plots.confusion_heatmap(
+            pooled, names, normalize=normalize, title=title, caption=caption
+        )
+        plots.save_figure(figure, folder / stem, pdf=pdf)
+    rows = network.per_class.values()
+    found = {"precision": [r.precision for r in rows], "recall": [r.recall for r in rows]}
+    figure = plots.class_dots(
+        {key: [value.mean for value in values] for key, values in found.items()},
         names,
-        title="Precision and recall by class",
+        quantity="share",
+        title=f"Precision and recall by class{', mean ± sd' if over else ''}",
         caption=caption,
+        bounds={
+            key: (
+                [value.mean - value.sd for value in values if value.sd is not None],
+                [value.mean + value.sd for value in values if value.sd is not None],
+            )
+            for key, values in found.items()
+        }
+        if over
+        else None,
     )
-    plots.save_figure(figure, folder / "precision-recall")
+    plots.save_figure(figure, folder / "precision-recall", pdf=pdf)
+
+
+def draw_sensitivity(
+    networks: Mapping[str, Network],
+    names: Sequence[str],
+    folder: Path,
+    caption: str,
+    *,
+    pdf: bool = False,
+) -> None:
+    """The sensitivity of each class as a dot for each network; of one with its intervals."""
+    shown = [name for name in names if any(n.per_class[name].support for n in networks.values())]
+    found = {
+        title: [s for name in shown if (s := network.per_class[name].sensitivity)]
+        for title, network in networks.items()
+    }
+    figure = plots.class_dots(
+        {title: [s.value for s in shares] for title, shares in found.items()},
+        shown,
+        quantity="sensitivity",
+        title="Sensitivity by class" + (" with its 95 % interval" if len(found) == 1 else ""),
+        caption=caption,
+        bounds={title: ([s.low for s in of], [s.high for s in of]) for title, of in found.items()}
+        if len(found) == 1
+        else None,
+    )
+    plots.save_figure(figure, folder / "sensitivity", pdf=pdf)
+
+
+def confident_errors(found: Predictions, count: int) -> NDArray[np.intp]:
+    """The wrongly classified images, those of the highest confidence first."""
+    wrong = np.flatnonzero(found.predicted != found.labels)
+    return wrong[np.argsort(-found.probs.max(axis=1)[wrong], kind="stable")][:count]
 
 
 def draw_errors(
@@ -66,20 +123,45 @@ def draw_errors(
     )
     make_folder(folder.figures)
     plots.save_figure(figure, folder.errors.with_suffix(""))
+    write_bytes(folder.error_cells, png(np.concatenate(images[chosen])))
 
 
-def draw_confusion(
-    confusion: NDArray[np.int64], names: Sequence[str], folder: Path, caption: str
-) -> None:
-    """The confusion matrix in counts and as shares of each true class."""
-    for stem, normalize, title in (
-        ("confusion", False, "Confusion matrix, images"),
-        ("confusion-normalized", True, "Confusion matrix, shares of the true class"),
-    ):
-        figure = plots.confusion_heatmap(
-            confusion, names, normalize=normalize, title=title, caption=caption
+@dataclass(frozen=True)
+class ErrorCell:
+    """A wrongly classified image as a page shows it; `pixels` is a data address."""
+
+    id: str
+    label: str
+    predicted: str
+    confidence: float
+    pixels: str
+
+
+def error_cells(folder: RunFolder, test: Predictions) -> list[ErrorCell]:
+    """The most confident errors that `draw_errors` kept; none where it kept none.
+
+    Raises:
+        DataError: If their file is damaged.
+    """
+    if not folder.error_cells.is_file():
+        return []
+    try:
+        with Image.open(folder.error_cells) as sheet:
+            images = np.asarray(sheet.convert("RGB"))
+    except OSError as error:
+        raise DataError(f"{folder.error_cells} is damaged ({error}); train again.") from error
+    images = images.reshape(-1, images.shape[1], images.shape[1], 3)
+    names = test.classes.names
+    return [
+        ErrorCell(
+            id=test.ids[i],
+            label=names[test.labels[i]],
+            predicted=names[test.predicted[i]],
+            confidence=float(test.probs[i].max()),
+            pixels=pixels(image),
         )
-        plots.save_figure(figure, folder / stem)
+        for i, image in zip(confident_errors(test, len(images)), images, strict=False)
+    ]
 
 
 def caption_of(results: RunResults, detail: str) -> str:

@@ -1,13 +1,14 @@
-"""Arrays in, figures out: the study's four pictures and its curve beside ours.
+"""Arrays in, figures out, in one style: made for a paper's columns, with 8-point type.
 
-Figures are made without pyplot, so that nothing is shared and nothing needs a screen. The palette
-is seaborn's "colorblind"; lines differ in dash or marker as well as in color.
+Figures are made without pyplot, so nothing is shared and nothing needs a screen. The palette is
+Okabe and Ito's; lines differ in dash or marker as well as in color.
 """
 
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -15,6 +16,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
@@ -26,148 +28,73 @@ from hemascope.store.files import write_bytes
 
 Series = Sequence[float] | NDArray[np.float64]
 
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#a85c8a", "#a97200", "#3a8fc2", "#555555")
 _DPI = 300
-_PALETTE = sns.color_palette("colorblind")
+_COLUMN, _COLUMN_AND_HALF, _PAGE = 3.46, 4.72, 7.09  # inches: 88, 120 and 180 mm
 _STYLE: Any = {
     **sns.axes_style("whitegrid"),
+    "axes.edgecolor": "0.6",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "font.size": 9,
-    "legend.fontsize": 8,
+    "axes.titlesize": 8,
+    "figure.titlesize": 8,
+    "font.size": 8,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 3.5,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,  # fonts are embedded, and text can be edited
     "svg.hashsalt": "hemascope",  # the same figure gives the same file
     "svg.fonttype": "path",
 }
 _MARKERS = "osD^v"
 _MOST_LETTERS = 48  # in a legend beside the axes
+_LETTERS_PER_INCH = 21  # of a caption
 _DARK_SHARE = 0.65  # from here on white is easier to read on the blue than black
+_FILES = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-def save_figure(figure: Figure, stem: Path) -> None:
-    """Writes `stem`.png at 300 dpi and `stem`.svg.
+def save_figure(figure: Figure, stem: Path, *, pdf: bool = False) -> None:
+    """Writes `stem`.png at 300 dpi and `stem`.svg, and `stem`.pdf with its fonts embedded if asked.
 
     Raises:
         OutputError: If a file cannot be written.
     """
-    for suffix, metadata in ((".png", None), (".svg", {"Date": None})):
-        write_bytes(stem.with_suffix(suffix), render(figure, suffix[1:], metadata))
+    for kind, metadata in _FILES.items():
+        if kind == "pdf" and not pdf:
+            continue
+        write_bytes(stem.with_suffix(f".{kind}"), render(figure, kind, metadata))
+        figure.set_layout_engine("none")  # laid out once is enough
 
 
 @mpl.rc_context(_STYLE)
 def render(figure: Figure, kind: str, metadata: Mapping[str, None] | None = None) -> bytes:
-    """The figure as the bytes of a "png" or "svg" file."""
+    """The figure as the bytes of a "png", "svg" or "pdf" file."""
     content = io.BytesIO()
     figure.savefig(content, format=kind, dpi=_DPI, metadata=metadata)
     return content.getvalue()
 
 
 def _figure(width: float, height: float, title: str, caption: str) -> tuple[Figure, Axes]:
-    figure = _sheet(width, height, "", caption)
-    axes = figure.subplots()
-    axes.set_title(title, fontsize=10, fontweight="bold", loc="left")
-    return figure, axes
+    figure = _sheet(width, height, title, caption)
+    return figure, figure.subplots()
 
 
 def _sheet(width: float, height: float, title: str, caption: str) -> Figure:
-    """A figure of several panels under one title."""
+    """A figure of one panel or several under one title."""
     figure = Figure(figsize=(width, height), layout="constrained")
     if title:
-        figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
-    figure.supxlabel(caption, fontsize=6.5, color="0.35", x=0.01, ha="left")
+        figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
+    lines = (fill(line, round(_LETTERS_PER_INCH * width)) for line in caption.split("\n"))
+    figure.supxlabel("\n".join(lines), fontsize=6, color="0.35", x=0.01, ha="left")
     return figure
 
 
-@mpl.rc_context(_STYLE)
-def learning_curve(
-    curves: Mapping[str, Series], *, quantity: str, title: str, caption: str, as_percent: bool
-) -> Figure:
-    """One quantity over the epochs, a curve per split (the study's first two pictures)."""
-    figure, axes = _figure(4.8, 3.4, title, caption)
-    for i, (label, values) in enumerate(curves.items()):
-        epochs, dash = np.arange(1, len(values) + 1), ("-", "--", ":")[i]
-        color, marker = _PALETTE[i], _MARKERS[i]
-        axes.plot(epochs, values, color=color, marker=marker, ls=dash, markersize=3.5, label=label)
-    _finish_curve(axes, quantity, as_percent=as_percent)
-    return figure
-
-
-def _finish_curve(axes: Axes, quantity: str, *, as_percent: bool) -> None:
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(quantity)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if as_percent:
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-    axes.legend(frameon=False)
-
-
-@mpl.rc_context(_STYLE)
-def confusion_heatmap(
-    confusion: NDArray[np.int64],
-    names: Sequence[str],
-    *,
-    normalize: bool,
-    title: str,
-    caption: str,
-) -> Figure:
-    """The confusion matrix: counts, or each row as shares of its true class."""
-    figure, axes = _figure(6.0, 5.2, title, caption)
-    totals = confusion.sum(axis=1, keepdims=True)
-    shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
-    sns.heatmap(
-        shares,  # colored by share in both, so that rare classes can be read as well
-        annot=shares if normalize else confusion,
-        fmt=".2f" if normalize else "d",
-        annot_kws={"fontsize": 7.5},
-        cmap="Blues",
-        vmin=0,
-        vmax=1,
-        square=True,
-        linewidths=0.5,
-        xticklabels=list(names),
-        yticklabels=list(names),
-        cbar_kws={"label": "share of the true class", "shrink": 0.8},
-        ax=axes,
-    )
-    for text, share in zip(axes.texts, shares.flat, strict=True):
-        text.set_color("white" if share > _DARK_SHARE else "0.1")
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
-    return figure
-
-
-@mpl.rc_context(_STYLE)
-def precision_recall_bars(
-    precision: Series,
-    recall: Series,
-    names: Sequence[str],
-    *,
-    title: str,
-    caption: str,
-    spread: tuple[Series, Series] | None = None,
-) -> Figure:
-    """Precision and recall of each class side by side, with their spread over seeds if given."""
-    figure, axes = _figure(6.4, 3.4, title, caption)
-    places, width = np.arange(len(names)), 0.38
-    spreads = spread or (None, None)
-    for i, (label, values) in enumerate((("precision", precision), ("recall", recall))):
-        axes.bar(
-            places + (i - 0.5) * width,
-            values,
-            width,
-            yerr=spreads[i],
-            error_kw={"elinewidth": 1, "capsize": 2},
-            color=_PALETTE[i],
-            hatch=("", "///")[i],
-            edgecolor="white",
-            label=label,
-        )
-    axes.set_xticks(places, list(names), rotation=30, ha="right", rotation_mode="anchor")
-    axes.set_ylim(0, 1.02)
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-    axes.grid(visible=False, axis="x")
-    figure.legend(loc="outside upper right", ncols=2, frameon=False)
-    return figure
+def _in_percent(*axes: Axis, decimals: int | None = 0) -> None:
+    for axis in axes:
+        axis.set_major_formatter(PercentFormatter(xmax=1, decimals=decimals, symbol=" %"))
 
 
 @dataclass(frozen=True)
@@ -179,35 +106,130 @@ class CurveGroup:
 
 
 @mpl.rc_context(_STYLE)
-def curves_against_paper(
+def learning_curves(
     groups: Sequence[CurveGroup],
-    published: Mapping[int, float],
     *,
     quantity: str,
     title: str,
     caption: str,
     as_percent: bool,
+    published: Mapping[int, float] | None = None,
 ) -> Figure:
-    """Mean curve of each group with the range over its seeds, and the published points."""
-    figure, axes = _figure(5.2, 3.6, title, caption)
+    """Mean curve of each group with the range over its seeds, and the published points if any."""
+    figure, axes = _figure(_COLUMN, 2.5, title, caption)
+    ends: list[tuple[float, int, str, str]] = []
     for i, group in enumerate(groups):
         epochs = np.arange(1, group.values.shape[1] + 1)
-        mean = group.values.mean(axis=0)
+        mean, color = group.values.mean(axis=0), PALETTE[i % len(PALETTE)]
         low, high = group.values.min(axis=0), group.values.max(axis=0)
-        axes.fill_between(epochs, low, high, color=_PALETTE[i], alpha=0.2, linewidth=0)
-        label = f"{group.label} (mean and range, n = {len(group.values)})"
-        marker = _MARKERS[i % len(_MARKERS)]
-        axes.plot(epochs, mean, color=_PALETTE[i], marker=marker, markersize=3.5, label=label)
-    axes.scatter(
-        list(published),
-        list(published.values()),
-        marker="*",
-        s=110,
-        color="black",
-        zorder=5,
-        label="published",
+        axes.fill_between(epochs, low, high, color=color, alpha=0.2, linewidth=0)
+        axes.plot(epochs, mean, color=color, marker=_MARKERS[i % len(_MARKERS)])
+        ends.append((float(mean[-1]), len(epochs), _clipped(group.label), color))
+    for epoch, value in (published or {}).items():
+        axes.scatter(epoch, value, marker="*", s=70, color="black", zorder=5)
+    if published:
+        ends.append((published[max(published)], max(published), "published", "black"))
+    axes.set_xlabel("epoch")
+    if quantity != title.lower():
+        axes.set_ylabel(quantity)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if as_percent:
+        _in_percent(axes.yaxis)
+    axes.grid(visible=False, axis="x")
+    low, high = axes.get_ylim()
+    place = low - 1
+    for end, epoch, label, color in sorted(ends):  # labels at the curves' ends, none over another
+        place = max(end, place + 0.08 * (high - low))
+        axes.annotate(
+            label,
+            (epoch, place),
+            (6, 0),
+            textcoords="offset points",
+            color=color,
+            va="center",
+            fontweight="bold",
+            annotation_clip=False,
+        )
+    axes.set_ylim(low, high)
+    return figure
+
+
+@mpl.rc_context(_STYLE)
+def confusion_heatmap(
+    confusion: NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    normalize: bool,
+    title: str,
+    caption: str,
+) -> Figure:
+    """The confusion matrix: counts, or each row in per cent of its true class."""
+    figure, axes = _figure(_COLUMN_AND_HALF, 4.4, title, caption)
+    totals = confusion.sum(axis=1, keepdims=True)
+    shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
+    sns.heatmap(
+        shares,  # colored by share in both, so that rare classes can be read as well
+        annot=100 * shares if normalize else confusion,
+        fmt=".0f" if normalize else "d",
+        annot_kws={"fontsize": 7.5},
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        square=True,
+        linewidths=0.5,
+        xticklabels=list(names),
+        yticklabels=list(names),
+        cbar=False,
+        ax=axes,
     )
-    _finish_curve(axes, quantity, as_percent=as_percent)
+    for text, share in zip(axes.texts, shares.flat, strict=True):
+        text.set_color("white" if share > _DARK_SHARE else "0.1" if share else "0.7")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
+    return figure
+
+
+Bounds = tuple[Series, Series]
+
+
+@mpl.rc_context(_STYLE)
+def class_dots(
+    series: Mapping[str, Series],
+    names: Sequence[str],
+    *,
+    quantity: str,
+    title: str,
+    caption: str,
+    bounds: Mapping[str, Bounds] | None = None,
+) -> Figure:
+    """A share of each class as dots, a color for each series; lines from `bounds` to `bounds`."""
+    figure, axes = _figure(_COLUMN, 1.2 + 0.2 * len(names), title, caption)
+    places = np.arange(len(names))[::-1]
+    for i, (label, values) in enumerate(series.items()):
+        color, marker = PALETTE[i % len(PALETTE)], _MARKERS[i % len(_MARKERS)]
+        shift = places + (0.24 * (0.5 * (len(series) - 1) - i) if bounds else 0)
+        if bounds:
+            axes.hlines(shift, *bounds[label], color=color, lw=1.2)
+        axes.plot(values, shift, marker, color=color, markersize=5, label=label, alpha=0.9)
+    if not bounds and len(series) > 1:
+        of_class = np.array(list(series.values()))
+        axes.hlines(places, of_class.min(0), of_class.max(0), color="0.85", lw=3, zorder=0)
+    axes.set_yticks(places, list(names))
+    axes.set_xlabel(quantity)
+    axes.set_xlim(right=1.02)
+    _in_percent(axes.xaxis)
+    axes.grid(visible=False, axis="y")
+    if len(series) > 1:
+        columns = min(len(series), 4)
+        axes.legend(
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            ncols=columns,
+            handletextpad=0.1,
+            columnspacing=1,
+        )
     return figure
 
 
@@ -229,23 +251,21 @@ def forest(
         zero_line: Whether to mark zero, for differences.
     """
     labels = list(next(iter(panels.values())))
-    width, height = 1.6 + 2.1 * len(panels), 1.5 + 0.34 * len(labels)
-    figure = _sheet(width, height, title, caption)
+    figure = _sheet(_PAGE, 1.3 + 0.34 * len(labels), title, caption)
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     places = np.arange(len(labels))[::-1]
     for axes, (quantity, rows) in zip(grid, panels.items(), strict=True):
         for place, row in zip(places, rows.values(), strict=True):
             low, high = 100 * row.low, 100 * row.high
-            axes.plot([low, high], [place, place], color=_PALETTE[0], lw=1.6)
-            axes.plot(100 * row.value, place, "s", color=_PALETTE[0], markersize=5)
-            if isinstance(row, NetworkFigure):
+            axes.plot([low, high], [place, place], color=PALETTE[0], lw=1.6)
+            axes.plot(100 * row.value, place, "s", color=PALETTE[0], markersize=5)
+            if isinstance(row, NetworkFigure) and len(row.values) > 1:
                 runs = 100 * np.array(row.values)
                 heights = np.full(len(runs), place + 0.22)
-                axes.plot(runs, heights, "|", color=_PALETTE[1], markersize=6)
+                axes.plot(runs, heights, "|", color=PALETTE[1], markersize=6)
         if zero_line:
             axes.axvline(0, color="0.3", lw=0.8, ls="--")
-        axes.set_xlabel(quantity, fontsize=8)
-        axes.tick_params(labelsize=7.5)
+        axes.set_xlabel(quantity)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=3))
         axes.grid(visible=False, axis="y")
         axes.margins(y=0.5 / max(len(labels), 1))
@@ -262,9 +282,8 @@ def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption:
         title: Above the figure.
         caption: Below it.
     """
-    figure = _sheet(4.6, 4.8, "", caption)
+    figure = _sheet(_COLUMN, 3.4, title, caption)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    axes.set_title(title, fontsize=10, fontweight="bold", loc="left")
     axes.plot([0, 1], [0, 1], color="0.3", lw=0.8, ls="--", label="perfect calibration")
     for i, (label, shown) in enumerate(bins.items()):
         count, width = shown.count, 0.4 / len(shown.count)
@@ -272,15 +291,16 @@ def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption:
         points = (shown.confidence[known], shown.accuracy[known])
         axes.plot(
             *points,
-            color=_PALETTE[i],
+            color=PALETTE[i],
             marker=_MARKERS[i],
             ls=("-", ":")[i % 2],
             label=label,
         )
         places = (np.arange(len(count)) + 0.5) / len(count) + (i - 0.5) * width
-        counts.bar(places, count, width, color=_PALETTE[i], hatch=("", "///")[i % 2])
+        counts.bar(places, count, width, color=PALETTE[i], hatch=("", "///")[i % 2])
     axes.set_ylabel("accuracy")
-    axes.legend(frameon=False)
+    _in_percent(axes.xaxis, axes.yaxis)
+    axes.legend()
     counts.set_yscale("log")
     counts.set_ylabel("images")
     counts.set_xlabel("confidence")
@@ -290,15 +310,14 @@ def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption:
 @mpl.rc_context(_STYLE)
 def risk_coverage_curves(curves: Mapping[str, tuple[Series, Series]], *, caption: str) -> Figure:
     """The share of errors among the images answered, as more and more of them are."""
-    figure, axes = _figure(5.2, 3.6, "Risk-coverage curve", caption)
+    figure, axes = _figure(_COLUMN, 2.5, "Risk-coverage curve", caption)
     for i, (label, (coverage, risk)) in enumerate(curves.items()):
-        color = _PALETTE[i % len(_PALETTE)]
+        color = PALETTE[i % len(PALETTE)]
         axes.plot(coverage, risk, color=color, ls=("-", "--", ":", "-.")[i % 4], label=label)
     axes.set_xlabel("coverage")
     axes.set_ylabel("share of errors")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
-    axes.legend(frameon=False)
+    _in_percent(axes.xaxis, axes.yaxis, decimals=None)
+    axes.legend()
     return figure
 
 
@@ -326,18 +345,18 @@ def small_curves(
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, (name, curves) in zip(grid.flat, panels.items(), strict=False):
         for i, (label, values) in enumerate(curves.items()):
-            style: Any = {"color": _PALETTE[i], "marker": _MARKERS[i % len(_MARKERS)]}
-            axes.plot(np.arange(len(values)), values, markersize=3.5, label=label, **style)
-        axes.set_title(name, fontsize=8.5)
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+            style: Any = {"color": PALETTE[i], "marker": _MARKERS[i % len(_MARKERS)]}
+            axes.plot(np.arange(len(values)), values, label=label, **style)
+        axes.set_title(name)
+        _in_percent(axes.yaxis)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
     for axes in grid[-1]:
-        axes.set_xlabel(x_label, fontsize=8)
+        axes.set_xlabel(x_label)
     for axes in grid[:, 0]:
-        axes.set_ylabel(y_label, fontsize=8)
-    grid[0][0].legend(fontsize=6.5)
+        axes.set_ylabel(y_label)
+    grid[0][0].legend(fontsize=7)
     return figure
 
 
@@ -374,13 +393,13 @@ def speed_curves(
             shift = 0.4 * ((i + 0.5) / len(curves) - 0.5)  # so that no point hides another
             places = [sizes.index(point.batch_size) + shift for point in points]
             p50s = [point.p50_ms for point in points]
-            color = _PALETTE[i % len(_PALETTE)]
+            color = PALETTE[i % len(PALETTE)]
             style: Any = {"color": color, "marker": _MARKERS[i % len(_MARKERS)], "markersize": 4}
             style["ls"] = ("-", "--", ":", "-.")[i % 4]
             (lines[label],) = fast.plot(places, [p.images_per_second for p in points], **style)
             slow.plot(places, p50s, **style)
             slow.vlines(places, p50s, [point.p99_ms for point in points], color=color, lw=1.2)
-        fast.set_title(heading, fontsize=8.5)
+        fast.set_title(heading)
         slow.set_xlabel("images in a call")
     grid[1, 0].set_xticks(range(len(sizes)), [str(size) for size in sizes])
     grid[1, 0].set_xlim(-0.5, len(sizes) - 0.5)
@@ -395,7 +414,6 @@ def speed_curves(
         list(lines.values()),
         [names[label] for label in lines],
         loc="outside right upper",
-        frameon=False,
     )
     return figure
 
@@ -425,9 +443,9 @@ def contact_sheet(
         caption: Below it.
     """
     wide = 1 + len(maps)
-    columns = min(max(5 // wide, 2), len(images))
+    columns = min(max((5 if maps else 6) // wide, 2), len(images))
     rows = -(-len(images) // columns)
-    side = 1.25 if maps else 1.5  # inches; the title above has to fit
+    side = 1.25 if maps else 1.3  # inches; the title above has to fit
     width, height = side * wide * columns + 0.3, (side + 0.5) * rows + 0.9
     heading = f"{title} (image; {'; '.join(maps)})" if maps else title
     figure = _sheet(width, height, heading, caption)
@@ -438,7 +456,7 @@ def contact_sheet(
             axes.set_axis_off()
         if i >= len(images):
             continue
-        cell.suptitle(titles[i], fontsize=6.5)
+        cell.suptitle(titles[i], fontsize=6)
         panels[0].imshow(images[i], interpolation="nearest")
         for axes, found in zip(panels[1:], maps.values(), strict=True):
             axes.imshow(images[i].mean(axis=2), cmap="gray", vmin=0, vmax=255)

@@ -3,8 +3,14 @@
 from hemascope.core.classes import Split
 from hemascope.metrics.trust import assess, sets_left_out
 from hemascope.metrics.uncertainty import COVERAGES, WANTED_ACCURACY
-from hemascope.report.cards import Subject, data_card, model_card, performance
-from hemascope.report.figures import caption_of, draw_evaluation, draw_history
+from hemascope.report.cards import Subject, data_card, joined, model_card, performance
+from hemascope.report.figures import (
+    caption_of,
+    draw_evaluation,
+    draw_history,
+    draw_sensitivity,
+    error_cells,
+)
 from hemascope.report.network import summarize
 from hemascope.report.page import render
 from hemascope.report.text import LABELS, absent_sentence, seen_sentence
@@ -37,7 +43,8 @@ def write_run_page(folder: RunFolder) -> None:
     figures = make_folder(folder.figures)
     for history in histories:
         draw_history(history, figures, caption)
-    draw_evaluation(results, figures, caption)
+    draw_evaluation(network, results.class_names, figures, caption)
+    draw_sensitivity({results.name: network}, results.class_names, figures, caption)
     scaled, stem = test.scaled(trust.temperature), figures / "reliability"
     draw_reliability([test], [scaled], stem, title="Reliability", caption=caption)
     subject = Subject(
@@ -62,7 +69,10 @@ def write_run_page(folder: RunFolder) -> None:
         data=fingerprint.data,
         facts=fingerprint,
         labels=LABELS,
-        has_errors=folder.errors.is_file(),
-        cards={"Model card": model_card(subject), "Data card": data_card(fingerprint.data)},
+        errors=error_cells(folder, test),
+        cards={
+            "Model card": joined({results.name: model_card(subject)}),
+            "Data card": joined({"": data_card(fingerprint.data)}),
+        },
     )
     write_text(folder.page, text)

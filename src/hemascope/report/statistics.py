@@ -41,22 +41,26 @@ def tables(comparison: Comparison) -> list[list[list[str]]]:
 
 def draw_comparison(comparison: Comparison, folder: Path, caption: str) -> None:
     """The forest plots of a comparison: networks, and differences where there are two."""
-    networks = {f"{name} (n = {net.n})": net.figures for name, net in comparison.networks.items()}
+    networks = {
+        name + (f" (n = {net.n})" if net.n > 1 else ""): net.figures
+        for name, net in comparison.networks.items()
+    }
     figure = plots.forest(
         _panels(networks, "%"),
-        title="Mean over runs with its 95 % interval; small marks are single runs",
+        title="Each network with its 95 % interval"
+        + ("; ticks are single runs" if any(n.n > 1 for n in comparison.networks.values()) else ""),
         caption=caption,
     )
-    plots.save_figure(figure, folder / "networks")
+    plots.save_figure(figure, folder / "networks", pdf=True)
     if comparison.pairs:
-        pairs = {f"{pair.first} - {pair.second}": pair.differences for pair in comparison.pairs}
+        pairs = {f"{pair.first}\n− {pair.second}": pair.differences for pair in comparison.pairs}  # noqa: RUF001 - a minus
         figure = plots.forest(
             _panels(pairs, "points"),
             title="Paired differences with their 95 % intervals",
             caption=caption,
             zero_line=True,
         )
-        plots.save_figure(figure, folder / "differences")
+        plots.save_figure(figure, folder / "differences", pdf=True)
 
 
 def networks_table(comparison: Comparison) -> list[list[str]]:
@@ -102,16 +106,14 @@ def classes_table(comparison: Comparison, kind: str) -> list[list[str]]:
 def how_to_read(comparison: Comparison) -> str:
     """What the intervals and p-values are, and which are missing, in a few sentences."""
     text = (
-        f"Per cent, on {comparison.num_images:,} images. In brackets the 95 % interval of "
-        f"{comparison.num_resamples:,} stratified bootstrap resamples of these images, of the "
-        "mean over the n runs; after ± the standard deviation over runs, which is of the seeds "
-        "alone. Intervals of one class are Wilson's. Differences and their p-values are paired on "
-        "the same resamples, which cannot show a p-value below "
-        f"{comparison.smallest_p:.2g} here (more resamples show smaller ones). 'Right alone' "
-        "counts the images that only one of the two gets right, tested by McNemar's exact test: "
-        "the mean over the tests, one for each seed that both have, and twice their median "
-        "p-value where they are several. All p-values are corrected for the number of "
-        "pairs, after Holm."
+        f"Per cent, on {comparison.num_images:,} images. Brackets: 95 % interval of the mean over "
+        f"the n runs, from {comparison.num_resamples:,} stratified bootstrap resamples of these "
+        "images; ±: standard deviation over the seeds. Intervals of one class are Wilson's. "
+        "Differences and their p-values are paired on the same resamples; the smallest p-value "
+        f"that so many can show is {comparison.smallest_p:.2g}. 'Right alone' counts the images "
+        "that only one of the two classifies correctly, tested by McNemar's exact test: the mean "
+        "over the tests, one for each shared seed, and twice their median p-value where there "
+        "are several. All p-values are Holm-corrected for the number of pairs."
     )
     return f"{text} {left_out_sentence(comparison)}".strip()
 
@@ -133,7 +135,7 @@ def p_text(p: float, smallest: float = 0) -> str:
     """A p-value as papers print it; at the smallest that the method can give, as at most that."""
     if p <= smallest:
         return f"≤ {smallest:.2g}"
-    return f"< {_SMALLEST_P}" if p < _SMALLEST_P else f"{p:.4f}"
+    return f"< {_SMALLEST_P}" if p < _SMALLEST_P else f"{p:.2g}"
 
 
 def _panels(
@@ -153,8 +155,8 @@ def _mean(figure: NetworkFigure | None) -> str:
         return _UNDEFINED
     value, low, high = (100 * part for part in (figure.value, figure.low, figure.high))
     sd = figure.sd_over_seeds
-    spread = "" if sd is None else f" ± {100 * sd:.2f}"
-    return f"{value:.2f}{spread} [{low:.2f}, {high:.2f}]"
+    spread = "" if sd is None else f" ± {100 * sd:.1f}"
+    return f"{value:.1f}{spread} [{low:.1f}, {high:.1f}]"
 
 
 def _difference(figure: Difference | None, smallest_p: float) -> tuple[str, str]:
@@ -162,4 +164,4 @@ def _difference(figure: Difference | None, smallest_p: float) -> tuple[str, str]
     if figure is None:
         return _UNDEFINED, _UNDEFINED
     value, low, high = (100 * part for part in (figure.value, figure.low, figure.high))
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]", p_text(figure.p_holm, smallest_p)
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]", p_text(figure.p_holm, smallest_p)

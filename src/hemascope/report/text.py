@@ -42,6 +42,11 @@ def in_shown_unit(key: str, value: float) -> float:
     return value / _MEGA if key.endswith("_bytes") else value
 
 
+def is_share(key: str) -> bool:
+    """Whether a figure of `LABELS` is a share, which pages show in per cent."""
+    return key not in LABELS["Efficiency"] and key != "loss"
+
+
 def number(value: float | None) -> str:
     """A figure as text: counts with separators, others with four decimals, unknown as a dash."""
     if value is None:

@@ -27,7 +27,10 @@ _SCORES = {"lac": "LAC", "aps": "APS", "raps": "RAPS"}
 
 def trust_text(content: Trust) -> str:
     """Everything as Markdown."""
-    parts = [f"**{title}**\n\n{markdown_table(rows)}" for title, rows in tables(content)]
+    parts = [
+        f"**{title}**{' ' + note if note else ''}\n\n{markdown_table(rows)}"
+        for title, note, rows in tables(content)
+    ]
     return "\n\n".join([how_to_read(content), *parts, *content.warnings])
 
 
@@ -42,40 +45,48 @@ def how_to_read(content: Trust) -> str:
     ]
     return " ".join(
         [
-            f"{content.data}: {content.num_test:,} images. Temperature, thresholds and prediction "
-            f"sets were fitted on {content.num_val:,} other images ({content.fitted_on}); mean ± "
-            "standard deviation over n runs.",
+            f"{content.num_test:,} test images. Temperature, thresholds and prediction sets were "
+            f"fitted on {content.num_val:,} other images ({content.fitted_on})."
+            + (" Mean ± standard deviation over runs." if _repeated(content) else ""),
             *content.left_out,
             *classes,
         ]
     )
 
 
-def tables(content: Trust) -> list[tuple[str, list[list[str]]]]:
-    """Every table with its title, each as its header and its rows; none without rows."""
+def tables(content: Trust) -> list[tuple[str, str, list[list[str]]]]:
+    """Every table with its title and a note, each as its header and its rows; none empty."""
     networks = content.networks
     found = [
         (
-            "Calibration (15 bins), before and after temperature scaling. By chance: the ECE of a "
-            "network that is exactly as right as it is sure, on so many images",
+            "Calibration before and after temperature scaling",
+            "15 bins. By chance: the ECE that a perfectly calibrated network shows on so many "
+            "images.",
             _calibration_rows(networks),
         ),
         (
-            "Prediction sets, after scaling. As expected: the observed coverage lies where that of "
-            "19 in 20 such rules does, fitted and tried on so many images",
+            "Prediction sets",
+            "After temperature scaling. As expected: the observed coverage lies in the central "
+            "95 % of its distribution for so many calibration and test images.",
             _set_rows(networks),
         ),
         (
-            "Prediction sets of each class: observed coverage / mean size",
+            "Prediction sets by class",
+            "Observed coverage / mean size.",
             _class_rows(networks),
         ),
-        ("Abstaining from the least sure", _abstain_rows(networks)),
+        ("Abstention on the least confident images", "", _abstain_rows(networks)),
         (
-            f"The runs of a network together (deep ensemble). {HOW_TO_READ}",
+            "Deep ensemble of the runs of each network",
+            HOW_TO_READ,
             doubt_rows(content.ensembles),
         ),
     ]
-    return [(title, rows) for title, rows in found if len(rows) > 1]
+    return [(title, note, rows) for title, note, rows in found if len(rows) > 1]
+
+
+def _repeated(content: Trust) -> bool:
+    return any(len(runs) > 1 for runs in content.networks.values())
 
 
 def _first(networks: Networks) -> RunTrust:
@@ -85,19 +96,19 @@ def _first(networks: Networks) -> RunTrust:
 def _calibration_rows(networks: Networks) -> list[list[str]]:
     rows = [["network", "n", "temperature", *_CALIBRATION.values()]]
     for name, runs in networks.items():
-        temperature = over_runs([run.temperature for run in runs], 3)
+        temperature = over_runs([run.temperature for run in runs], 2)
         for when, scaled_by, found in (
             ("before", "1", [run.before for run in runs]),
             ("after", temperature, [run.after for run in runs]),
         ):
-            cells = (over_runs([getattr(one, key) for one in found], 4) for key in _CALIBRATION)
+            cells = (over_runs([getattr(one, key) for one in found], 3) for key in _CALIBRATION)
             rows.append([f"{name}, {when}", str(len(runs)), scaled_by, *cells])
     return rows
 
 
 def _set_rows(networks: Networks) -> list[list[str]]:
     rows = [
-        ["network", "rule", "asked (%)", "observed (%)", "as expected", "mean size", "empty (%)"]
+        ["network", "rule", "target (%)", "observed (%)", "as expected", "mean size", "empty (%)"]
     ]
     for name, runs in networks.items():
         for sets in zip(*(run.sets for run in runs), strict=True):
@@ -106,10 +117,10 @@ def _set_rows(networks: Networks) -> list[list[str]]:
                     name,
                     _rule(sets[0]),
                     f"{100 * sets[0].coverage:g}",
-                    over_runs([one.observed for one in sets], 2, factor=100),
+                    over_runs([one.observed for one in sets], 1, factor=100),
                     _as_expected(sets),
-                    over_runs([one.mean_size for one in sets], 3),
-                    over_runs([one.share_empty for one in sets], 2, factor=100),
+                    over_runs([one.mean_size for one in sets], 2),
+                    over_runs([one.share_empty for one in sets], 1, factor=100),
                 ]
             )
     return rows
@@ -147,8 +158,8 @@ def _abstain_rows(networks: Networks) -> list[list[str]]:
         [
             "network",
             "AURC",
-            *(f"accuracy with {100 * float(share):g} % answered (%)" for share in shares),
-            f"{wanted} wanted on val: answered (%)",
+            *(f"accuracy at {100 * float(share):g} % coverage (%)" for share in shares),
+            f"coverage for {wanted} on val (%)",
             "accuracy there (%)",
         ]
     ]
@@ -160,14 +171,14 @@ def _abstain_rows(networks: Networks) -> list[list[str]]:
             if (chosen := one.chosen_on_val) and chosen.accuracy is not None
         ]
         if len(kept) == len(runs):
-            last = [over_runs(parts, 2, factor=100) for parts in zip(*kept, strict=True)]
+            last = [over_runs(parts, 1, factor=100) for parts in zip(*kept, strict=True)]
         else:
             last = ["not reached on val", "-"]
         rows.append(
             [
                 name,
-                over_runs([one.aurc for one in all_of], 5),
-                *(over_runs([one.accuracy_at[s] for one in all_of], 2, factor=100) for s in shares),
+                over_runs([one.aurc for one in all_of], 4),
+                *(over_runs([one.accuracy_at[s] for one in all_of], 1, factor=100) for s in shares),
                 *last,
             ]
         )
@@ -181,6 +192,8 @@ def _as_expected(sets: Sequence[TriedSets]) -> str:
     within = sum(
         one.expected[0] <= one.observed <= one.expected[1] for one in claims if one.expected
     )
+    if len(claims) == 1:
+        return "yes" if within else "no"
     return f"{within} of {len(claims)} {'classes' if conditional else 'runs'}"
 
 

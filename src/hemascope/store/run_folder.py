@@ -151,6 +151,7 @@ class RunFolder:
     checkpoint = _Inside(_CHECKPOINT)  # what `resume` needs, while the run is not finished
     figures = _Inside(FIGURES)  # the folder of figures
     errors = _Inside(f"{FIGURES}/errors.svg")  # the most confident errors, if any
+    error_cells = _Inside(f"{FIGURES}/error-cells.png")  # their pixels, one below the other
     page = _Inside("report.html")  # the report as one page
     markdown = _Inside("report.md")  # the report as Markdown
     comparison = _Inside("comparison.json")  # what a report says of several runs, for programs

@@ -102,7 +102,6 @@ class Comparison:
     Attributes:
         sampling_margin: How far the study's accuracy and ours may differ by the choice of test
             images alone (95 %).
-        error_sheets: For each network that has one, the picture of its most confident errors.
     """
 
     notice: str
@@ -113,18 +112,26 @@ class Comparison:
     versions: Mapping[str, str]
     machine: Machine
     networks: Mapping[str, Network]
-    has_cnn: bool
     table_2: tuple[Against, ...]
     dynamics_first: tuple[Against, ...]
     dynamics_last: tuple[Against, ...]
     findings: Findings
     sampling_margin: float
-    error_sheets: Mapping[str, str]
     certainty: Certainty = Certainty()
+
+    @property
+    def cnns(self) -> list[str]:
+        """The networks that the study's figures are of."""
+        return [name for name, network in self.networks.items() if _is_cnn(network)]
+
+    @property
+    def most_seeds(self) -> int:
+        """The largest number of runs of a network."""
+        return max(network.n for network in self.networks.values())
 
 
 def group(runs: Sequence[SavedRun]) -> dict[str, list[SavedRun]]:
-    """The runs by network, seeds in order.
+    """The runs by network, the best accuracy first, seeds in order.
 
     Raises:
         DataError: If they were not all made on the same data and with the same settings.
@@ -147,7 +154,8 @@ def group(runs: Sequence[SavedRun]) -> dict[str, list[SavedRun]]:
     for name, members in groups.items():
         if len({run.settings.model_copy(update={"seed": 0}).to_toml() for run in members}) > 1:
             raise DataError(f"the runs of {name} differ in more than the seed; report them apart.")
-    return groups
+    accuracy = {name: np.mean([r.results.accuracy for r in of]) for name, of in groups.items()}
+    return {name: groups[name] for name in sorted(groups, key=lambda name: -accuracy[name])}
 
 
 def compare(runs: Runs) -> Comparison:
@@ -178,7 +186,6 @@ def compare(runs: Runs) -> Comparison:
         versions=facts.versions,
         machine=facts.machine,
         networks=networks,
-        has_cnn=any(_is_cnn(net) for net in networks.values()),
         table_2=_against(
             study.TABLE_2, networks, {name: net.results for name, net in networks.items()}
         ),
@@ -188,11 +195,6 @@ def compare(runs: Runs) -> Comparison:
         sampling_margin=difference_margin(
             study.TABLE_2[0].value, study.NUM_TEST_IMAGES, first.results.num_images
         ),
-        error_sheets={
-            name: f"{members[0].folder.name}/{sheet.relative_to(members[0].folder.path)}"
-            for name, members in runs.items()
-            if (sheet := members[0].folder.errors).is_file()
-        },
     )
 
 
@@ -237,7 +239,7 @@ def _findings(
     if data.class_names == BLOOD_CELLS.names:
         found = {name: _attractor(net) for name, net in networks.items()}
         attractor = {name: one for name, one in found.items() if one}
-    if data.kind in ("official", "rebuilt") and {_TABLE_1, _CURVE} <= networks.keys():
+    if data.kind in study.COMPARABLE and {_TABLE_1, _CURVE} <= networks.keys():
         curve = _nearest_to_the_curve(networks, dynamics_first, dynamics_last)
     return Findings(attractor, curve)
 

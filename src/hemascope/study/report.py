@@ -1,27 +1,33 @@
 """`hemascope report`: comparison, figures and pages from saved runs alone."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from hemascope.analyses.compare.run import NUM_RESAMPLES, compare_saved
 from hemascope.analyses.saved import read_pairs
 from hemascope.analyses.trust.run import assess_all, on_test
+from hemascope.core.classes import Split
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.metrics.summary import Estimate
 from hemascope.metrics.uncertainty import COVERAGES, WANTED_ACCURACY
-from hemascope.report import statistics, trust
-from hemascope.report.cards import Card, Subject, data_card, model_card, performance
-from hemascope.report.figures import caption_of, draw_confusion, seeds_text
+from hemascope.report import numbers, statistics, trust
+from hemascope.report.cards import Entry, Subject, data_card, joined, model_card, performance
+from hemascope.report.figures import (
+    caption_of,
+    draw_evaluation,
+    draw_sensitivity,
+    error_cells,
+    seeds_text,
+)
 from hemascope.report.page import render
-from hemascope.report.plots import save_figure
+from hemascope.report.plots import PALETTE
 from hemascope.report.text import LABELS
 from hemascope.store.files import make_folder, write_json, write_text
+from hemascope.store.predictions import read_predictions
 from hemascope.store.run_folder import RunFolder, Runs, find_runs
 from hemascope.study import published
 from hemascope.study.comparison import Certainty, Comparison, compare, group
-from hemascope.study.figures import AGAINST_PAPER, against_paper, bars_over_seeds
+from hemascope.study.figures import draw_curves
 
 
 def write_report(folder: Path) -> str:
@@ -40,28 +46,35 @@ def write_report(folder: Path) -> str:
     runs = group([run.read() for run in finished])
     report = RunFolder(folder)
     figures = make_folder(report.figures)
-    comparison = replace(compare(runs), certainty=_certainty(finished, figures))
+    comparison = _with_certainty(compare(runs), _certainty(runs, figures))
+    comparable = comparison.data.kind in published.COMPARABLE
+    curves = draw_curves(runs, figures, comparable=comparable)
     _draw(runs, comparison, figures)
-    cards = _cards(runs, comparison)
+    values = {
+        "c": comparison,
+        "networks": comparison.networks,
+        "titles": _titles(comparison),
+        "headline": _headline(comparison),
+        "comparable": comparable,
+        "curves": curves,
+        "palette": PALETTE,
+        "errors": {
+            name: error_cells(of[0].folder, read_predictions(of[0].folder.predictions(Split.TEST)))
+            for name, of in runs.items()
+        },
+        "study": published,
+        "labels": LABELS,
+        "kind": comparison.data.kind,
+        "statistics": statistics,
+        "trust": trust,
+        "cards": _cards(runs, comparison),
+    }
     write_json(report.comparison, comparison)
     for path, template in (
         (report.markdown, "report.md.jinja"),
         (report.page, "report.html.jinja"),
     ):
-        page = render(
-            template,
-            folder,
-            autoescape=path == report.page,
-            c=comparison,
-            networks=comparison.networks,
-            study=published,
-            labels=LABELS,
-            kind=comparison.data.kind,
-            statistics=statistics,
-            trust=trust,
-            cards=cards,
-        )
-        write_text(path, page)
+        write_text(path, render(template, folder, autoescape=path == report.page, **values))
     left_out = [f"Left out, not finished: {run}" for run in found if not run.is_finished]
     return "\n".join([_summary(comparison), f"Report: {report.page}", RESEARCH_USE_ONLY, *left_out])
 
@@ -72,43 +85,100 @@ def _summary(comparison: Comparison) -> str:
     width = 2 + max(map(len, [*comparison.networks, "published CNN"]))
     for name, network in comparison.networks.items():
         accuracy = network.results["accuracy"]
-        sd = "" if accuracy.sd is None else f" ± {100 * accuracy.sd:.2f}"
-        lines.append(f"  {name:<{width}}{100 * accuracy.mean:.2f}{sd} % (n = {network.n})")
-    lines.append(f"  {'published CNN':<{width}}{100 * comparison.table_2[0].value:.2f} %")
+        shown = numbers.spread_text(accuracy, as_percent=True)
+        lines.append(f"  {name:<{width}}{shown} (n = {network.n})")
+    if comparison.data.kind in published.COMPARABLE:
+        shown = numbers.percent(comparison.table_2[0].value)
+        lines.append(f"  {'published CNN':<{width}}{shown}")
     return "\n".join(lines)
 
 
+def _with_certainty(comparison: Comparison, certainty: Certainty) -> Comparison:
+    """One interval of a network's accuracy on the whole page: that of the mean over its runs."""
+    networks = dict(comparison.networks)
+    for name, found in (certainty.statistics.networks if certainty.statistics else {}).items():
+        if figure := found.figures["accuracy"]:
+            n = networks[name].accuracy.n
+            accuracy = Estimate(figure.value, figure.low, figure.high, n)
+            networks[name] = replace(networks[name], accuracy=accuracy)
+    return replace(comparison, networks=networks, certainty=certainty)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What was found in one sentence, and its interval."""
+
+    text: str
+    detail: str
+
+
+def _titles(comparison: Comparison) -> dict[str, str]:
+    return {name: published.TITLES.get(name, name) for name in comparison.networks}
+
+
+def _headline(comparison: Comparison) -> Headline:
+    """The study's CNN against its MLNN, or else the best network against the next."""
+    where = "On rendered cells, " if comparison.data.kind == "rendered" else ""
+    names, titles = list(comparison.networks), _titles(comparison)
+    named = {n: f"the {t}" if n in published.TITLES else t for n, t in titles.items()}
+    found = comparison.certainty.statistics
+    wanted = {"paper-cnn", "paper-mlnn"} if {"paper-cnn", "paper-mlnn"} <= set(names) else names[:2]
+    for pair in found.pairs if found else ():
+        if {pair.first, pair.second} == set(wanted) and (d := pair.differences["accuracy"]):
+            sign = 1 if d.value >= 0 else -1
+            first, second = (named[name] for name in (pair.first, pair.second)[::sign])
+            low, high = sorted(100 * sign * bound for bound in (d.low, d.high))
+            text = f"no clear difference in accuracy between {first} and {second}"
+            if low > 0:
+                text = f"{first} beats {second} by {100 * abs(d.value):.1f} points"
+            p = statistics.p_text(d.p_holm, found.smallest_p if found else 0)
+            detail = f"{low:.1f} to {high:.1f} points (p {p})"
+            detail = f"95 % interval of the difference in accuracy: {detail}"
+            return Headline(_sentence(where + text), detail)
+    best = comparison.networks[names[0]].accuracy
+    text = (
+        f"{named[names[0]]} classifies {numbers.percent(best.value)} of the test images correctly"
+    )
+    return Headline(_sentence(where + text), f"95 % interval {numbers.ranged(best)}")
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] if text.startswith(("the ", "no ")) else text
+
+
 def _draw(runs: Runs, comparison: Comparison, figures: Path) -> None:
-    for key in AGAINST_PAPER if comparison.has_cnn else ():
-        save_figure(against_paper(runs, key), figures / f"against-paper-{key}")
+    names = comparison.data.class_names
     for name, members in runs.items():
-        network = comparison.networks[name]
         caption = caption_of(members[0].results, seeds_text(members))
         target = make_folder(figures / name)
-        pooled = np.array(network.confusion_matrix_pooled, dtype=np.int64)
-        draw_confusion(pooled, comparison.data.class_names, target, caption)
-        save_figure(bars_over_seeds(network.per_class, caption), target / "precision-recall")
+        draw_evaluation(comparison.networks[name], names, target, caption, pdf=True)
+    titled = dict(zip(_titles(comparison).values(), comparison.networks.values(), strict=True))
+    caption = f"{comparison.data.title}\n{RESEARCH_USE_ONLY}"
+    draw_sensitivity(titled, names, figures, caption, pdf=True)
 
 
-def _cards(runs: Runs, comparison: Comparison) -> dict[str, Card]:
-    cards = {"Data card": data_card(comparison.data)}
-    for name, network in comparison.networks.items():
-        first = runs[name][0]
-        subject = Subject(
-            settings=first.settings,
-            num_parameters=first.results.num_parameters,
-            data=comparison.data,
-            base=first.fingerprint.base,
-            facts=first.fingerprint,
-            performance=performance(network, first.results),
+def _cards(runs: Runs, comparison: Comparison) -> dict[str, list[Entry]]:
+    cards = {
+        name: model_card(
+            Subject(
+                settings=runs[name][0].settings,
+                num_parameters=runs[name][0].results.num_parameters,
+                data=comparison.data,
+                base=runs[name][0].fingerprint.base,
+                facts=runs[name][0].fingerprint,
+                performance=performance(network, runs[name][0].results),
+            )
         )
-        cards[f"Model card: {name}"] = model_card(subject)
-    return cards
+        for name, network in comparison.networks.items()
+    }
+    return {"Model card": joined(cards), "Data card": joined({"": data_card(comparison.data)})}
 
 
-def _certainty(finished: Sequence[RunFolder], figures: Path) -> Certainty:
+def _certainty(runs: Runs, figures: Path) -> Certainty:
     """Intervals, tests, calibration and prediction sets of the saved predictions."""
-    networks = read_pairs([run.path for run in finished], views=False)
+    folders = [run.folder.path for members in runs.values() for run in members]
+    networks = read_pairs(folders, views=False)
+    networks = {name: networks[name] for name in runs}
     tests = {name: [pair.test for pair in pairs] for name, pairs in networks.items()}
     compared = compare_saved(tests, num_resamples=NUM_RESAMPLES)
     trusted = assess_all(networks, coverages=COVERAGES, accuracy=WANTED_ACCURACY)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import DataError, UsageError
@@ -19,7 +18,7 @@ from hemascope.inference.torch_engine import TorchEngine, load_model, pick_devic
 from hemascope.inference.views import ViewsEngine
 from hemascope.metrics import evaluate_all
 from hemascope.metrics.uncertainty import fit_temperature
-from hemascope.report.figures import caption_of, draw_errors
+from hemascope.report.figures import caption_of, confident_errors, draw_errors
 from hemascope.report.text import results_text
 from hemascope.settings.compute import Compute, OnnxPrecision, Precision
 from hemascope.store.model_folder import (
@@ -95,7 +94,7 @@ def write_results(
         with_views = {"temperature_views": fit_temperature(on_val)}
         calibration = calibration.model_copy(update=with_views)
     update_info(find_artifact(folder.path), info.model_copy(update={"calibration": calibration}))
-    chosen = most_confident_errors(on_plain_test, _NUM_ERRORS)
+    chosen = confident_errors(on_plain_test, _NUM_ERRORS)
     if len(chosen):
         caption = caption_of(results, f"seed {results.seed}, split {Split.TEST.value}")
         draw_errors(on_plain_test, chosen, images, folder, caption)
@@ -195,12 +194,6 @@ def answers(engine: Engine, images: LabeledImages, classes: ClassSet) -> Predict
             "training ruined it; train it again."
         )
     return predictions
-
-
-def most_confident_errors(found: Predictions, count: int) -> NDArray[np.intp]:
-    """The most confident errors, the most confident first."""
-    wrong = np.flatnonzero(found.predicted != found.labels)
-    return wrong[np.argsort(-found.probs.max(axis=1)[wrong], kind="stable")][:count]
 
 
 def check_same_input(info: ArtifactInfo, first: ArtifactInfo, path: str | Path) -> None:

@@ -12,7 +12,7 @@ from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import DataDescription
 from hemascope.core.predictions import Predictions
 from hemascope.metrics import evaluate_all
-from hemascope.report.cards import Card, Subject, data_card, model_card, performance
+from hemascope.report.cards import Card, Subject, data_card, joined, model_card, performance
 from hemascope.report.network import summarize
 from hemascope.settings.run import RunSettings, load_preset
 from hemascope.store.provenance import BaseNetwork, provenance
@@ -126,3 +126,15 @@ def test_every_part_of_a_card_says_something(data: DataDescription) -> None:
     for card in (model_card(_subject(load_preset("hemanet"), data)), data_card(data)):
         assert len({heading for heading, _ in card}) == len(card)
         assert all(text.strip() for _, text in card)
+
+
+def test_cards_of_several_networks_are_one_that_marks_what_differs() -> None:
+    cards = {
+        "a": [("Data", "same"), ("Seed", "0")],
+        "b": [("Data", "same"), ("Seed", "1")],
+        "c": [("Data", "same"), ("Seed", "1"), ("Base", "a")],
+    }
+    data, seed, base = joined(cards)
+    assert (data.differs, data.texts) == (False, [("a, b, c", "same")])
+    assert (seed.differs, seed.texts) == (True, [("a", "0"), ("b, c", "1")])
+    assert base.texts == [("a, b", "not given"), ("c", "a")]

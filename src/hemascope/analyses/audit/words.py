@@ -1,19 +1,18 @@
 """What `hemascope audit` found, as one page with the images side by side, and in a few lines."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.images import DataDescription
-from hemascope.report.page import environment
+from hemascope.report.page import pixels, render
 
-MOST_SHOWN = 120  # images of a section; audit.json names them all
+FIRST_SHOWN = 8  # images, or groups of them, of a section as the page opens
+MOST_SHOWN = 120  # and when all are shown; audit.json names them all
 
 
 @dataclass(frozen=True)
@@ -97,11 +96,24 @@ def render_audit(content: Audit, images: Mapping[str, NDArray[np.uint8]]) -> str
         content: What was found.
         images: The pixels (H, H, 3) of each image by its id.
     """
-    pages = environment(autoescape=True)
-    pages.filters["pixels"] = lambda image_id: _data_address(images[str(image_id)])  # pyright: ignore[reportArgumentType] - jinja's stubs
-    return pages.get_template("audit.html.jinja").render(
-        a=content, notice=RESEARCH_USE_ONLY, most=MOST_SHOWN, lines=summary(content)
+    return render(
+        "audit.html.jinja",
+        Path(),
+        autoescape=True,
+        pixels=lambda image_id: pixels(images[image_id]),
+        a=content,
+        first=FIRST_SHOWN,
+        most=MOST_SHOWN,
+        headline=_headline(content),
+        lines=summary(content),
     )
+
+
+def _headline(content: Audit) -> str:
+    total = sum(content.data.counts.values())
+    if not content.labels:
+        return f"Nothing wrong found in {total:,} images"
+    return f"{len(content.labels):,} of {total:,} images are worth checking"
 
 
 def summary(content: Audit) -> list[str]:
@@ -135,9 +147,3 @@ def audit_text(content: Audit) -> str:
 
 def _count(things: Sized, word: str) -> str:
     return f"{len(things):,} {word}{'' if len(things) == 1 else 's'}"
-
-
-def _data_address(image: NDArray[np.uint8]) -> str:
-    content = io.BytesIO()
-    Image.fromarray(image).save(content, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii")

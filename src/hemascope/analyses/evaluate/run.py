@@ -12,6 +12,7 @@ from hemascope.data.collections import collections
 from hemascope.inference.efficiency import latency_ms
 from hemascope.metrics import evaluate_all
 from hemascope.report.figures import caption_of, draw_evaluation
+from hemascope.report.network import summarize
 from hemascope.report.text import results_text, seen_sentence
 from hemascope.settings.compute import Compute
 from hemascope.settings.data import DataSettings
@@ -89,7 +90,12 @@ def evaluate(
                 folder.predictions(split).name: predictions,
                 folder.results.name: results,
             },
-            draw=partial(draw_evaluation, results, caption=caption_of(results, f"split {split}")),
+            draw=partial(
+                draw_evaluation,
+                summarize(info.settings, [results]),
+                results.class_names,
+                caption=caption_of(results, f"split {split}"),
+            ),
         )
     if medmnist_csv is not None:
         name = medmnist_name(

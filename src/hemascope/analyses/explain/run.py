@@ -22,6 +22,7 @@ from hemascope.inference.explanations import (
     has_grad_cam,
 )
 from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
+from hemascope.report.figures import confident_errors
 from hemascope.report.text import seen_sentence
 from hemascope.settings.compute import Compute
 from hemascope.settings.data import DataSettings
@@ -29,7 +30,7 @@ from hemascope.settings.output import Output
 from hemascope.store.provenance import fingerprint, publish
 from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import answers, count_seen, most_confident_errors
+from hemascope.workflows.results import answers, count_seen
 from hemascope.workflows.sources import SplitChoice, load_split
 
 _NUM_CURVES = 256  # images of which insertion and deletion are computed
@@ -70,7 +71,7 @@ def explain(
     warning = seen_sentence(info.settings.name, count_seen(path, images))
     methods = {n: m for n, m in METHODS.items() if m is not grad_cam or has_grad_cam(model)}
     groups = {
-        "errors": most_confident_errors(found, num_images),
+        "errors": confident_errors(found, num_images),
         "hits": least_confident_correct(found, num_images),
     }
     maps = {
