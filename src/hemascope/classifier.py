@@ -37,8 +37,8 @@ _checked_weights: Any = validation._check_sample_weight  # noqa: SLF001  # pyrig
 _AS_TORCH_NEEDS = {"order": "C", "force_writeable": True}  # copied only where they are not
 _SMALLEST = 8  # pixels: the study's CNN halves an image three times
 _EXPECTED = (
-    f"RGB images (N, H, H, 3) or flattened (N, 3 * H * H), H at least {_SMALLEST}, of whole "
-    "numbers from 0 to 255"
+    f"RGB images (N, H, H, 3) or flattened (N, 3 * H * H), H at least {_SMALLEST}, of "
+    "integers from 0 to 255"
 )
 
 

@@ -30,7 +30,7 @@ class Outcome:
         rows: The first rows.
         num_rows: How many there were, those of an interrupted run counted.
         num_failed: How many pictures could not be read.
-        num_abstained: How many of the answered ones are to be left to an expert.
+        num_abstained: How many of the answered ones are flagged for review.
         notes: How many have each note.
         warnings: How many have each warning.
         distances: Of the answered ones from the training images, where the model can tell.

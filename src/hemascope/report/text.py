@@ -101,7 +101,7 @@ def absent_sentence(figures: Figures) -> str:
 def seen_sentence(name: str, num_seen: int | None) -> str:
     """What stands beside the figures of a network that has been trained on the images.
 
-    Empty if it has not; None means that nobody knows.
+    Empty if it has not; None means that it is unknown.
     """
     if num_seen == 0:
         return ""

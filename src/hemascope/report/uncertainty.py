@@ -20,10 +20,10 @@ _COLUMNS = {
 
 
 HOW_TO_READ = (
-    "Each answers with the mean of its answers, after a temperature fitted on val. Entropy is all "
-    "of its doubt, mutual information how far its answers disagree, before that temperature. "
-    "'Errors found' is the AUROC of telling its own errors from its hits by that doubt: 0.5 is "
-    "chance, 1 is all errors first."
+    "Each predicts the mean of its samples, after a temperature fitted on val. Predictive entropy "
+    "is the total uncertainty; mutual information is how far the samples disagree, before that "
+    "temperature. 'Errors found' is the AUROC of detecting its own errors by that uncertainty: 0.5 "
+    "is chance, 1 ranks all errors first."
 )
 
 
@@ -47,7 +47,7 @@ class Uncertainty:
 
 
 def uncertainty_text(content: Uncertainty) -> str:
-    """Every way to doubt with its figures."""
+    """Every uncertainty estimate with its figures."""
     intro = f"{content.data}, split test, {content.num_test:,} images. {HOW_TO_READ}"
     return "\n\n".join([intro, markdown_table(doubt_rows(content.ways)), *content.notes])
 
