@@ -27,6 +27,7 @@ from PIL import Image
 import hemascope as hemascope_package
 from conftest import Outcome
 from hemascope.core.errors import DataError
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.rendered import render
 from hemascope.inference import predictor as predictor_module
 from hemascope.inference.predictor import Predictor
@@ -197,6 +198,21 @@ def test_the_least_confident_answers_come_first_if_asked(
     assert done.stderr == b""
     found = [json.loads(line)["confidence"] for line in done.stdout.splitlines()]
     assert found[1:] == confidences
+
+
+def test_a_narrow_terminal_gets_lines(
+    cells: Path, exported: Path, hemascope: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ("predict", cells, "--model", exported, "--sort", "confidence")
+    wide = hemascope(*args).out
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = hemascope(*args).out
+    assert "prediction set" in wide
+    assert "prediction set" not in narrow
+    classes = [name for name in BLOOD_CELLS.names if f" {name} " in wide]
+    assert classes
+    assert all(f"  {name} " in narrow for name in classes)
+    assert "abstain: " in narrow
 
 
 def test_explain_draws_every_answer(

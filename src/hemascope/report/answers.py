@@ -16,6 +16,7 @@ from hemascope.metrics.two_samples import Shift
 from hemascope.store.answers import Row, confidence_of
 
 _SHOWN = 40  # rows of the table
+_NARROW = 70  # columns of a terminal, below which answers are lines
 _UNLIKELY = 0.001  # p value, and
 _UNLIKE = 0.65  # share of pairs in which a picture is farther from training than one of val
 
@@ -72,23 +73,25 @@ class Outcome:
                     self.predicted.append(intern(row.predicted_class))
 
     def print_table(self) -> None:
-        """Prints the first rows, and how many more there are."""
+        """Prints the first rows, as a table where it has room, and how many more there are."""
+        console = Console(highlight=False, markup=False)
         picture = Column("image", overflow="fold")
         table = Table(picture, "class", "confidence", "prediction set", "abstain")
         for row in self.rows:
             path = _printable(row.path)
             if row.error or row.confidence is None:
-                table.add_row(path, f"unreadable: {_printable(row.error)}", style="red")
-                continue
-            table.add_row(
-                path,
-                row.predicted_class,
-                f"{100 * row.confidence:.1f} %",
-                ", ".join(row.prediction_set) or "(empty)",
-                row.warning or ("yes" if row.abstain else ""),
-            )
-        console = Console(highlight=False, markup=False)
-        console.print(table)
+                cells, style = [path, f"unreadable: {_printable(row.error)}"], "red"
+            else:
+                held = ", ".join(row.prediction_set) or "(empty)"
+                abstain = row.warning or ("yes" if row.abstain else "")
+                cells, style = [path, row.predicted_class, f"{100 * row.confidence:.1f} %"], ""
+                cells += [held, abstain]
+            if console.width < _NARROW:
+                abstains = ["abstain: " + cells[4]] if cells[4:] and cells[4] else []
+                console.print("\n  ".join([path, " ".join(cells[1:3]), *abstains]), style=style)
+            table.add_row(*cells, style=style)
+        if console.width >= _NARROW:
+            console.print(table)
         if more := self.num_rows - len(self.rows):
             console.print(f"... and {more:,} more: an output file holds all of them")
 
