@@ -98,6 +98,9 @@ def test_deeper_layers_are_fitted_where_cross_validation_supports_it(
     said = torch_says.logits(images).argmax(axis=1)
     assert [a.predicted_class for a in answers] == [info.class_names[i] for i in said]
     assert np.mean([answer.warning != "" for answer in answers]) <= 0.05
+    others = save(tmp_path / "others", labels, BLOOD_CELLS.names, seed=12)
+    unseen = Predictor(out).predict([str(path) for path in sorted(others.rglob("*.png"))])
+    assert np.mean([answer.warning != "" for answer in unseen]) <= 0.12
     kept = tmp_path / "kept"
     options = ("--keep", "--own-data", cells_npz)
     outcome = hemascope("adapt", exported_with_weights, "--data", cells, "--out", kept, *options)

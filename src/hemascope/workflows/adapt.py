@@ -214,10 +214,12 @@ def adapt(
         seen = all_seen(seen, found.labeled.looks)
     before = guard.apart(found.images, guard.distances(views[0])).mean()
     deepened = fitted and fitted.deepened
-    features = views[0]
+    features, rest = views[0], slice(None)
     if fitted and deepened:
         guard = deepened.guard
         features = OnnxEngine(deepened.contents[-1], origin="the graph").features(found.images)
+        if deepened.own_accuracy is None:
+            rest = slice(1, None, 2)  # the guard holds the other cells already
     elif fitted:
         names = fitted.classes.names
         of_old = np.array([names.index(n) if n in names else -1 for n in (*base.class_names, "")])
@@ -225,8 +227,8 @@ def adapt(
             guard, kept_labels=of_old[guard.kept_labels], val_labels=of_old[guard.val_labels]
         )
     labels = fitted.labels if fitted else np.full(len(features), -1)
-    adapted = guard.adapted(found.images, features, labels)
-    apart = float(before), _share_apart(guard, found.images, features)
+    adapted = guard.adapted(found.images[rest], features[rest], labels[rest])
+    apart = float(before), _share_apart(guard, found.images[rest], features[rest])
     statistics = channel_statistics(found.images)
     about = base.info.about
     source = DataSource(title=found.title, num_images=len(found.images))
