@@ -7,6 +7,7 @@ from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.metrics.statistics import Interval
 from hemascope.report.cards import card_markdown
 from hemascope.report.export import licenses_text
+from hemascope.report.numbers import interval
 from hemascope.store.model_folder import ArtifactInfo
 
 
@@ -58,12 +59,12 @@ def judged_lines(
             apart,
         ]
     groups = f"{judged.num_groups} groups, kept apart" if judged.num_groups else "no groups known"
-    old = _percent(judged.before) if judged.before else "not defined: other classes"
+    old = interval(judged.before) if judged.before else "not defined: other classes"
     lines = [
         f"Cross-validated on {judged.num_cells:,} labeled cells ({groups}; {judged.num_folds} "
         "folds), with 95 % intervals:",
         f"balanced accuracy before: {old}",
-        f"balanced accuracy after:  {_percent(judged.after)}",
+        f"balanced accuracy after:  {interval(judged.after)}",
         f"expected calibration error after: {judged.ece_after:.3f}",
         apart,
     ]
@@ -103,7 +104,3 @@ def card_text(info: ArtifactInfo, base: ArtifactInfo, title: str, lines: Sequenc
         ("Version", f"hemascope {info.hemascope_version}; format version {info.format_version}."),
     ]
     return card_markdown(f"Model card: {base.settings.name}, adapted", card)
-
-
-def _percent(interval: Interval) -> str:
-    return f"{100 * interval.value:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"

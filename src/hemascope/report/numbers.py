@@ -49,7 +49,7 @@ def in_percent(values: Spread | None) -> str:
     return f"{100 * values.mean:.1f}{sd}"
 
 
-def interval(share: Estimate) -> str:
+def interval(share: Estimate | Interval) -> str:
     """A share in per cent with its 95 % interval."""
     return f"{percent(share.value)} {bounds(share)}"
 

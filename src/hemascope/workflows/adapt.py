@@ -201,13 +201,13 @@ def adapt(
                 f"Note: {known:,} of these {len(found.images):,} images are among those that the "
                 "model was trained on: the figures of before are too good."
             )
+        own = _own(base, own_data, reporter) if own_data and deeper else None
 
         def start(cells: LabeledImages, fit_head: FitHead) -> Deepens:
             if deeper is None:
                 raise DataError("that needs torch, which the extra 'train' installs")
             if keep and own_data is None:
                 raise DataError("give the images that the model was trained on as `own_data`")
-            own = _own(base, own_data, reporter) if own_data else None
             return deeper(path, cells, fit_head, own)
 
         fitted = _fit(base, guard, found, np.stack(views), start, keep=keep, reporter=reporter)
