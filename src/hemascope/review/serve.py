@@ -201,7 +201,7 @@ def _listener(served: Served) -> socket.socket:
         return socket.create_server((served.host, served.port), family=family, backlog=2048)
     except OSError as error:
         raise UsageError(
-            f"cannot listen at {served.host}, port {served.port} ({error.strerror}); choose "
+            f"cannot listen at {served.host}, port {served.port} ({os.strerror(error.errno or 0)}); choose "
             "another, or 0 for a free one.",
             field="port",
         ) from error
