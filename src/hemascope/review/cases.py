@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from sqlalchemy import Row, and_, delete, func, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -156,7 +156,7 @@ def summaries(
         query = query.where(
             or_(Case.created_at < at, and_(Case.created_at == at, Case.id < case_id))
         )
-    found = [row.tuple() for row in session.execute(query.limit(limit + 1))]
+    found = session.execute(query.limit(limit + 1)).all()
     lines = [
         CaseSummary(
             id=case.id,
@@ -276,11 +276,10 @@ def cell_infos(
     )
     if ids is not None:
         query = query.where(Cell.id.in_(ids))
-    return [_cell_info(row) for row in session.execute(query)]
+    return [_cell_info(*row) for row in session.execute(query)]
 
 
-def _cell_info(row: Row[tuple[Cell, str | None, str]]) -> CellInfo:
-    cell, name, comment = row.tuple()
+def _cell_info(cell: Cell, name: str | None, comment: str | None) -> CellInfo:
     answer: Mapping[str, Any] = cell.answer or {}
     return CellInfo(
         id=cell.id,
