@@ -18,7 +18,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from laboratories import balanced, laboratories
 from numpy.typing import NDArray
 from scipy.stats import t
 
@@ -29,6 +28,7 @@ from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.workflows.adapt import adapt
 from hemascope.workflows.progress import Reporter
+from laboratories import balanced, laboratories
 
 Labels = NDArray[np.int64]
 
@@ -49,6 +49,7 @@ def main() -> None:
             continue
         labels = np.array([model.info.classes.index(one) for one in names])
         units = np.array(groups) if groups else np.arange(len(labels))
+        num_cells = count = 0
         found: dict[str, list[float]] = {"before": [], "doubtful": [], "random": [], "signed": []}
         for repeat in range(asked.repeats):
             rng = np.random.default_rng(repeat)
@@ -56,7 +57,7 @@ def main() -> None:
             case = np.flatnonzero(np.isin(units, order[: len(order) // 2]))
             judge = np.setdiff1d(np.arange(len(labels)), case)
             answers = model.predict([paths[i] for i in case])
-            count = round(asked.share * len(case))
+            num_cells, count = len(case), round(asked.share * len(case))
             doubt = np.array([one.confidence - one.abstain for one in answers])
             doubtful = np.argsort(doubt, kind="stable")[:count]
             said = np.array([model.class_names.index(one.predicted_class) for one in answers])
@@ -79,7 +80,7 @@ def main() -> None:
                     fitted = fit(asked.model, table, Path(folder) / "model")
                     found[how].append(judged(str(fitted), paths, labels, judge))
         for how, values in found.items():
-            print(f"{name:8}{len(case):6,} cells {count:4} corrected  {how:9}{shown(values)}")
+            print(f"{name:8}{num_cells:6,} cells {count:4} corrected  {how:9}{shown(values)}")
         gain = np.subtract(found["doubtful"], found["random"]).tolist()
         print(f"{name:8}doubtful less random: {shown(gain)}")
 
