@@ -1,8 +1,9 @@
 -- The station's first tables, and triggers that keep the audit trail. {name} differs between databases.
 CREATE TABLE reader (
   id VARCHAR(32) NOT NULL PRIMARY KEY,
-  name VARCHAR(100) NOT NULL UNIQUE,
-  created_at VARCHAR(32) NOT NULL
+  name VARCHAR(100) NOT NULL,
+  created_at VARCHAR(32) NOT NULL,
+  UNIQUE (name)
 );
 CREATE TABLE own_class (
   name VARCHAR(60) NOT NULL PRIMARY KEY,
@@ -11,7 +12,7 @@ CREATE TABLE own_class (
 );
 CREATE TABLE cases (
   id VARCHAR(32) NOT NULL PRIMARY KEY,
-  creation_key VARCHAR(200) UNIQUE,
+  creation_key VARCHAR(200),
   name VARCHAR(100) NOT NULL,
   created_at VARCHAR(32) NOT NULL,
   version INTEGER NOT NULL,
@@ -22,7 +23,8 @@ CREATE TABLE cases (
   second_id VARCHAR(32) REFERENCES reader (id),
   second_finished BOOLEAN NOT NULL,
   signed_at VARCHAR(32),
-  signed_by VARCHAR(32) REFERENCES reader (id)
+  signed_by VARCHAR(32) REFERENCES reader (id),
+  UNIQUE (creation_key)
 );
 CREATE INDEX ix_cases_created_at ON cases (created_at);
 CREATE TABLE image (
