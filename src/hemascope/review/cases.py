@@ -96,6 +96,11 @@ def role_in(case: Case, reader_id: str | None) -> str:
     return {case.first_id: "first", case.second_id: "second"}.get(reader_id, "")
 
 
+def is_blind(case: Case) -> bool:
+    """Whether a second reader is at work, who does not see the first one's answers."""
+    return case.second_id is not None and not case.second_finished
+
+
 def states(session: Session, case: Case, reader_id: str | None) -> list[CellState]:
     """All cells as a reader has them; as the model has them for nobody."""
     query = (
@@ -249,7 +254,7 @@ def _blockers(
         found.append(f"{unidentified} cells are unidentified.")
     if seen.unseen:
         found.append(f"Not looked through yet: {', '.join(seen.unseen)}.")
-    if case.second_id and not case.second_finished and not for_second:
+    if is_blind(case) and not for_second:
         found.append("The second reader has not finished.")
     return found
 
