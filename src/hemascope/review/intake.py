@@ -4,6 +4,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from io import SEEK_END
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -98,7 +99,13 @@ def _members(
     try:
         with zipfile.ZipFile(file) as archive:
             members = [one for one in archive.infolist() if not one.is_dir()]
-            packed = sum(one.compress_size for one in members)
+            if len(members) > limits.max_files:
+                raise Refused(
+                    413,
+                    f"{name} holds more than {limits.max_files:,} files; send it in parts.",
+                    field="file",
+                )
+            packed = min(sum(one.compress_size for one in members), file.seek(0, SEEK_END))
             if sum(one.file_size for one in members) > limits.max_inflation * max(packed, 1):
                 raise Refused(
                     413,
@@ -113,11 +120,13 @@ def _members(
                     continue
                 try:
                     with archive.open(one) as member:
-                        content = member.read(limits.max_file_bytes + 1)
+                        content = member.read(NUM_PREFIX_BYTES)
+                        is_one = has_picture_suffix(inside) or is_picture(content)
+                        content += member.read(limits.max_file_bytes) if is_one else b""
                 except Exception as error:  # of this member alone: an archive lists them all
                     yield inside, b"", f"damaged in its archive ({error})"
                     continue
-                if has_picture_suffix(inside) or is_picture(content[:NUM_PREFIX_BYTES]):
+                if is_one:
                     yield inside, content, ""
                 else:
                     passed.add(inside)
