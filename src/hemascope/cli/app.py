@@ -11,8 +11,11 @@ from typer import Argument, Option
 
 from hemascope import __version__
 from hemascope.cli.options import (
+    DATA_DIR,
     AlsoOutOption,
     ComputeOptions,
+    DatabaseOption,
+    DataDirOption,
     DataOptions,
     EvaluationOptions,
     FrameOption,
@@ -48,6 +51,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Describe, check or download data.")
 app.add_typer(data_app, name="data")
+review_app = typer.Typer(help="Use what the review station keeps.")
+app.add_typer(review_app, name="review")
 
 
 def _version(value: bool) -> None:
@@ -726,6 +731,98 @@ def predict(
         reporter.say(f"Answers: {out}")
     if outcome.num_failed:
         raise typer.Exit(1)
+
+
+@command(app)
+def serve(
+    data_dir: DataDirOption = None,
+    model: Annotated[
+        str,
+        Option(metavar="MODEL", help="A packaged model or an exported one."),
+    ] = "hemanet-64-labs",
+    port: Annotated[int, Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    host: Annotated[
+        str, Option(metavar="ADDRESS", help="Another than this machine's own asks for a token.")
+    ] = "127.0.0.1",
+    database: DatabaseOption = "",
+    roles: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="TOML: which classes are white cells, and which are not."),
+    ] = None,
+    frame: FrameOption = None,
+    keep_days: Annotated[
+        int, Option(min=0, metavar="N", help="Delete cases so long after signing; 0 keeps them.")
+    ] = 0,
+    tls_cert: Annotated[Path | None, Option(metavar="FILE", help="Certificate, PEM.")] = None,
+    tls_key: Annotated[Path | None, Option(metavar="FILE", help="Its key, PEM.")] = None,
+    insecure: Annotated[
+        bool, Option("--insecure", help="Another address without TLS, behind a proxy that does it.")
+    ] = False,
+    new_token: Annotated[bool, Option("--new-token", help="Make a token, and ask for it.")] = False,
+) -> None:
+    """Review cells in the browser.
+
+    Example: hemascope serve --data-dir station
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as for predict
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError("give `tls_cert` and `tls_key` together.")
+    for name, path in (("tls_cert", tls_cert), ("tls_key", tls_key), ("roles", roles)):
+        if path is not None and not path.is_file():
+            raise UsageError(f"there is no file {path}.", field=name)
+    _needs("serve", "fastapi", "sqlalchemy", "alembic", "uvicorn")
+    from hemascope.review.serve import Served
+    from hemascope.review.serve import serve as run
+
+    served = Served(
+        folder=data_dir or Path(DATA_DIR).expanduser(),
+        model=model,
+        database=database,
+        host=host,
+        port=port,
+        roles=roles,
+        frame=frame or "",
+        keep_days=keep_days,
+        tls=(tls_cert, tls_key) if tls_cert and tls_key else None,
+        insecure=insecure,
+        new_token=new_token,
+    )
+    run(served, Reporter())
+
+
+@command(review_app, "export")
+def review_export(
+    as_dataset: Annotated[Path, Option(metavar="DIR", help="New folder: cells.csv and images.")],
+    results: OverwriteOptions,
+    cases: Annotated[
+        list[str] | None, Argument(metavar="CASE...", help="Ids or names; default: all signed.")
+    ] = None,
+    data_dir: DataDirOption = None,
+    database: DatabaseOption = "",
+) -> str:
+    """Write signed cells as data for train and adapt.
+
+    Example: hemascope review export --as-dataset signed
+    """
+    output = _output(as_dataset, results)
+    folder = data_dir or Path(DATA_DIR).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"there is no station in {folder}.", field="data_dir")
+    _needs("serve", "sqlalchemy", "alembic")
+    from hemascope.review.export import as_dataset as run
+    from hemascope.review.serve import open_database, open_images
+
+    return run(open_database(folder, database), open_images(folder), cases or [], output)
+
+
+def _needs(extra: str, *modules: str) -> None:
+    """Refuses early a command whose extra is not installed."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise UsageError(
+            f"this needs {missing[0]}: install it with pip install 'hemascope[{extra}]'."
+        )
 
 
 @command(app)

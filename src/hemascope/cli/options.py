@@ -54,6 +54,13 @@ TableFormatOption = Annotated[
     Literal["md", "csv", "latex", "json"],
     Option("--format", help="Of the tables on standard output."),
 ]
+DATA_DIR = "~/hemascope-station"
+DataDirOption = Annotated[
+    Path | None, Option(metavar="DIR", help=f"Folder of the review station. Default: {DATA_DIR}.")
+]
+DatabaseOption = Annotated[
+    str, Option(metavar="URL", help="postgresql+psycopg://... instead of SQLite in the folder.")
+]
 SourceArgument = Annotated[list[str] | None, Argument(metavar="X...", help="As --data takes.")]
 
 

@@ -63,6 +63,39 @@ class ClassSet:
         return ClassSet(names, {a: name for a, name in self.aliases.items() if name in names})
 
 
+class Role(StrEnum):
+    """What a class is in a differential count."""
+
+    WHITE = "white"  # one of the cells that percentages are of
+    PER_100_WHITE = "per_100_white"  # counted beside them, as erythroblasts are
+    NOT_COUNTED = "not_counted"  # such as platelets and artifacts
+
+
+_WHITE = """basophil, eosinophil, immature granulocyte, lymphocyte, monocyte, neutrophil, blast,
+promyelocyte, myelocyte, metamyelocyte, band neutrophil, band, segmented neutrophil, plasma cell,
+reactive lymphocyte, atypical lymphocyte, variant lymphocyte, large granular lymphocyte,
+prolymphocyte, hairy cell, promonocyte, monoblast, myeloblast, lymphoblast"""
+_PER_100_WHITE = "erythroblast, normoblast, nucleated red blood cell, nrbc"
+_NOT_COUNTED = """platelet, giant platelet, platelet clump, smudge cell, smudge, artifact, artefact,
+debris, red blood cell, erythrocyte, megakaryocyte"""
+_ROLES = {
+    name.strip(): role
+    for names, role in (
+        (_WHITE, Role.WHITE),
+        (_PER_100_WHITE, Role.PER_100_WHITE),
+        (_NOT_COUNTED, Role.NOT_COUNTED),
+    )
+    for name in names.split(",")
+}
+
+
+def role_of(name: str) -> Role | None:
+    """What a class of that name is in a differential count; None for a name nobody knows."""
+    known = ClassSet(tuple(_ROLES))
+    label = known.index(name)
+    return None if label is None else _ROLES[known.names[label]]
+
+
 def _spelling(name: str) -> str:
     text = re.sub(r"[\s_-]+", " ", name.strip().casefold())
     return text[:-1] if len(text) > 3 and text.endswith("s") and not text.endswith("ss") else text

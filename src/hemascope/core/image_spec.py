@@ -38,6 +38,14 @@ class Prepared:
     fields: tuple[bool, ...]
 
 
+@dataclass(frozen=True)
+class Look:
+    """What was found in a picture, and whether training had pictures of its size."""
+
+    cell: Cell
+    is_known: bool
+
+
 class ImageSpec(BaseModel):
     """How a picture becomes a network's image; travels from the data to every use of the model.
 
@@ -79,10 +87,18 @@ class ImageSpec(BaseModel):
         """How pictures of one laboratory are framed; None if that is settled without them."""
         if not self.is_undecided:
             return None
+        return self.decide_by(map(self.look, pictures))
+
+    def look(self, picture: Image.Image) -> Look:
+        """What a picture tells of how those of its laboratory are framed."""
+        return Look(find_cell(picture), self.knows(picture) is not None)
+
+    def decide_by(self, looks: Iterable[Look]) -> Frame | None:
+        """The same as `decide`, of pictures looked at before."""
         known: list[Cell] = []
         others: list[Cell] = []
-        for picture in pictures:
-            (others if self.knows(picture) is None else known).append(find_cell(picture))
+        for look in looks:
+            (known if look.is_known else others).append(look.cell)
         if not others:
             return None
         of_all_sizes = len(others) > len(known)  # a few have a size of training's by chance

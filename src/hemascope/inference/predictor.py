@@ -47,11 +47,14 @@ class Answered:
         answers: One for each picture.
         images: Of the readable ones, shape (M, H, H, 3).
         places: Which of the pictures each image is, shape (M,).
+        features: What the network's last layer was given, as `Guard.project` shortens it, shape
+            (M, P + 1); None without a guard.
     """
 
     answers: list[Answer]
     images: Images
     places: tuple[int, ...]
+    features: NDArray[np.float32] | None = None
 
 
 class Predictor:
@@ -210,7 +213,7 @@ class Predictor:
                 yield picture.image
 
         made = spec.prepare(readable())
-        found = self.answer(made.images)
+        found, features = self._answer(made.images)
         every_note = zip(notes, made.notes, made.fields, strict=True)
         for place, answer, (noted, guessed, is_field) in zip(
             places, found, every_note, strict=True
@@ -220,11 +223,19 @@ class Predictor:
             if is_field:
                 answer = replace(answer, warning="several cells", abstain=True)
             answers[place] = answer
-        return Answered([a for a in answers if a is not None], made.images, tuple(places))
+        whole = [answer for answer in answers if answer is not None]
+        return Answered(whole, made.images, tuple(places), features)
 
     def answer(self, images: Images) -> list[Answer]:
         """What the model says of images (N, H, H, 3) of its own size."""
-        probs, distances = self._probs_and_distances(images)
+        return self._answer(images)[0]
+
+    def _answer(self, images: Images) -> tuple[list[Answer], NDArray[np.float32] | None]:
+        """The same, and the features of `Answered`."""
+        probs, features = self._probs_and_features(images)
+        distances = np.empty(0, dtype=np.float32)
+        if self.guard and features is not None:
+            distances = self.guard.distances_of(features)
         names = self.class_names
         spread = images.max(axis=3) - images.min(axis=3)
         is_gray = (spread.max(axis=(1, 2), initial=0) <= _GRAY).tolist()
@@ -252,7 +263,7 @@ class Predictor:
                     distance=distance,
                 )
             )
-        return answers
+        return answers, features
 
     def maps(self, images: Images) -> NDArray[np.float32]:
         """What each place of images (N, H, H, 3) adds to each class's logit, shape (N, C, h, w).
@@ -278,25 +289,24 @@ class Predictor:
                 "leave `explain` out."
             )
 
-    def _probs_and_distances(
+    def _probs_and_features(
         self, images: Images
-    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Probabilities (N, C), and distances from training (N,), or (0,) without a guard."""
-        distances = np.empty(0, dtype=np.float32)
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
+        """Probabilities (N, C), and what `Answered.features` holds."""
+        features = None
         if self.guard and self._engine is self.engine:
             logits, features = self.engine.logits_and_features(images)
         else:
             logits = self._engine.logits(images)
             features = self.engine.features(images) if self.guard else None
-        if self.guard and features is not None:
-            distances = self.guard.distances(features)
         if logits.shape != (len(images), len(self.class_names)) or not np.isfinite(logits).all():
             raise DataError(
                 f"{self.graph.file} does not give a number for each of the model's classes; the "
                 "model is damaged: export it again."
             )
         scaled = logits / np.float32(self.decision.temperature)
-        return np.exp(log_softmax(scaled)), distances
+        projected = self.guard.project(features) if self.guard and features is not None else None
+        return np.exp(log_softmax(scaled)), projected
 
 
 def _each(pictures: Source | Sequence[Source]) -> Sequence[Source]:

@@ -27,12 +27,14 @@ class Reply:
         path: What it is called.
         answer: What the model says, or why it could not be read.
         image: What the network saw, shape (H, H, 3); None where there is an error.
+        features: As in `Answered`, shape (P + 1,); None where there is an error, or no guard.
     """
 
     number: int
     path: str
     answer: Answer
     image: NDArray[np.uint8] | None
+    features: NDArray[np.float32] | None = None
 
 
 def answer_stream(
@@ -65,8 +67,11 @@ def answer_batch(
     """Answers to some numbered pictures."""
     found = predictor.answer_all([item.read for _, item in batch], frame)
     images = dict(zip(found.places, found.images, strict=True))
+    features = (
+        {} if found.features is None else dict(zip(found.places, found.features, strict=True))
+    )
     return [
-        Reply(number, item.path, answer, images.get(place))
+        Reply(number, item.path, answer, images.get(place), features.get(place))
         for place, ((number, item), answer) in enumerate(zip(batch, found.answers, strict=True))
     ]
 

@@ -106,15 +106,24 @@ class Outcome:
         if self.warnings:
             listed = ", ".join(f"{n:,} {warning}" for warning, n in sorted(self.warnings.items()))
             lines.append(f"Set apart, whatever their class: {listed}.")
-        if self.shift and self.shift.p_value < _UNLIKELY and self.shift.larger > _UNLIKE:
+        if self.shift and (unlike := shift_sentence(self.shift)):
             lines.append(
-                "This laboratory is unlike those that the model was trained on (Mann-Whitney test "
-                f"of the distances from training, p = {self.shift.p_value:.1g}): fit the model to "
-                "it with 'hemascope adapt', best with a few labeled cells."
+                f"{unlike}: fit the model to it with 'hemascope adapt', best with a few "
+                "labeled cells."
             )
         lines += [f"{count:,} image(s): {note}." for note, count in sorted(self.notes.items())]
         lines += self.passed.notes()
         return "\n".join([*lines, RESEARCH_USE_ONLY])
+
+
+def shift_sentence(shift: Shift) -> str:
+    """What to say of a laboratory unlike those of training, without a full stop; "" of others."""
+    if shift.p_value >= _UNLIKELY or shift.larger <= _UNLIKE:
+        return ""
+    return (
+        "This laboratory is unlike those that the model was trained on (Mann-Whitney test of the "
+        f"distances from training, p = {shift.p_value:.1g})"
+    )
 
 
 def _printable(text: str) -> str:

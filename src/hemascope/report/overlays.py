@@ -46,16 +46,10 @@ def draw_overlay(
         OutputError: If it cannot be written.
     """
     cell = Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-    heat = np.maximum(contributions, 0)
-    heat = np.sqrt(heat / max(float(heat.max()), 1e-9))  # so that lesser places are seen as well
-    grid = Image.fromarray(np.rint(255 * heat).astype(np.uint8))
-    smooth = np.asarray(grid.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)) / 255
-    colors = _colored(smooth)
-    weight = _STRENGTH * smooth[..., None]
-    mixed = np.asarray(cell) * (1 - weight) + colors * weight
+    mixed = Image.alpha_composite(cell.convert("RGBA"), heat_map(contributions))
     sheet = Image.new("RGB", (2 * _SIDE, _SIDE + _TEXT), "white")
     sheet.paste(cell, (0, 0))
-    sheet.paste(Image.fromarray(np.rint(mixed).astype(np.uint8)), (_SIDE, 0))
+    sheet.paste(mixed.convert("RGB"), (_SIDE, 0))
     pen, large, small = (
         ImageDraw.Draw(sheet),
         ImageFont.load_default(15),
@@ -67,6 +61,16 @@ def draw_overlay(
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", PurePosixPath(path).stem)[:80].strip("-") or "picture"
     with written_whole(folder / f"{number:06d}-{stem}.png") as file:
         sheet.save(file, "PNG")
+
+
+def heat_map(contributions: NDArray[np.float32]) -> Image.Image:
+    """What speaks for a class at each place, shape (h, w), as an RGBA image to lay over a cell."""
+    heat = np.maximum(contributions, 0)
+    heat = np.sqrt(heat / max(float(heat.max()), 1e-9))  # so that lesser places are seen as well
+    grid = Image.fromarray(np.rint(255 * heat).astype(np.uint8))
+    smooth = np.asarray(grid.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)) / 255
+    pixels = np.concatenate([_colored(smooth), 255 * _STRENGTH * smooth[..., None]], axis=-1)
+    return Image.fromarray(np.rint(pixels).astype(np.uint8), "RGBA")
 
 
 def _colored(values: NDArray[np.float64]) -> NDArray[np.float64]:

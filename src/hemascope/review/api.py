@@ -1,0 +1,570 @@
+"""The station's REST API, and the page."""
+
+import base64
+import json
+import logging
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, File, Header, Query, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from sqlalchemy import case as case_when
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from starlette.exceptions import HTTPException
+
+from hemascope import __version__
+from hemascope.core.errors import RESEARCH_USE_ONLY, HemascopeError
+from hemascope.core.framing import spread
+from hemascope.data.inputs import Item
+from hemascope.data.pictures import BadPictureError, Picture
+from hemascope.data.walk import PassedOver
+from hemascope.inference.stream import answer_batch
+from hemascope.review import cases, export, gallery
+from hemascope.review.database import Case, Cell, OwnClass, Reader
+from hemascope.review.differential import kept_of
+from hemascope.review.intake import received
+from hemascope.review.problems import Refused, missing
+from hemascope.review.safety import COOKIE, Guarded, Safety, problem
+from hemascope.review.schemas import (
+    Added,
+    Agreement,
+    ByReader,
+    CaseInfo,
+    ClassInfo,
+    Corrected,
+    Corrections,
+    Differential,
+    Id,
+    KeptOverall,
+    KeptRow,
+    Limit,
+    NewCase,
+    NewClass,
+    NewQuiz,
+    NewReader,
+    Problem,
+    QuizAnswer,
+    QuizInfo,
+    ReaderInfo,
+    Reopening,
+    SeenClasses,
+    SeenInfo,
+    Token,
+)
+from hemascope.review.station import MOST_OWN, Station
+from hemascope.store.answers import row_of
+
+_STATIC = Path(__file__).parent / "static"
+_LOG = logging.getLogger("hemascope.review")
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+        "description": "Refused, with the reason",
+    },
+    "5XX": {
+        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+        "description": "The station cannot answer now",
+    },
+}
+OptionalReader = Annotated[Id | None, Query()]
+Files = Annotated[list[UploadFile], File()]
+_MOST_QUESTIONS = 64  # images of one `predict` request that are asked about together
+
+
+def build(station: Station, safety: Safety) -> FastAPI:
+    """The application that serves a station."""
+    app = FastAPI(
+        title="hemascope review station",
+        version=__version__,
+        description=RESEARCH_USE_ONLY,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+    )
+    registry = CollectorRegistry()
+    app.add_middleware(Guarded, safety=safety, registry=registry)
+    _add_problems(app)
+    app.include_router(_station_routes(station, safety), prefix="/api/v1", responses=_ERRORS)
+    app.include_router(_case_routes(station), prefix="/api/v1", responses=_ERRORS)
+    app.include_router(_gallery_routes(station), prefix="/api/v1", responses=_ERRORS)
+    open_cases = Gauge("hemascope_open_cases", "Cases not signed", registry=registry)
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> PlainTextResponse:
+        with station.database.read() as session:
+            query = select(func.count()).select_from(Case).where(Case.signed_at.is_(None))
+            open_cases.set(session.scalar(query) or 0)
+        return PlainTextResponse(generate_latest(registry))
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(_STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+    app.mount("/static", StaticFiles(directory=_STATIC))
+    return app
+
+
+def _add_problems(app: FastAPI) -> None:
+    """Every error leaves as one sentence, none as a traceback."""
+
+    @app.exception_handler(Refused)
+    def refused(_request: Request, error: Refused) -> Response:
+        field = {"field": error.field} if error.field else {}
+        return problem(error.status, error.detail, **field, **error.more)
+
+    @app.exception_handler(HemascopeError)
+    def of_package(_request: Request, error: HemascopeError) -> Response:
+        status = 507 if isinstance(error.__cause__, OSError) else 422
+        field = {"field": error.field} if error.field else {}
+        return problem(status, str(error), **field)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
+        return problem(422, f"{field or 'the request'}: {first['msg']}.", field=field)
+
+    @app.exception_handler(HTTPException)
+    def of_framework(_request: Request, error: HTTPException) -> Response:
+        answer = problem(error.status_code, str(error.detail))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(DBAPIError)
+    def of_database(_request: Request, error: DBAPIError) -> Response:
+        why = str(error.orig)
+        _LOG.error("database: %s", why)
+        if isinstance(error, IntegrityError):
+            return problem(409, "somebody else was first; load the case again and repeat.")
+        if "full" in why or "No space" in why:
+            return problem(507, "the disk of the station is full; make room, and try again.")
+        return problem(503, "the database is busy or cannot be reached; nothing was changed.")
+
+
+def _station_routes(station: Station, safety: Safety) -> APIRouter:
+    api = APIRouter(tags=["station"])
+
+    @api.get("/health")
+    def health() -> dict[str, str]:
+        """Whether the process answers."""
+        return {"status": "ok"}
+
+    @api.get("/ready")
+    def ready() -> dict[str, str]:
+        """Whether the database can be reached and the model is loaded."""
+        with station.database.read() as session:
+            session.execute(text("SELECT 1"))
+        return {"status": "ready", "model": station.model.name}
+
+    @api.post("/session", status_code=204)
+    def enter(token: Token, request: Request) -> Response:
+        """Takes the station's token and keeps it as a cookie that no script can read."""
+        if safety.token_sha256 and not safety.is_token(token.token):
+            raise Refused(401, "this is not the station's token.", field="token")
+        answer = Response(status_code=204)
+        secure = request.url.scheme == "https"
+        answer.set_cookie(COOKIE, token.token, httponly=True, samesite="strict", secure=secure)
+        return answer
+
+    @api.get("/station")
+    def about() -> dict[str, Any]:
+        """What runs here."""
+        limits = station.limits
+        return {
+            "version": __version__,
+            "research_use_only": RESEARCH_USE_ONLY,
+            "model": station.model.model_dump(),
+            "limits": {
+                "max_file_bytes": limits.max_file_bytes,
+                "max_files": limits.max_files,
+                "max_cells": limits.max_cells,
+            },
+        }
+
+    @api.get("/models")
+    def models() -> dict[str, Any]:
+        """The model that answers."""
+        return {"items": [station.model.model_dump()]}
+
+    @api.get("/classes")
+    def classes() -> dict[str, list[ClassInfo]]:
+        """What a cell can be called."""
+        with station.database.read() as session:
+            return {"items": station.classes(session)}
+
+    @api.post("/classes", status_code=201)
+    def add_class(new: NewClass) -> ClassInfo:
+        """Adds a class of the station's own, which `adapt` can learn later."""
+        with station.database.write() as session:
+            known = station.classes(session)
+            if new.name.casefold() in {one.name.casefold() for one in known}:
+                raise Refused(409, f"there is a class '{new.name}' already.", field="name")
+            if sum(one.own for one in known) >= MOST_OWN:
+                raise Refused(409, f"a station has at most {MOST_OWN} classes of its own.")
+            session.add(OwnClass(name=new.name, role=new.role))
+            session.flush()
+            return next(one for one in station.classes(session) if one.name == new.name)
+
+    @api.get("/readers")
+    def readers() -> dict[str, list[ReaderInfo]]:
+        """Who reads here."""
+        with station.database.read() as session:
+            found = session.scalars(select(Reader).order_by(Reader.name))
+            return {"items": [_reader(one) for one in found]}
+
+    @api.post("/readers", status_code=201, responses={200: {"model": ReaderInfo}})
+    def add_reader(new: NewReader, response: Response) -> ReaderInfo:
+        """Adds a reader; of a name that is known, gives that reader."""
+        with station.database.write() as session:
+            known = session.scalar(select(Reader).where(Reader.name == new.name))
+            if known:
+                response.status_code = 200
+                return _reader(known)
+            reader = Reader(name=new.name)
+            session.add(reader)
+            session.flush()
+            return _reader(reader)
+
+    @api.get("/kept")
+    def kept() -> KeptOverall:
+        """How often readers kept what the model said, over all signed cases: drift shows here."""
+        with station.database.read() as session:
+            same = func.sum(case_when((Cell.final_class == Cell.predicted_class, 1), else_=0))
+            rows = session.execute(
+                select(Cell.predicted_class, func.count(), same)
+                .where(Cell.final_class.is_not(None), Cell.predicted_class.is_not(None))
+                .group_by(Cell.predicted_class)
+                .order_by(Cell.predicted_class)
+            )
+            lines = [
+                KeptRow(class_name=str(name), **kept_of(n or 0, total).model_dump())
+                for name, total, n in rows
+            ]
+            signed = select(func.count()).select_from(Case).where(Case.signed_at.is_not(None))
+            return KeptOverall(cases=session.scalar(signed) or 0, rows=lines)
+
+    @api.post("/predict")
+    def predict(file: Files, request: Request) -> Response:
+        """Answers images without keeping them, framed together, as the command `predict` does.
+
+        With `Accept: application/x-ndjson` the answers are streamed, a line each.
+        """
+        passed = PassedOver()
+        opened = [(one.filename or "", one.file) for one in file]
+        found = [
+            Item(one.name, _reading(one.picture, one.error))
+            for one in received(opened, station.limits, passed)
+        ]
+        if not found:
+            notes = " ".join(passed.notes())
+            raise Refused(422, f"there is no image in it. {notes}".strip(), field="file")
+        predictor = station.predictor
+        with station.turn():
+            frame = predictor.decide_frame(one.read for one in spread(found))
+
+        def answered() -> Iterator[dict[str, Any]]:
+            for start in range(0, len(found), _MOST_QUESTIONS):
+                batch = list(enumerate(found[start : start + _MOST_QUESTIONS], start))
+                with station.turn():
+                    replies = answer_batch(predictor, batch, frame)
+                for one in replies:
+                    cells = row_of(one.path, one.answer, predictor.class_names).cells()
+                    yield {"name": cells.pop("path"), **cells}
+
+        if "application/x-ndjson" in request.headers.get("accept", ""):
+            return _streamed(answered())
+        said = frame.describe() if frame else ""
+        return _json({"frame": said, "passed_over": passed.notes(), "answers": list(answered())})
+
+    return api
+
+
+def _reading(picture: Picture | None, error: str) -> Any:
+    def read() -> Picture:
+        if picture is None:
+            raise BadPictureError(error)
+        return picture
+
+    return read
+
+
+def _case_routes(station: Station) -> APIRouter:
+    api = APIRouter(tags=["cases"])
+    database = station.database
+
+    @api.get("/cases")
+    def list_cases(limit: Annotated[Limit, Query()] = 50, cursor: str = "") -> dict[str, Any]:
+        """Cases, the newest first."""
+        with database.read() as session:
+            found, after = cases.summaries(session, limit, _after(cursor, (str, str)))
+            return {"items": [one.model_dump() for one in found], "next_cursor": _cursor(after)}
+
+    @api.post("/cases", status_code=201)
+    def create(
+        new: NewCase,
+        response: Response,
+        idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    ) -> CaseInfo:
+        """Begins a case; sent again with the same Idempotency-Key, it gives the same case."""
+        with database.write() as session:
+            case = cases.create(station, session, new, idempotency_key)
+            found = cases.info(station, session, case, new.reader)
+        response.headers["Location"] = f"/api/v1/cases/{case.id}"
+        return found
+
+    @api.get("/cases/{case_id}", response_model=CaseInfo)
+    def show(
+        case_id: Id,
+        reader: OptionalReader = None,
+        if_none_match: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """A case as a reader sees it, with an ETag."""
+        with database.read() as session:
+            case = cases.find_case(session, case_id)
+            etag = f'"{case.version}-{reader or ""}"'
+            if if_none_match == etag:
+                return Response(status_code=304, headers={"ETag": etag})
+            found = cases.info(station, session, case, reader)
+        return _json(found.model_dump(mode="json", by_alias=True), ETag=etag)
+
+    @api.delete("/cases/{case_id}", status_code=204)
+    def delete(case_id: Id) -> Response:
+        """Deletes a case and its images; the trail keeps only that it happened."""
+        with database.write() as session:
+            cases.remove(station, session, cases.find_case(session, case_id, to_change=True))
+        return Response(status_code=204)
+
+    @api.post("/cases/{case_id}/files")
+    def add_files(case_id: Id, reader: Annotated[Id, Query()], file: Files) -> Added:
+        """Takes in images and .zip archives; what the case holds already is not taken twice."""
+        opened = [(one.filename or "", one.file) for one in file]
+        return cases.add_files(station, case_id, reader, opened)
+
+    @api.post("/cases/{case_id}/analysis")
+    def analyze(case_id: Id, by: ByReader) -> Response:
+        """Answers the cells that have no answer yet: a line of JSON for each batch."""
+        lines = cases.analyze(station, case_id, by.reader)
+        first = next(lines)  # what is refused is refused with its status
+
+        def every() -> Generator[dict[str, Any]]:
+            yield first
+            try:
+                yield from lines
+            except Exception as error:
+                _LOG.exception("analysis")
+                detail = f"the analysis stopped ({type(error).__name__}); send it again."
+                yield {"problem": {"title": "Stopped", "status": 500, "detail": detail}}
+
+        return _streamed(every())
+
+    @api.get("/cases/{case_id}/cells")
+    def list_cells(
+        case_id: Id,
+        reader: OptionalReader = None,
+        limit: Annotated[Limit, Query()] = 500,
+        cursor: str = "",
+    ) -> dict[str, Any]:
+        """Cells of a case in order, as a reader sees them."""
+        [start] = _after(cursor, (int,)) or [-1]
+        with database.read() as session:
+            case = cases.find_case(session, case_id)
+            found = cases.cell_infos(session, case, reader, after=start, limit=limit + 1)
+        more = _cursor([found[limit - 1].position]) if len(found) > limit else None
+        items = [one.model_dump(by_alias=True) for one in found[:limit]]
+        return {"items": items, "next_cursor": more}
+
+    @api.post("/cases/{case_id}/corrections")
+    def correct(case_id: Id, sent: Corrections) -> Corrected:
+        """Keeps what a reader says of some cells: all of it, or nothing."""
+        with database.write() as session:
+            case = cases.find_case(session, case_id, to_change=True)
+            return cases.correct(station, session, case, sent.reader, sent.changes)
+
+    @api.put("/cases/{case_id}/seen")
+    def see(case_id: Id, sent: SeenClasses) -> SeenInfo:
+        """Keeps that a reader has looked through classes."""
+        with database.write() as session:
+            case = cases.find_case(session, case_id, to_change=True)
+            return cases.see(session, case, sent.reader, sent.classes)
+
+    @api.get("/cases/{case_id}/differential")
+    def show_differential(case_id: Id, reader: OptionalReader = None) -> Differential:
+        """The count as a reader has it."""
+        with database.read() as session:
+            case = cases.find_case(session, case_id)
+            return cases.info(station, session, case, reader).differential
+
+    @api.get("/cases/{case_id}/trail")
+    def show_trail(case_id: Id) -> dict[str, Any]:
+        """Everything that happened to a case."""
+        with database.read() as session:
+            found = export.trail(session, case_id)
+        return {"items": [one.model_dump(by_alias=True) for one in found]}
+
+    def changed(case_id: str, reader: str, change: Any, *more: str) -> CaseInfo:
+        with database.write() as session:
+            case = cases.find_case(session, case_id, to_change=True)
+            change(session, case, reader, *more)
+            session.flush()
+            return cases.info(station, session, case, reader)
+
+    @api.post("/cases/{case_id}/second")
+    def join(case_id: Id, by: ByReader) -> CaseInfo:
+        """Joins as second reader, blind."""
+        return changed(case_id, by.reader, cases.join)
+
+    @api.post("/cases/{case_id}/finish")
+    def finish(case_id: Id, by: ByReader) -> CaseInfo:
+        """Ends the second reading."""
+        return changed(case_id, by.reader, cases.finish)
+
+    @api.get("/cases/{case_id}/agreement")
+    def show_agreement(case_id: Id) -> Agreement:
+        """The two readings side by side, once the second is finished."""
+        with database.read() as session:
+            return cases.compare_readers(station, session, cases.find_case(session, case_id))
+
+    @api.post("/cases/{case_id}/sign")
+    def sign(case_id: Id, by: ByReader) -> CaseInfo:
+        """Signs and freezes a case."""
+        return changed(case_id, by.reader, cases.sign)
+
+    @api.post("/cases/{case_id}/reopen")
+    def reopen(case_id: Id, by: Reopening) -> CaseInfo:
+        """Opens a signed case again, for a reason that is recorded."""
+        return changed(case_id, by.reader, cases.reopen, by.reason)
+
+    def exported(case_id: str) -> dict[str, Any]:
+        with database.read() as session:
+            return export.case_json(station, session, cases.find_case(session, case_id))
+
+    @api.get("/cases/{case_id}/export.json")
+    def as_json(case_id: Id) -> Response:
+        """The case with all its cells."""
+        name = f'attachment; filename="case-{case_id}.json"'
+        return _json(exported(case_id), **{"Content-Disposition": name})
+
+    @api.get("/cases/{case_id}/export.csv", response_class=PlainTextResponse)
+    def as_csv(case_id: Id) -> Response:
+        """Its cells, a row each."""
+        name = {"Content-Disposition": f'attachment; filename="case-{case_id}.csv"'}
+        return Response(export.case_csv(exported(case_id)), media_type="text/csv", headers=name)
+
+    @api.get("/cases/{case_id}/report", response_class=HTMLResponse)
+    def as_page(case_id: Id) -> Response:
+        """A page to print."""
+        return HTMLResponse(export.report_page(exported(case_id)))
+
+    return api
+
+
+def _gallery_routes(station: Station) -> APIRouter:
+    api = APIRouter(tags=["gallery"])
+    database = station.database
+    png = {200: {"content": {"image/png": {}}}}
+
+    @api.get("/images/{name}", response_class=FileResponse, responses=png)
+    def image(name: str) -> FileResponse:
+        """A stored image (`SHA256.png`), or its small copy (`SHA256.jpg`)."""
+        digest, _, kind = name.partition(".")
+        known = len(digest) == 64 and set(digest) <= set("0123456789abcdef")
+        paths = {"png": station.images.path, "jpg": station.images.thumbnail}
+        if not known or kind not in paths or not (path := paths[kind](digest)).is_file():
+            raise missing("image")
+        return FileResponse(path, headers={"Cache-Control": "private, max-age=86400, immutable"})
+
+    def cell_of(case_id: str, cell_id: str) -> tuple[Case, Cell]:
+        with database.read() as session:
+            return gallery.find_cell(session, case_id, cell_id)
+
+    @api.get("/cases/{case_id}/cells/{cell_id}/seen-image", responses=png)
+    def seen_image(case_id: Id, cell_id: Id) -> Response:
+        """What the network saw."""
+        pixels = gallery.seen_image(station, *cell_of(case_id, cell_id))
+        return Response(gallery.png(gallery.Image.fromarray(pixels)), media_type="image/png")
+
+    @api.get("/cases/{case_id}/cells/{cell_id}/map", responses=png)
+    def show_map(case_id: Id, cell_id: Id, of: str) -> Response:
+        """What speaks for a class, to lay over the image that the network saw."""
+        content = gallery.map_png(station, *cell_of(case_id, cell_id), of)
+        return Response(content, media_type="image/png")
+
+    @api.get("/cases/{case_id}/cells/{cell_id}/similar")
+    def similar(case_id: Id, cell_id: Id, limit: Annotated[Limit, Query()] = 8) -> dict[str, Any]:
+        """The most similar signed cells of the station."""
+        with database.read() as session:
+            found = gallery.similar(session, *gallery.find_cell(session, case_id, cell_id), limit)
+        return {"items": [one.model_dump(by_alias=True) for one in found]}
+
+    @api.get("/reference")
+    def reference(of: str, limit: Annotated[Limit, Query()] = 12) -> dict[str, Any]:
+        """Typical signed cells of a class."""
+        with database.read() as session:
+            found = gallery.typical(station, session, of, limit)
+        return {"items": [one.model_dump(by_alias=True) for one in found]}
+
+    @api.post("/quizzes", status_code=201)
+    def new_quiz(new: NewQuiz) -> QuizInfo:
+        """Signed cells to be named again, blind."""
+        with database.write() as session:
+            quiz = gallery.new_quiz(session, new.reader, new.size)
+            return gallery.quiz_info(session, quiz)
+
+    @api.get("/quizzes/{quiz_id}")
+    def show_quiz(quiz_id: Id) -> QuizInfo:
+        """A quiz, with its result when all cells are answered."""
+        with database.read() as session:
+            return gallery.quiz_info(session, gallery.find_quiz(session, quiz_id))
+
+    @api.post("/quizzes/{quiz_id}/answers")
+    def answer(quiz_id: Id, sent: QuizAnswer) -> QuizInfo:
+        """What the reader says of one cell."""
+        with database.write() as session:
+            quiz = gallery.find_quiz(session, quiz_id)
+            gallery.answer_quiz(station, session, quiz, sent.number, sent.class_name)
+            return gallery.quiz_info(session, quiz)
+
+    @api.get("/readers/{reader_id}/quizzes")
+    def quizzes(reader_id: Id) -> dict[str, Any]:
+        """A reader's finished quizzes, the newest first."""
+        with database.read() as session:
+            found = gallery.quizzes_of(session, reader_id)
+        return {"items": [one.model_dump() for one in found]}
+
+    return api
+
+
+def _reader(one: Reader) -> ReaderInfo:
+    return ReaderInfo(id=one.id, name=one.name, created_at=one.created_at)
+
+
+def _json(content: object, **headers: str) -> Response:
+    text_ = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    return Response(text_, media_type="application/json", headers=headers)
+
+
+def _streamed(lines: Iterator[dict[str, Any]]) -> StreamingResponse:
+    made = (json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    return StreamingResponse(made, media_type="application/x-ndjson")
+
+
+def _cursor(place: Any) -> str | None:
+    return place and base64.urlsafe_b64encode(json.dumps(list(place)).encode()).decode()
+
+
+def _after(cursor: str, kinds: tuple[type, ...]) -> Any:
+    """Where a page begins; None at the first."""
+    if not cursor:
+        return None
+    try:
+        place = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+    except ValueError:
+        place = None
+    if not isinstance(place, list) or tuple(map(type, place)) != kinds:
+        raise Refused(422, "this cursor is not one that the station gave.", field="cursor")
+    return tuple(place)

@@ -1,0 +1,255 @@
+"""What the station remembers: tables, on SQLite or PostgreSQL, and their migrations.
+
+An event is never changed, and never deleted while its case is there: the database itself refuses.
+"""
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import (
+    JSON,
+    Engine,
+    ForeignKey,
+    String,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+)
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from hemascope.core.errors import OutputError
+
+_BUSY_MS = 5000  # that a writer waits for another
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def new_id() -> str:
+    """An id that no other has."""
+    return uuid4().hex
+
+
+def now() -> str:
+    """The time, as it is stored and shown."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Base(DeclarativeBase):
+    """All tables."""
+
+
+class Reader(Base):
+    """Someone who names cells."""
+
+    __tablename__ = "reader"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    created_at: Mapped[str] = mapped_column(String(32), default=now)
+
+
+class OwnClass(Base):
+    """A class that the station has beside the model's."""
+
+    __tablename__ = "own_class"
+    name: Mapped[str] = mapped_column(String(60), primary_key=True)
+    role: Mapped[str] = mapped_column(String(20))
+    created_at: Mapped[str] = mapped_column(String(32), default=now)
+
+
+class Case(Base):
+    """Cells that are counted together. `version` grows with every change."""
+
+    __tablename__ = "cases"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    creation_key: Mapped[str | None] = mapped_column(String(200), unique=True)
+    name: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[str] = mapped_column(String(32), default=now, index=True)
+    version: Mapped[int] = mapped_column(default=1)
+    model: Mapped[dict[str, Any]] = mapped_column(JSON)
+    frame: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    shift: Mapped[str] = mapped_column(Text, default="")
+    first_id: Mapped[str] = mapped_column(ForeignKey("reader.id"))
+    second_id: Mapped[str | None] = mapped_column(ForeignKey("reader.id"))
+    second_finished: Mapped[bool] = mapped_column(default=False)
+    signed_at: Mapped[str | None] = mapped_column(String(32))
+    signed_by: Mapped[str | None] = mapped_column(ForeignKey("reader.id"))
+
+
+class StoredImage(Base):
+    """A picture on disk, named by its SHA-256."""
+
+    __tablename__ = "image"
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    num_bytes: Mapped[int]
+    created_at: Mapped[str] = mapped_column(String(32), default=now)
+
+
+class Cell(Base):
+    """A picture of a case, and what the model says of it. Its name is text, never a path."""
+
+    __tablename__ = "cell"
+    __table_args__ = (UniqueConstraint("case_id", "position"), UniqueConstraint("case_id", "key"))
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), index=True)
+    position: Mapped[int]
+    key: Mapped[str] = mapped_column(String(64))  # of its name and bytes: nothing comes twice
+    name: Mapped[str] = mapped_column(Text)
+    image: Mapped[str | None] = mapped_column(ForeignKey("image.sha256"), index=True)
+    error: Mapped[str] = mapped_column(Text, default="")
+    note: Mapped[str] = mapped_column(Text, default="")
+    look: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    predicted_class: Mapped[str | None] = mapped_column(String(200))
+    abstain: Mapped[bool] = mapped_column(default=True)
+    answer: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    features: Mapped[bytes | None]
+    final_class: Mapped[str | None] = mapped_column(String(200), index=True)
+
+
+class Reading(Base):
+    """What a reader says a cell is; "" for unidentified again."""
+
+    __tablename__ = "reading"
+    cell_id: Mapped[str] = mapped_column(ForeignKey("cell.id"), primary_key=True)
+    reader_id: Mapped[str] = mapped_column(ForeignKey("reader.id"), primary_key=True)
+    class_name: Mapped[str | None] = mapped_column(String(200))  # None: only a comment so far
+    comment: Mapped[str] = mapped_column(Text, default="")
+    at: Mapped[str] = mapped_column(String(32), default=now)
+
+
+class Seen(Base):
+    """A class of a case that a reader has looked through."""
+
+    __tablename__ = "seen"
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), primary_key=True)
+    reader_id: Mapped[str] = mapped_column(ForeignKey("reader.id"), primary_key=True)
+    class_name: Mapped[str] = mapped_column(String(200), primary_key=True)
+
+
+class Event(Base):
+    """One line of the audit trail."""
+
+    __tablename__ = "event"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    case_id: Mapped[str] = mapped_column(String(32), index=True)
+    at: Mapped[str] = mapped_column(String(32), default=now)
+    reader: Mapped[str] = mapped_column(String(100), default="")
+    kind: Mapped[str] = mapped_column(String(20))
+    cell_id: Mapped[str] = mapped_column(String(32), default="")
+    before: Mapped[str] = mapped_column(Text, default="")
+    after: Mapped[str] = mapped_column(Text, default="")
+    detail: Mapped[str] = mapped_column(Text, default="")
+
+
+class Quiz(Base):
+    """Signed cells that are shown to a reader again, blind."""
+
+    __tablename__ = "quiz"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    reader_id: Mapped[str] = mapped_column(ForeignKey("reader.id"), index=True)
+    created_at: Mapped[str] = mapped_column(String(32), default=now)
+
+
+class QuizCell(Base):
+    """A cell of a quiz: what was signed, and what the reader says now."""
+
+    __tablename__ = "quiz_cell"
+    quiz_id: Mapped[str] = mapped_column(ForeignKey("quiz.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    cell_id: Mapped[str] = mapped_column(ForeignKey("cell.id"), index=True)
+    signed: Mapped[str] = mapped_column(String(200))
+    answer: Mapped[str] = mapped_column(String(200), default="")
+
+
+class Database:
+    """Sessions that read, and sessions that write one after another.
+
+    Args:
+        url: SQLAlchemy's, such as `sqlite:////data/station.db` or `postgresql+psycopg://...`.
+
+    Raises:
+        OutputError: If it cannot be opened, or a newer version of hemascope wrote it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        try:
+            self.engine = open_engine(url)
+            with self.engine.connect() as connection:
+                current = MigrationContext.configure(connection).get_current_revision()
+        except (SQLAlchemyError, ImportError) as error:
+            why = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            raise OutputError(
+                f"the database {self.engine_name} cannot be opened ({why}); check the path or the "
+                "URL, and that its server runs.",
+                field="database",
+            ) from error
+        config = migration_config(url)
+        known = {one.revision for one in ScriptDirectory.from_config(config).walk_revisions()}
+        if current is not None and current not in known:
+            raise OutputError(
+                f"the database {self.engine_name} was written by a newer version of hemascope "
+                f"(migration {current}); update hemascope, or choose another data folder.",
+                field="database",
+            )
+        command.upgrade(config, "head")
+
+    @property
+    def engine_name(self) -> str:
+        """Where it is, without a password."""
+        return self.url.rpartition("@")[2].removeprefix("sqlite:///")
+
+    @contextmanager
+    def read(self) -> Generator[Session]:
+        """A session that changes nothing."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Generator[Session]:
+        """A session whose changes are all kept, or none."""
+        writing = self.engine.execution_options(writes=True)
+        with Session(writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+
+def migration_config(url: str) -> Config:
+    """What Alembic needs to know."""
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["url"] = url
+    return config
+
+
+def open_engine(url: str) -> Engine:
+    """Connections to a database; to SQLite's with a log beside it, so that readers wait for none."""
+    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    if engine.dialect.name != "sqlite":
+        return engine
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: sqlite3.Connection, _record: object) -> None:  # pyright: ignore[reportUnusedFunction]
+        connection.isolation_level = None  # transactions begin as `began` says
+        for pragma in (
+            f"busy_timeout = {_BUSY_MS}",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def began(connection: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        writes = connection.get_execution_options().get("writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine

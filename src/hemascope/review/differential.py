@@ -1,0 +1,180 @@
+"""The differential as a laboratory counts it, and how far two readers agree."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemascope.core.classes import Role
+from hemascope.metrics.counts import (
+    agreement_table,
+    clopper_pearson,
+    kappa,
+    largest_difference,
+    of_one,
+)
+from hemascope.review.schemas import (
+    Agreement,
+    ClassAgreement,
+    ClassInfo,
+    Compared,
+    CountRow,
+    Differential,
+    Differing,
+    Kept,
+    Per100Row,
+    PrePer100,
+    Share,
+    WhiteRow,
+)
+
+TARGET = 200  # white cells, of each reader, after CLSI H20-A2
+_LEAST = 100  # white cells, below which a differential is said to be small
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A cell of a count: what it is now ("" while unidentified), and what the model said of it."""
+
+    id: str
+    now: str
+    predicted: str
+
+
+def differential(classes: Sequence[ClassInfo], cells: Sequence[Counted]) -> Differential:
+    """Percentages over white cells only; other kinds beside them, or outside the count."""
+    roles = {one.name: one.role for one in classes}
+    now, pre = Counter(one.now for one in cells), Counter(one.predicted for one in cells)
+    white = [one for one in classes if one.role is Role.WHITE]
+    total, pre_total = (sum(count[one.name] for one in white) for count in (now, pre))
+    per_100: list[Per100Row] = []
+    for one in classes:
+        if one.role is Role.PER_100_WHITE:
+            count, before = now[one.name], pre[one.name]
+            low, high = _per_100_interval(count, total)
+            per_100.append(
+                Per100Row(
+                    class_name=one.name,
+                    count=count,
+                    per_100=_times_100(count, total),
+                    low=low,
+                    high=high,
+                    pre=PrePer100(count=before, per_100=_times_100(before, pre_total)),
+                )
+            )
+    kept = [one for one in cells if one.now and one.predicted]
+    guessed = [one.name for one in classes if one.guessed]
+    warning = ""
+    if total < _LEAST:
+        warning = f"Only {total} white cells were counted: {TARGET} are the target."
+    return Differential(
+        counted=total,
+        target=TARGET,
+        warning=warning,
+        rows=[
+            WhiteRow(
+                class_name=one.name,
+                **share(now[one.name], total).model_dump(),
+                pre=share(pre[one.name], pre_total),
+            )
+            for one in white
+        ],
+        per_100=per_100,
+        not_counted=[
+            CountRow(class_name=name, count=now[name])
+            for name, role in roles.items()
+            if role is Role.NOT_COUNTED
+        ],
+        unidentified=now[""],
+        kept=kept_of(sum(one.now == one.predicted for one in kept), len(kept)),
+        notes=[f"Counted as white cells, because their role is not known: {', '.join(guessed)}."]
+        if guessed
+        else [],
+    )
+
+
+def share(count: int, total: int) -> Share:
+    """A share in percent."""
+    low, high = clopper_pearson(count, total)
+    return Share(count=count, percent=_times_100(count, total), low=100 * low, high=100 * high)
+
+
+def kept_of(count: int, total: int) -> Kept:
+    """The same of cells whose class was kept."""
+    low, high = clopper_pearson(count, total)
+    percent = _times_100(count, total)
+    return Kept(n=count, total=total, percent=percent, low=100 * low, high=100 * high)
+
+
+def agreement(classes: Sequence[ClassInfo], cells: Sequence[tuple[str, str, str]]) -> Agreement:
+    """Two readers compared.
+
+    Args:
+        classes: All that they could name.
+        cells: Id, first and second reader's class of each cell that both identified.
+    """
+    names = [one.name for one in classes]
+    first, second = [one[1] for one in cells], [one[2] for one in cells]
+    table = agreement_table(first, second, names)
+    found = kappa(table)
+    white = [i for i, one in enumerate(classes) if one.role is Role.WHITE]
+    totals = int(table[white].sum()), int(table[:, white].sum())
+    compared: list[Compared] = []
+    for label in white:
+        one, other = int(table[label].sum()), int(table[:, label].sum())
+        shares = one / max(totals[0], 1), other / max(totals[1], 1)
+        limit = largest_difference(one, totals[0], other, totals[1])
+        compared.append(
+            Compared(
+                class_name=names[label],
+                first_percent=100 * shares[0],
+                second_percent=100 * shares[1],
+                difference=100 * (shares[1] - shares[0]),
+                limit=100 * limit,
+                within=abs(shares[1] - shares[0]) <= limit,
+            )
+        )
+    return Agreement(
+        n=len(cells),
+        kappa=found.value,
+        low=found.low,
+        high=found.high,
+        agree_percent=100 * int(table.trace()) / max(len(cells), 1),
+        per_class=per_class_agreement(names, table),
+        differing=[
+            Differing(cell=cell, first=one, second=other)
+            for cell, one, other in cells
+            if one != other
+        ],
+        comparison=compared,
+        note="Both readers saw the same cells, so they should differ by less than two counts of "
+        f"different cells may; CLSI H20-A2 asks for {TARGET} cells of each reader.",
+    )
+
+
+def per_class_agreement(names: Sequence[str], table: NDArray[np.int64]) -> list[ClassAgreement]:
+    """Kappa of each class that either reader named."""
+    return [
+        ClassAgreement(
+            class_name=name,
+            kappa=kappa(of_one(table, label)).value,
+            first=int(table[label].sum()),
+            second=int(table[:, label].sum()),
+        )
+        for label, name in enumerate(names)
+        if table[label].sum() + table[:, label].sum()
+    ]
+
+
+def _times_100(count: int, total: int) -> float | None:
+    return 100 * count / total if total else None
+
+
+def _per_100_interval(count: int, total: int) -> tuple[float | None, float | None]:
+    """That of the ratio of two counts: of the count among both, as odds."""
+    if not total:
+        return None, None
+    low, high = clopper_pearson(count, count + total)
+    return 100 * low / (1 - low), 100 * high / (1 - high)

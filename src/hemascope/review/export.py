@@ -1,0 +1,164 @@
+"""A case as files: CSV, JSON, a page to print, and signed cells as a data set.
+
+No file's name as the client gave it leaves the station: cells are called by their number.
+"""
+
+import csv
+import io
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.review.cases import cell_infos, compare_readers, info
+from hemascope.review.database import Case, Cell, Database, Event, now
+from hemascope.review.images import ImageStore
+from hemascope.review.schemas import NOT_COUNTED, EventInfo
+from hemascope.review.station import Station
+from hemascope.settings.output import Output
+from hemascope.store.files import MARK, explained, made_out, make_folder, write_json, write_text
+
+
+def case_json(station: Station, session: Session, case: Case) -> dict[str, Any]:
+    """A case as its first reader has it: model, readers, counts, and each cell by its number."""
+    found = info(station, session, case, case.first_id)
+    cells = cell_infos(session, case, case.first_id)
+    kept = found.model_dump(mode="json", by_alias=True, exclude={"classes", "seen", "unseen"})
+    compared = compare_readers(station, session, case) if case.second_finished else None
+    return {
+        "notice": RESEARCH_USE_ONLY,
+        "exported_at": now(),
+        **kept,
+        "agreement": compared and compared.model_dump(mode="json", by_alias=True),
+        "cells": [
+            {
+                "number": one.position + 1,
+                "class": one.class_name,
+                "predicted_class": one.predicted_class,
+                "confidence": one.confidence,
+                "abstain": one.abstain,
+                "warning": one.warning,
+                "note": one.note,
+                "error": one.error,
+                "read": one.read,
+                "comment": one.comment,
+            }
+            for one in cells
+        ],
+    }
+
+
+def case_csv(content: dict[str, Any]) -> str:
+    """The cells of `case_json`, a row each, with what the whole stands for in every row."""
+    text = io.StringIO()
+    whole = {
+        "case": content["name"],
+        "status": content["status"],
+        "signed_at": content["signed_at"] or "",
+        "first_reader": content["first"]["name"],
+        "second_reader": (content["second"] or {}).get("name", ""),
+        "model": content["model"]["name"],
+        "model_sha256": content["model"]["sha256"],
+        "version": content["model"]["version"],
+        "notice": content["notice"],
+    }
+    columns = [*(content["cells"][0] if content["cells"] else {"number": ""}), *whole]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for cell in content["cells"]:
+        writer.writerow({name: _plain(value) for name, value in {**cell, **whole}.items()})
+    return text.getvalue()
+
+
+def _plain(value: object) -> object:
+    """A value that a spreadsheet does not take for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def report_page(content: dict[str, Any]) -> str:
+    """A case as a page to print."""
+    pages = Environment(
+        loader=PackageLoader("hemascope.review"), undefined=StrictUndefined, autoescape=True
+    )
+    pages.filters["one"] = lambda value: "–" if value is None else f"{value:.1f}"  # noqa: RUF001
+    return pages.get_template("report.html.jinja").render(case=content)
+
+
+def trail(session: Session, case_id: str) -> list[EventInfo]:
+    """The audit trail of a case, also of a deleted one."""
+    return [
+        EventInfo(
+            at=one.at,
+            reader=one.reader,
+            kind=one.kind,
+            cell=one.cell_id,
+            before=one.before,
+            after=one.after,
+            detail=one.detail,
+        )
+        for one in session.scalars(select(Event).where(Event.case_id == case_id).order_by(Event.id))
+    ]
+
+
+def as_dataset(database: Database, images: ImageStore, cases: Sequence[str], output: Output) -> str:
+    """Writes signed cases as a table that `train` and `adapt` take, with the case as group.
+
+    Args:
+        database: Of the station.
+        images: Of the station.
+        cases: Ids or names; none for all that are signed.
+        output: A new folder.
+
+    Raises:
+        DataError: If there is no such case, it is not signed, or a picture is gone.
+        OutputError: If the folder cannot be written.
+    """
+    with database.read() as session:
+        chosen = [_chosen(session, name) for name in cases] or list(
+            session.scalars(select(Case).where(Case.signed_at.is_not(None)))
+        )
+        if not chosen:
+            raise DataError("no case is signed: only signed cells become data.", field="case")
+        rows: list[tuple[str, str, str]] = []
+        left_out = Counter[str]()
+        with made_out(output) as folder:
+            write_json(
+                folder / MARK, {"notice": RESEARCH_USE_ONLY, "cases": [one.id for one in chosen]}
+            )
+            make_folder(folder / "images")
+            for case in chosen:
+                cells = session.scalars(
+                    select(Cell).where(Cell.case_id == case.id).order_by(Cell.position)
+                )
+                for cell in cells:
+                    if cell.image is None or cell.final_class in (None, NOT_COUNTED):
+                        left_out["unreadable" if cell.image is None else NOT_COUNTED] += 1
+                        continue
+                    file = Path("images") / f"{cell.id}.png"
+                    with explained(folder / file):
+                        shutil.copyfile(images.path(cell.image), folder / file)
+                    rows.append((str(file), str(cell.final_class), case.id))
+            table = io.StringIO()
+            writer = csv.writer(table, lineterminator="\n")
+            writer.writerow(("path", "label", "group"))
+            writer.writerows(rows)
+            write_text(folder / "cells.csv", table.getvalue())
+    lines = [f"{len(rows):,} cells of {len(chosen)} case(s): {output.folder / 'cells.csv'}"]
+    lines += [f"Left out: {n:,} {why}." for why, n in sorted(left_out.items())]
+    return "\n".join([*lines, f"Next: hemascope adapt MODEL --data {output.folder / 'cells.csv'}"])
+
+
+def _chosen(session: Session, name: str) -> Case:
+    found = list(session.scalars(select(Case).where((Case.id == name) | (Case.name == name))))
+    if len(found) != 1:
+        what = "no case" if not found else f"{len(found)} cases (give an id)"
+        raise DataError(f"there is {what} called '{name}' in this station.", field="case")
+    if not found[0].signed_at:
+        raise DataError(f"the case '{name}' is not signed: sign it first.", field="case")
+    return found[0]

@@ -1,0 +1,70 @@
+"""Pictures on disk, named by their content; nothing but their pixels is kept."""
+
+import io
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from PIL import Image
+
+from hemascope.store.files import write_bytes
+
+_THUMBNAIL = 96  # pixels along the longer side
+_FAST = 1  # PNG's compression level: a few percent larger, several times as fast
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A picture as it is stored: PNG, without EXIF, GPS, text or color profile."""
+
+    sha256: str
+    content: bytes
+    thumbnail: bytes
+
+
+def encoded(picture: Image.Image) -> Encoded:
+    """An RGB picture, ready to be stored."""
+    clean = Image.frombytes("RGB", picture.size, picture.tobytes())  # pixels, and nothing else
+    whole, small = io.BytesIO(), io.BytesIO()
+    clean.save(whole, "PNG", compress_level=_FAST)
+    clean.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    clean.save(small, "JPEG", quality=85)
+    content = whole.getvalue()
+    return Encoded(sha256(content).hexdigest(), content, small.getvalue())
+
+
+class ImageStore:
+    """The folder of all pictures of a station.
+
+    Args:
+        folder: Where it is, made if need be, readable by its owner alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+
+    def add(self, one: Encoded) -> None:
+        """Stores a picture, unless it is there.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        path = self.path(one.sha256)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.exists():
+            write_bytes(self.thumbnail(one.sha256), one.thumbnail)
+            write_bytes(path, one.content)
+
+    def path(self, digest: str) -> Path:
+        """Where a picture is."""
+        return self._folder / digest[:2] / f"{digest}.png"
+
+    def thumbnail(self, digest: str) -> Path:
+        """Where its small copy is."""
+        return self._folder / digest[:2] / f"{digest}.jpg"
+
+    def remove(self, digest: str) -> None:
+        """Takes a picture away."""
+        self.path(digest).unlink(missing_ok=True)
+        self.thumbnail(digest).unlink(missing_ok=True)

@@ -1,0 +1,139 @@
+"""What is uploaded, as pictures: the same readers as `predict`, within the station's limits."""
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from hemascope.data.inputs import Item
+from hemascope.data.pictures import (
+    NUM_PREFIX_BYTES,
+    BadPictureError,
+    Picture,
+    is_picture,
+    read_picture,
+)
+from hemascope.data.walk import PassedOver, has_picture_suffix, is_hidden
+from hemascope.review.problems import Refused
+
+_MOST_NAME = 300  # letters of a file's name that are kept
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may hold."""
+
+    max_file_bytes: int = 20_000_000
+    max_request_bytes: int = 512_000_000
+    max_files: int = 1000  # of one request, members of archives included
+    max_cells: int = 20_000  # of a case
+    max_inflation: int = 100  # bytes unpacked for each byte of an archive
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """A picture that came, or why it is none.
+
+    Attributes:
+        name: As the client calls it: text, never a path of this machine.
+        key: Of its name and bytes.
+        picture: Its pixels; None where there is an error.
+        error: Why it could not be read.
+    """
+
+    name: str
+    key: str
+    picture: Picture | None
+    error: str = ""
+
+
+def received(
+    files: list[tuple[str, BinaryIO]], limits: Limits, passed: PassedOver
+) -> Iterator[Received]:
+    """The pictures of uploaded files and archives, one after another, by content.
+
+    Raises:
+        Refused: If there are more than may be.
+    """
+    for count, (name, content, problem) in enumerate(_contents(files, limits, passed), 1):
+        if count > limits.max_files:
+            raise Refused(
+                413,
+                f"a request may hold {limits.max_files:,} images; send the rest in another.",
+                field="file",
+            )
+        key = blake2b(name.encode(errors="replace") + b"\0" + content, digest_size=16).hexdigest()
+        try:
+            if problem:
+                raise BadPictureError(problem)
+            if len(content) > limits.max_file_bytes:
+                most = limits.max_file_bytes // 1_000_000
+                raise BadPictureError(f"file too large (limit {most} MB)")
+            yield Received(name, key, read_picture(content))
+        except BadPictureError as error:
+            yield Received(name, key, None, str(error))
+
+
+def _contents(
+    files: list[tuple[str, BinaryIO]], limits: Limits, passed: PassedOver
+) -> Iterator[tuple[str, bytes, str]]:
+    """Names, bytes (of which one more than allowed are read at most), and what is wrong."""
+    for given, file in files:
+        name = safe_name(given)
+        prefix = file.read(NUM_PREFIX_BYTES)
+        file.seek(0)
+        if prefix.startswith(b"PK\x03\x04"):
+            yield from _members(name, file, limits, passed)
+        elif is_picture(prefix) or has_picture_suffix(name):
+            yield name, file.read(limits.max_file_bytes + 1), ""
+        else:
+            passed.add(name)
+
+
+def _members(
+    name: str, file: BinaryIO, limits: Limits, passed: PassedOver
+) -> Iterator[tuple[str, bytes, str]]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = [one for one in archive.infolist() if not one.is_dir()]
+            packed = sum(one.compress_size for one in members)
+            if sum(one.file_size for one in members) > limits.max_inflation * max(packed, 1):
+                raise Refused(
+                    413,
+                    f"{name} unpacks to more than {limits.max_inflation} times its size; send the "
+                    "images themselves.",
+                    field="file",
+                )
+            for one in members:
+                inside = f"{name}!/{safe_name(one.filename)}"
+                if is_hidden(one.filename):
+                    passed.num_hidden += 1
+                    continue
+                try:
+                    with archive.open(one) as member:
+                        content = member.read(limits.max_file_bytes + 1)
+                except Exception as error:  # of this member alone: an archive lists them all
+                    yield inside, b"", f"damaged in its archive ({error})"
+                    continue
+                if has_picture_suffix(inside) or is_picture(content[:NUM_PREFIX_BYTES]):
+                    yield inside, content, ""
+                else:
+                    passed.add(inside)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise Refused(
+            422, f"{name} is not a whole zip archive ({error}); make it again.", field="file"
+        ) from error
+
+
+def safe_name(given: str) -> str:
+    """A client's name of a file as text: without what a screen or a table may not show."""
+    text = "".join(c for c in given.replace("\\", "/") if c.isprintable())
+    parts = [part for part in PurePosixPath(text).parts if part not in ("/", "..", ".")]
+    return "/".join(parts)[-_MOST_NAME:] or "unnamed"
+
+
+def stored_item(name: str, path: Path) -> Item:
+    """A picture of the station, for the stream of answers."""
+    return Item(name, lambda: read_picture(path))

@@ -1,0 +1,173 @@
+"""Who may ask, what, how often and how much; and what is logged of it."""
+
+import hashlib
+import hmac
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COOKIE = "hemascope_token"
+_OPEN = ("/api/v1/health", "/api/v1/ready", "/api/v1/session", "/static/")  # without a token
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+_LOG = logging.getLogger("hemascope.review")
+
+
+@dataclass(frozen=True)
+class Safety:
+    """What requests are held to.
+
+    Attributes:
+        token_sha256: Of the token that is asked for; "" for none.
+        hosts: Names that the station may be called by; empty for any.
+        max_request_bytes: Of a body.
+        per_minute: Requests of one address.
+        tries_per_minute: Of one address, to give the token.
+    """
+
+    token_sha256: str = ""
+    hosts: frozenset[str] = frozenset()
+    max_request_bytes: int = 512_000_000
+    per_minute: int = 60_000
+    tries_per_minute: int = 20
+
+    def is_token(self, given: str) -> bool:
+        """Whether this is the station's token, in constant time."""
+        return hmac.compare_digest(hash_token(given), self.token_sha256)
+
+
+def hash_token(token: str) -> str:
+    """What is stored of a token."""
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
+
+
+def problem(status: int, detail: str, **more: object) -> JSONResponse:
+    """A refusal after RFC 9457."""
+    import http
+
+    content = {"type": "about:blank", "title": http.HTTPStatus(status).phrase, "status": status}
+    headers = {"Retry-After": "5"} if status in (429, 503) else None
+    content = {**content, "detail": detail, **more}
+    return JSONResponse(content, status, headers, media_type="application/problem+json")
+
+
+class Guarded:
+    """An ASGI application behind all of this.
+
+    Args:
+        app: The application.
+        safety: What requests are held to.
+        registry: Takes what is measured.
+    """
+
+    def __init__(self, app: ASGIApp, safety: Safety, registry: CollectorRegistry) -> None:
+        self._app, self._safety = app, safety
+        storage = MemoryStorage()
+        self._limiter = FixedWindowRateLimiter(storage)
+        self._all = RateLimitItemPerMinute(safety.per_minute)
+        self._tries = RateLimitItemPerMinute(safety.tries_per_minute)
+        self._requests = Counter(
+            "hemascope_requests", "Requests", ["method", "route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "hemascope_request_seconds", "Time to answer", ["route"], registry=registry
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 500
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                if scope["path"].startswith("/api/"):
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            refusal = self._refusal(scope)
+            if refusal:
+                await refusal(scope, receive, sent)
+            else:
+                await self._app(scope, self._measured(receive), sent)
+        finally:
+            seconds = time.perf_counter() - start
+            route = getattr(scope.get("route"), "path", "other")
+            self._requests.labels(scope["method"], route, status).inc()
+            self._seconds.labels(route).observe(seconds)
+            line = {
+                "method": scope["method"],
+                "route": route,
+                "status": status,
+                "ms": round(1000 * seconds, 1),
+            }
+            _LOG.info(json.dumps(line))
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        """Why a request is not passed on; None where it is."""
+        safety, headers = self._safety, Headers(scope=scope)
+        path, changes = scope["path"], scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        if safety.hosts and host not in safety.hosts:
+            return problem(421, "the station is not called by this name; use its own address.")
+        client = (scope.get("client") or ("unknown", 0))[0]
+        if not self._limiter.hit(self._all, client):
+            return problem(429, "too many requests; try again in a minute.")
+        if path == "/api/v1/session" and not self._limiter.hit(self._tries, "token", client):
+            return problem(429, "too many tries; try again in a minute.")
+        origin = headers.get("origin")
+        foreign = origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+        if changes and (foreign or headers.get("sec-fetch-site", "same-origin") == "cross-site"):
+            return problem(403, "this request comes from another site; use the station's page.")
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > safety.max_request_bytes:
+            most = safety.max_request_bytes // 1_000_000
+            return problem(413, f"a request may hold {most} MB; send fewer files at once.")
+        if safety.token_sha256 and path != "/" and not path.startswith(_OPEN):
+            scheme, _, bearer = headers.get("authorization", "").partition(" ")
+            given = bearer if scheme.lower() == "bearer" else ""
+            given = given or cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+            if not safety.is_token(given):
+                return problem(401, "this station asks for its token.")
+        return None
+
+    def _measured(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
+        """Counts a body that does not say how long it is."""
+        num_bytes = 0
+
+        async def received() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._safety.max_request_bytes:
+                return {"type": "http.disconnect"}
+            return message
+
+        return received

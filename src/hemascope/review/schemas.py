@@ -1,0 +1,430 @@
+"""What the station says and is told, as JSON."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from hemascope.core.classes import Role
+
+NOT_COUNTED = "not counted"  # what a reader cannot name, and does not count
+
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+_TEXT = {"pattern": r"^[^\x00-\x1f\x7f]*$"}  # no control characters, which no database column takes
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+Named = Annotated[Name, Field(pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
+ClassName = Annotated[str, Field(max_length=200, **_TEXT)]
+Comment = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
+Limit = Annotated[int, Field(ge=1, le=500)]
+
+
+class _Sent(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewReader(_Sent):
+    """Someone who will name cells."""
+
+    name: Named
+
+
+class NewClass(_Sent):
+    """A class of the station's own."""
+
+    name: Annotated[Named, Field(max_length=60)]
+    role: Role
+
+
+class NewCase(_Sent):
+    """Cells to be counted together, and their first reader."""
+
+    name: Named
+    reader: Id
+
+
+class ByReader(_Sent):
+    """Who asks."""
+
+    reader: Id
+
+
+class Reopening(ByReader):
+    """Why a signed case is opened again."""
+
+    reason: Named
+
+
+class Change(_Sent):
+    """What a reader says of a cell, and what the page showed before."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    cell: Id
+    was: ClassName = Field(alias="from")
+    to: ClassName
+    comment: Comment | None = None
+
+
+class Corrections(ByReader):
+    """Changes that are all kept, or none."""
+
+    changes: Annotated[list[Change], Field(min_length=1, max_length=5000)]
+
+
+class SeenClasses(ByReader):
+    """Classes that the reader has looked through."""
+
+    classes: Annotated[list[ClassName], Field(min_length=1, max_length=100)]
+
+
+class NewQuiz(ByReader):
+    """How many signed cells to show again."""
+
+    size: Annotated[int, Field(ge=1, le=200)] = 20
+
+
+class QuizAnswer(_Sent):
+    """What the reader says of a cell of a quiz."""
+
+    number: Annotated[int, Field(ge=1, le=200)]
+    class_name: ClassName = Field(alias="class")
+
+
+class Token(_Sent):
+    """The station's token."""
+
+    token: Annotated[str, Field(max_length=200)]
+
+
+class ReaderInfo(BaseModel):
+    """A reader."""
+
+    id: str
+    name: str
+    created_at: str
+
+
+class ClassInfo(BaseModel):
+    """A class: what it counts as, and how the page shows it."""
+
+    name: str
+    role: Role
+    key: str
+    color: str
+    own: bool = False
+    guessed: bool = False
+
+
+class ModelInfo(BaseModel):
+    """The model that answered."""
+
+    name: str
+    sha256: str
+    precision: str
+    image_size: int
+    version: str
+
+
+class CellInfo(BaseModel):
+    """A cell as one reader sees it."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    id: str
+    name: str
+    position: int
+    image: str | None
+    thumbnail: str | None
+    error: str
+    note: str
+    warning: str
+    abstain: bool
+    distance: float | None
+    predicted_class: str
+    confidence: float | None
+    prediction_set: list[str]
+    probs: dict[str, float]
+    class_name: str = Field(alias="class")
+    read: bool
+    comment: str
+
+
+class Share(BaseModel):
+    """A share in percent, with its exact 95 % interval."""
+
+    count: int
+    percent: float | None
+    low: float
+    high: float
+
+
+class WhiteRow(Share):
+    """A kind of white cell: as confirmed, and as the model counted it."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    class_name: str = Field(alias="class")
+    pre: Share
+
+
+class Per100Row(BaseModel):
+    """Cells counted beside the white ones, per 100 of them."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    class_name: str = Field(alias="class")
+    count: int
+    per_100: float | None
+    low: float | None
+    high: float | None
+    pre: "PrePer100"
+
+
+class PrePer100(BaseModel):
+    """The same as the model counted it."""
+
+    count: int
+    per_100: float | None
+
+
+class CountRow(BaseModel):
+    """Cells outside the count."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    class_name: str = Field(alias="class")
+    count: int
+
+
+class Kept(BaseModel):
+    """How often readers kept what the model said, in percent with its interval."""
+
+    n: int
+    total: int
+    percent: float | None
+    low: float
+    high: float
+
+
+class Differential(BaseModel):
+    """A differential count."""
+
+    counted: int
+    target: int
+    warning: str
+    rows: list[WhiteRow]
+    per_100: list[Per100Row]
+    not_counted: list[CountRow]
+    unidentified: int
+    kept: Kept
+    notes: list[str]
+
+
+class Counts(BaseModel):
+    """How many cells are in which state."""
+
+    cells: int
+    waiting: int
+    unreadable: int
+    unidentified: int
+
+
+class CaseSummary(BaseModel):
+    """A line in the list of cases."""
+
+    id: str
+    name: str
+    status: Literal["open", "signed"]
+    created_at: str
+    signed_at: str | None
+    num_cells: int
+    num_unidentified: int
+
+
+class CaseInfo(BaseModel):
+    """A case as one reader sees it."""
+
+    id: str
+    name: str
+    status: Literal["open", "signed"]
+    version: int
+    created_at: str
+    signed_at: str | None
+    signed_by: str | None
+    model: ModelInfo
+    frame: str
+    shift: str
+    first: ReaderInfo
+    second: ReaderInfo | None
+    second_finished: bool
+    role: Literal["first", "second", ""]
+    classes: list[ClassInfo]
+    counts: Counts
+    seen: list[str]
+    unseen: list[str]
+    blockers: list[str]
+    differential: Differential
+
+
+class Added(BaseModel):
+    """What came of an upload."""
+
+    added: int
+    known: int
+    passed_over: list[str]
+    cells: list[CellInfo]
+
+
+class Corrected(BaseModel):
+    """The cells that were changed, and the count now."""
+
+    cells: list[CellInfo]
+    version: int
+    differential: Differential
+
+
+class SeenInfo(BaseModel):
+    """Classes with cells: looked through, and not yet."""
+
+    seen: list[str]
+    unseen: list[str]
+
+
+class EventInfo(BaseModel):
+    """One line of the audit trail."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    at: str
+    reader: str
+    kind: str
+    cell: str
+    before: str = Field(alias="from")
+    after: str = Field(alias="to")
+    detail: str
+
+
+class ReferenceCell(BaseModel):
+    """A signed cell of the station."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    case: str
+    case_name: str
+    cell: str
+    class_name: str = Field(alias="class")
+    image: str
+    thumbnail: str
+    similarity: float | None = None
+
+
+class ClassAgreement(BaseModel):
+    """Two readers on one class."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    class_name: str = Field(alias="class")
+    kappa: float | None
+    first: int
+    second: int
+
+
+class Differing(BaseModel):
+    """A cell that two readers name differently."""
+
+    cell: str
+    first: str
+    second: str
+
+
+class Compared(BaseModel):
+    """Two readers' shares of white cells, in percent, and how far they may be apart by chance."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    class_name: str = Field(alias="class")
+    first_percent: float
+    second_percent: float
+    difference: float
+    limit: float
+    within: bool
+
+
+class Agreement(BaseModel):
+    """Two readers of one case."""
+
+    n: int
+    kappa: float | None
+    low: float | None
+    high: float | None
+    agree_percent: float
+    per_class: list[ClassAgreement]
+    differing: list[Differing]
+    comparison: list[Compared]
+    note: str
+
+
+class KeptRow(Kept):
+    """The same for one class of the model."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    class_name: str = Field(alias="class")
+
+
+class KeptOverall(BaseModel):
+    """How often readers kept each class, over all signed cases."""
+
+    cases: int
+    rows: list[KeptRow]
+
+
+class QuizItem(BaseModel):
+    """A cell of a quiz."""
+
+    number: int
+    image: str
+    thumbnail: str
+    answer: str
+
+
+class QuizOutcome(BaseModel):
+    """What was signed, and what the reader said."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    number: int
+    class_name: str = Field(alias="class")
+    answer: str
+
+
+class QuizResult(BaseModel):
+    """How far the reader's answers are those that were signed."""
+
+    n: int
+    agree_percent: float
+    low: float
+    high: float
+    kappa: float | None
+    per_class: list[ClassAgreement]
+    items: list[QuizOutcome]
+
+
+class QuizInfo(BaseModel):
+    """Signed cells shown again, blind until all are answered."""
+
+    id: str
+    size: int
+    created_at: str
+    items: list[QuizItem]
+    result: QuizResult | None
+
+
+class QuizLine(BaseModel):
+    """A finished quiz in a reader's list."""
+
+    id: str
+    created_at: str
+    n: int
+    agree_percent: float
+    low: float
+    high: float
+
+
+class Problem(BaseModel):
+    """What went wrong, after RFC 9457."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    field: str | None = None

@@ -1,0 +1,125 @@
+"""What all parts of the station share: its model, its memory, its classes."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hemascope import __version__
+from hemascope.core.classes import Role, role_of
+from hemascope.inference.efficiency import cores
+from hemascope.inference.predictor import Predictor
+from hemascope.review.database import Database, OwnClass
+from hemascope.review.images import ImageStore
+from hemascope.review.intake import Limits
+from hemascope.review.problems import Refused
+from hemascope.review.schemas import NOT_COUNTED, ClassInfo, ModelInfo
+
+MOST_OWN = 15  # classes of the station's own
+_KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
+_NOT_COUNTED_KEY, _NOT_COUNTED_COLOR = "0", "#767676"
+# Source: Okabe & Ito, and Tol's muted scheme: also for the color-blind; repeated beyond.
+_COLORS = [
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#d55e00",
+    "#56b4e9",
+    "#882255",
+    "#44aa99",
+    "#999933",
+    "#aa4499",
+    "#332288",
+    "#117733",
+    "#cc6677",
+    "#88ccee",
+    "#661100",
+]
+_WAIT_SECONDS = 20.0  # for a turn to ask the model
+
+
+class Station:
+    """A model, a database and a folder of pictures.
+
+    Args:
+        database: What is remembered.
+        folder: Where pictures are.
+        predictor: What answers, on one thread.
+        roles: Of classes whose names do not tell.
+        limits: What a request may hold.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        predictor: Predictor,
+        *,
+        roles: Mapping[str, Role],
+        limits: Limits,
+    ) -> None:
+        self.database = database
+        self.images = ImageStore(folder / "images")
+        self.predictor = predictor
+        self.limits = limits
+        self.threads = cores()
+        self._turns = BoundedSemaphore(self.threads)
+        self._roles = roles
+        graph, info = predictor.graph, predictor.info
+        self.model = ModelInfo(
+            name=info.settings.name,
+            sha256=graph.sha256,
+            precision=graph.precision,
+            image_size=info.image.size,
+            version=__version__,
+        )
+
+    def classes(self, session: Session, model: Mapping[str, Any] | None = None) -> list[ClassInfo]:
+        """The classes of a case's model, by default the station's, and the station's own."""
+        names = list(model["class_names"] if model else self.predictor.class_names)
+        own = session.scalars(select(OwnClass).order_by(OwnClass.created_at, OwnClass.name))
+        infos: list[ClassInfo] = []
+        for name in names:
+            role = self._roles.get(name) or role_of(name)
+            infos.append(_shown(len(infos), name, role or Role.WHITE, guessed=role is None))
+        for one in own:
+            if one.name not in names:
+                infos.append(_shown(len(infos), one.name, Role(one.role), own=True))
+        last = ClassInfo(
+            name=NOT_COUNTED,
+            role=Role.NOT_COUNTED,
+            key=_NOT_COUNTED_KEY,
+            color=_NOT_COUNTED_COLOR,
+        )
+        return [*infos, last]
+
+    def described_model(self) -> dict[str, Any]:
+        """The model as a case remembers it."""
+        return {**self.model.model_dump(), "class_names": list(self.predictor.class_names)}
+
+    @contextmanager
+    def turn(self) -> Generator[None]:
+        """A turn to ask the model; as many at once as there are cores.
+
+        Raises:
+            Refused: If none comes within a while.
+        """
+        if not self._turns.acquire(timeout=_WAIT_SECONDS):
+            raise Refused(503, "the station is busy; try again in a few seconds.")
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+
+def _shown(
+    place: int, name: str, role: Role, *, own: bool = False, guessed: bool = False
+) -> ClassInfo:
+    key = _KEYS[place] if place < len(_KEYS) else ""
+    color = _COLORS[place % len(_COLORS)]
+    return ClassInfo(name=name, role=role, key=key, color=color, own=own, guessed=guessed)
