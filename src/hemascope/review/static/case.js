@@ -18,7 +18,7 @@ function Classes({ store }) {
   const waiting = store.countOf(WAITING);
   const row = (name, label, cls, count) => html`<li><button class="class" data-drop=${name === WAITING ? null : name} aria-disabled=${String(!count)} onClick=${() => { if (count) store.goTo(name); }}>
     ${cls ? html`<kbd>${cls.key}</kbd><i class="dot" style=${{ background: cls.color }}></i>` : html`<i class="flag">${name === LOOK ? "!" : "…"}</i>`}
-    <span>${label}</span><em>${count}${cls && count > 0 && (now.unseen.includes(name) ? html`<i class="unseen" title="Not seen to the end yet"><span class="sr">, not seen to the end</span></i>` : html`<i class="seen" title="Seen">✓<span class="sr"> seen</span></i>`)}</em></button></li>`;
+    <span>${label}</span><em>${count}${cls && count > 0 && !store.progress && (now.unseen.includes(name) ? html`<i class="unseen" title="Not seen to the end yet"><span class="sr">, not seen to the end</span></i>` : html`<i class="seen" title="Seen">✓<span class="sr"> seen</span></i>`)}</em></button></li>`;
   return html`<nav class="rail" aria-label="Classes"><ul>
     ${row(LOOK, "Look first", null, look)}
     ${now.classes.map((cls) => row(cls.name, title(cls.name), cls, store.countOf(cls.name)))}
@@ -62,7 +62,7 @@ function Menu({ label, children }) {
 }
 
 function Bar({ store, act, zoom, setZoom, several, setSeveral }) {
-  const { case: now, progress } = store;
+  const { case: now } = store;
   const who = { first: "first reader", second: "second reader", "": "not a reader of this case" }[now.role];
   const file = (kind) => api.link(`${store.path}/export.${kind}`);
   const saved = store.trouble && store.unsaved ? `${many(store.unsaved, "change")} not saved` : store.unsaved ? "Saving …" : store.done.length ? "Saved" : "";
@@ -71,7 +71,6 @@ function Bar({ store, act, zoom, setZoom, several, setSeveral }) {
     <h1>${now.name}</h1>
     <span class="soft">${many(store.cells.size, "cell")} · ${now.model.name} ${now.model.image_size} px · ${who}${now.second && now.role === "first" ? ` · second: ${now.second.name}` : ""}</span>
     ${now.status === "signed" && html`<span class="badge signed">signed ${when(now.signed_at)}</span>`}
-    ${progress && html`<span class="progress"><label>${progress.word} ${progress.done} of ${progress.total || store.cells.size}<progress max=${progress.total || 1} value=${progress.done}></progress></label></span>`}
     <span class="soft saved" role="status">${saved}</span>
     <div class="row tools">
       ${store.open && html`<button onClick=${() => store.undo()} disabled=${!store.done.length} title="Ctrl Z">Undo</button>
@@ -102,6 +101,10 @@ function Notices({ store, act }) {
   if (store.trouble) {
     return html`<div class="notice bad" role="alert"><span><b>${store.unsaved ? `${many(store.unsaved, "change")} not saved.` : "Waiting for the station."}</b> ${store.trouble} It is tried again by itself.</span>
       <button class="small" onClick=${() => store.retry()}>Try now</button>${store.unsaved > 0 && html`<button class="small" onClick=${() => store.giveUp()}>Take the changes back</button>`}</div>`;
+  }
+  if (store.progress) {
+    const { word, done, total } = store.progress;
+    return html`<div class="notice"><label class="progress">${word} ${done} of ${total || store.cells.size}<progress max=${total || 1} value=${done}></progress></label></div>`;
   }
   if (now.role === "" && now.status === "open" && !now.second) {
     return html`<div class="notice"><span><b>${now.first.name} reads this case.</b> You can be its second reader: you start from the model’s answers and do not see the first reader’s.</span><button class="small primary" onClick=${act.second}>Read as second reader</button></div>`;

@@ -12,7 +12,12 @@ export const WAITING = "#waiting";
 export const isWaiting = (cell) => !cell.predicted_class && !cell.error;
 export const isFlagged = (cell) => cell.abstain || Boolean(cell.warning) || Boolean(cell.error);
 const doubt = (cell) => (cell.error ? 2 : cell.confidence ?? 1);
-const groupOf = (cell) => cell.class || (isWaiting(cell) ? WAITING : LOOK);
+
+/** Where a cell stands: what is flagged comes first until a reader has named it. */
+function groupOf(cell) {
+  if (isWaiting(cell)) return WAITING;
+  return cell.class && (cell.read || !isFlagged(cell)) ? cell.class : LOOK;
+}
 
 export class CaseStore extends EventTarget {
   case = null;
@@ -191,7 +196,7 @@ export class CaseStore extends EventTarget {
   // What the reader does.
 
   /** Moves cells to a class ("" makes them unidentified again); returns how many can be. */
-  move(cells, to, { comment, past } = {}) {
+  move(cells, to, { comment } = {}) {
     if (!this.open) return ui.say("This case cannot be changed"), 0;
     const able = cells.filter((cell) => !isWaiting(cell) && (!cell.error || to === NOT_COUNTED || to === ""));
     const changes = able
@@ -202,7 +207,7 @@ export class CaseStore extends EventTarget {
       ui.tell(`${many(cells.length - able.length, "cell")} not moved: ${why}.`, "warning");
     }
     if (!changes.length) return 0;
-    this.#send(changes, past);
+    this.#send(changes);
     ui.say(`${many(changes.length, "cell")}: ${title(to) || "unidentified"}. ${this.countOf(LOOK)} to look at first`);
     return changes.length;
   }

@@ -6,13 +6,14 @@ const FOOT = 14;
 /** Edge of a thumbnail such that a screen holds about 170, however large it is: the nodes stay few. */
 export function edge(width, height, zoom = 1) {
   const fit = Math.ceil(Math.sqrt((width * height) / 170)) - GAP;
-  return Math.round(Math.max(width < 500 ? 76 : 84, fit) * zoom);
+  return Math.round(Math.max(width < 500 ? 70 : 80, fit) * zoom);
 }
 
-/** Places groups under each other; `place(id)` says where a cell is. */
-export function arrange(groups, width, size) {
-  const step = size + GAP;
-  const columns = Math.max(1, Math.floor((width + GAP) / step));
+/** Places groups under each other, in columns that fill the width; `at` says where a cell is. */
+export function arrange(groups, width, least) {
+  const columns = Math.max(1, Math.floor((width + GAP) / (least + GAP)));
+  const step = Math.floor((width + GAP) / columns);
+  const size = step - GAP;
   const at = new Map();
   let top = 0;
   const placed = groups.map(({ name, cells }, g) => {

@@ -94,7 +94,7 @@ function Words({ cell }) {
     ${cell.note && html`<p class="soft">${cell.note}</p>`}`;
 }
 
-export function CellPanel({ store, view, setView, onZoom }) {
+export function CellPanel({ store, view, setView, onZoom, large }) {
   const [of, setOf] = useState("");
   const cell = store.cells.get(store.current);
   const cells = store.selection.length ? store.selection : cell ? [cell] : [];
@@ -122,7 +122,7 @@ export function CellPanel({ store, view, setView, onZoom }) {
     <div class="row">
       <div class="choice" role="group" aria-label="View">${VIEWS.map(([key, label]) => html`<button aria-pressed=${String(view === key)} disabled=${shown.error} onClick=${() => setView(key)}>${key === "saw" ? "Network" : label}</button>`)}</div>
       <button class="small" aria-pressed=${String(Boolean(store.beside))} onClick=${() => { store.beside = store.beside ? null : { cell: shown, text: title(shown.class) || "Unidentified" }; store.changed(); }}>${store.beside ? "End compare" : "Compare"}</button>
-      <button class="small" onClick=${onZoom}>Enlarge</button>
+      <button class="small" onClick=${onZoom} aria-label=${large ? "Close" : "Enlarge"}>${large ? "✕" : "⤢"}</button>
     </div>
     ${view === "why" && !shown.error && html`<label class="inline">Evidence for <select value=${why} onChange=${(event) => setOf(event.target.value)}>
       ${Object.keys(shown.probs).map((name) => html`<option value=${name}>${title(name)}</option>`)}</select></label>`}
@@ -139,6 +139,6 @@ export function Enlarged({ store, view, setView, onClose }) {
   const dialog = useRef();
   useEffect(() => { dialog.current.showModal(); }, []);
   return html`<dialog class="enlarged" ref=${dialog} onClose=${onClose} aria-label="Enlarged cell">
-    <${CellPanel} store=${store} view=${view} setView=${setView} onZoom=${() => dialog.current.close()} />
+    <${CellPanel} store=${store} view=${view} setView=${setView} onZoom=${() => dialog.current.close()} large />
   </dialog>`;
 }
