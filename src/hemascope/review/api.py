@@ -466,7 +466,7 @@ def _case_routes(station: Station) -> APIRouter:
 def _gallery_routes(station: Station) -> APIRouter:
     api = APIRouter(tags=["gallery"])
     database = station.database
-    png = {200: {"content": {"image/png": {}}}}
+    png: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 
     @api.get("/images/{name}", response_class=FileResponse, responses=png)
     def image(name: str) -> FileResponse:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from sqlalchemy import Row, and_, delete, func, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -276,11 +276,10 @@ def cell_infos(
     )
     if ids is not None:
         query = query.where(Cell.id.in_(ids))
-    return [_cell_info(row) for row in session.execute(query)]
+    return [_cell_info(*row) for row in session.execute(query)]
 
 
-def _cell_info(row: Row[tuple[Cell, str | None, str]]) -> CellInfo:
-    cell, name, comment = row.tuple()
+def _cell_info(cell: Cell, name: str | None, comment: str | None) -> CellInfo:
     answer: Mapping[str, Any] = cell.answer or {}
     return CellInfo(
         id=cell.id,
@@ -374,7 +373,7 @@ def add_files(
     with station.database.read() as session:
         case = find_case(session, case_id)
         cells = cell_infos(session, case, reader_id, ids=ids)
-    return Added(added=len(ids), known=known, passed_over=passed.notes(), cells=cells)
+    return Added(added=len(ids), known=known, passed_over=list(passed.notes()), cells=cells)
 
 
 def _store(
@@ -458,7 +457,7 @@ def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[st
             .order_by(Cell.position)
         ).all()
         total = session.scalar(select(func.count()).where(Cell.case_id == case_id)) or 0
-    items = [(place, stored_item(name, station.images.path(sha))) for place, name, sha in rows]
+    items = [(place, stored_item(name, station.images.path(str(sha)))) for place, name, sha in rows]
     done = total - len(items)
     stream = answer_stream(station.predictor, items, threads=station.threads, frame=frame)
     with closing(stream) as replies:
@@ -580,7 +579,7 @@ def correct(
         if change.to not in names:
             raise Refused(
                 422,
-                f"'{change.to}' is not a class of this case; add it to the station's classes first.",
+                f"'{change.to}' is not a class of this case; add it to the station first.",
                 field=f"changes[{i}].to",
             )
     ids = [change.cell for change in changes]

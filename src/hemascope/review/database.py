@@ -231,7 +231,7 @@ def migration_config(url: str) -> Config:
 
 
 def open_engine(url: str) -> Engine:
-    """Connections to a database; to SQLite's with a log beside it, so that readers wait for none."""
+    """Connections to a database; SQLite's has a log beside it, so that readers do not wait."""
     engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
     if engine.dialect.name != "sqlite":
         return engine

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.report.numbers import UNKNOWN
 from hemascope.review.cases import cell_infos, compare_readers, info
 from hemascope.review.database import Case, Cell, Database, Event, now
 from hemascope.review.images import ImageStore
@@ -81,12 +82,16 @@ def _plain(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
+def _one(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.1f}"
+
+
 def report_page(content: dict[str, Any]) -> str:
     """A case as a page to print."""
     pages = Environment(
         loader=PackageLoader("hemascope.review"), undefined=StrictUndefined, autoescape=True
     )
-    pages.filters["one"] = lambda value: "–" if value is None else f"{value:.1f}"  # noqa: RUF001
+    pages.filters["one"] = _one
     return pages.get_template("report.html.jinja").render(case=content)
 
 

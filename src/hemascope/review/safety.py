@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import http
 import json
 import logging
 import time
@@ -63,8 +64,6 @@ def hash_token(token: str) -> str:
 
 def problem(status: int, detail: str, **more: object) -> JSONResponse:
     """A refusal after RFC 9457."""
-    import http
-
     content = {"type": "about:blank", "title": http.HTTPStatus(status).phrase, "status": status}
     headers = {"Retry-After": "5"} if status in (429, 503) else None
     content = {**content, "detail": detail, **more}

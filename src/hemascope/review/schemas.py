@@ -9,10 +9,10 @@ from hemascope.core.classes import Role
 NOT_COUNTED = "not counted"  # what a reader cannot name, and does not count
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-_TEXT = {"pattern": r"^[^\x00-\x1f\x7f]*$"}  # no control characters, which no database column takes
+_PLAIN = r"^[^\x00-\x1f\x7f]*$"  # no control characters, which no database column takes
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 Named = Annotated[Name, Field(pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
-ClassName = Annotated[str, Field(max_length=200, **_TEXT)]
+ClassName = Annotated[str, Field(max_length=200, pattern=_PLAIN)]
 Comment = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
 Limit = Annotated[int, Field(ge=1, le=500)]
 
@@ -56,7 +56,7 @@ class Reopening(ByReader):
 class Change(_Sent):
     """What a reader says of a cell, and what the page showed before."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid")
     cell: Id
     was: ClassName = Field(alias="from")
     to: ClassName
@@ -126,7 +126,6 @@ class ModelInfo(BaseModel):
 class CellInfo(BaseModel):
     """A cell as one reader sees it."""
 
-    model_config = ConfigDict(populate_by_name=True)
     id: str
     name: str
     position: int
@@ -141,7 +140,7 @@ class CellInfo(BaseModel):
     confidence: float | None
     prediction_set: list[str]
     probs: dict[str, float]
-    class_name: str = Field(alias="class")
+    class_name: str = Field(serialization_alias="class")
     read: bool
     comment: str
 
@@ -158,16 +157,14 @@ class Share(BaseModel):
 class WhiteRow(Share):
     """A kind of white cell: as confirmed, and as the model counted it."""
 
-    model_config = ConfigDict(populate_by_name=True)
-    class_name: str = Field(alias="class")
+    class_name: str = Field(serialization_alias="class")
     pre: Share
 
 
 class Per100Row(BaseModel):
     """Cells counted beside the white ones, per 100 of them."""
 
-    model_config = ConfigDict(populate_by_name=True)
-    class_name: str = Field(alias="class")
+    class_name: str = Field(serialization_alias="class")
     count: int
     per_100: float | None
     low: float | None
@@ -185,8 +182,7 @@ class PrePer100(BaseModel):
 class CountRow(BaseModel):
     """Cells outside the count."""
 
-    model_config = ConfigDict(populate_by_name=True)
-    class_name: str = Field(alias="class")
+    class_name: str = Field(serialization_alias="class")
     count: int
 
 
@@ -287,24 +283,22 @@ class SeenInfo(BaseModel):
 class EventInfo(BaseModel):
     """One line of the audit trail."""
 
-    model_config = ConfigDict(populate_by_name=True)
     at: str
     reader: str
     kind: str
     cell: str
-    before: str = Field(alias="from")
-    after: str = Field(alias="to")
+    before: str = Field(serialization_alias="from")
+    after: str = Field(serialization_alias="to")
     detail: str
 
 
 class ReferenceCell(BaseModel):
     """A signed cell of the station."""
 
-    model_config = ConfigDict(populate_by_name=True)
     case: str
     case_name: str
     cell: str
-    class_name: str = Field(alias="class")
+    class_name: str = Field(serialization_alias="class")
     image: str
     thumbnail: str
     similarity: float | None = None
@@ -313,8 +307,7 @@ class ReferenceCell(BaseModel):
 class ClassAgreement(BaseModel):
     """Two readers on one class."""
 
-    model_config = ConfigDict(populate_by_name=True)
-    class_name: str = Field(alias="class")
+    class_name: str = Field(serialization_alias="class")
     kappa: float | None
     first: int
     second: int
@@ -331,8 +324,7 @@ class Differing(BaseModel):
 class Compared(BaseModel):
     """Two readers' shares of white cells, in percent, and how far they may be apart by chance."""
 
-    model_config = ConfigDict(populate_by_name=True)
-    class_name: str = Field(alias="class")
+    class_name: str = Field(serialization_alias="class")
     first_percent: float
     second_percent: float
     difference: float
@@ -357,8 +349,7 @@ class Agreement(BaseModel):
 class KeptRow(Kept):
     """The same for one class of the model."""
 
-    model_config = ConfigDict(populate_by_name=True)
-    class_name: str = Field(alias="class")
+    class_name: str = Field(serialization_alias="class")
 
 
 class KeptOverall(BaseModel):
@@ -380,9 +371,8 @@ class QuizItem(BaseModel):
 class QuizOutcome(BaseModel):
     """What was signed, and what the reader said."""
 
-    model_config = ConfigDict(populate_by_name=True)
     number: int
-    class_name: str = Field(alias="class")
+    class_name: str = Field(serialization_alias="class")
     answer: str
 
 

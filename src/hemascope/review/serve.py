@@ -4,7 +4,6 @@ import logging
 import os
 import secrets
 import socket
-import tomllib
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,6 @@ from pathlib import Path
 from threading import Event, Thread
 
 import uvicorn
-from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
 
 from hemascope.core.classes import Role
@@ -27,7 +25,7 @@ from hemascope.review.images import ImageStore
 from hemascope.review.intake import Limits
 from hemascope.review.safety import Safety, hash_token
 from hemascope.review.station import Station
-from hemascope.settings.base import explain
+from hemascope.settings.base import Settings, load_toml
 from hemascope.store.files import explained, write_text
 from hemascope.workflows.progress import Reporter
 
@@ -67,6 +65,12 @@ class Served:
     tls: tuple[Path, Path] | None = None
     insecure: bool = False
     new_token: bool = False
+
+
+class _Roles(Settings):
+    """What classes count as."""
+
+    roles: dict[str, Role]
 
 
 def serve(served: Served, reporter: Reporter) -> None:
@@ -160,14 +164,7 @@ def read_roles(path: Path, class_names: tuple[str, ...]) -> dict[str, Role]:
     Raises:
         DataError: If it cannot be read, or names other classes or roles.
     """
-    listed = ", ".join(role.value for role in Role)
-    try:
-        table = tomllib.loads(path.read_text("utf-8")).get("roles", {})
-        roles = TypeAdapter(dict[str, Role]).validate_python(table)
-    except ValidationError as error:
-        raise DataError(f"{path}: {explain(error)}; roles are {listed}.", field="roles") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as TOML ({error}).", field="roles") from error
+    roles = load_toml(path, _Roles).roles
     if unknown := sorted(set(roles) - set(class_names)):
         raise DataError(
             f"{path} names classes that the model does not have: {', '.join(unknown)}; it has "
@@ -200,9 +197,10 @@ def _listener(served: Served) -> socket.socket:
         family = socket.AF_INET6 if ":" in served.host else socket.AF_INET
         return socket.create_server((served.host, served.port), family=family, backlog=2048)
     except OSError as error:
+        why = os.strerror(error.errno or 0)
         raise UsageError(
-            f"cannot listen at {served.host}, port {served.port} ({os.strerror(error.errno or 0)}); choose "
-            "another, or 0 for a free one.",
+            f"cannot listen at {served.host}, port {served.port} ({why}); choose another, or 0 for "
+            "a free one.",
             field="port",
         ) from error
 

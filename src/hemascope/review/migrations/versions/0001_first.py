@@ -1,5 +1,7 @@
 """The station's first tables, and triggers that keep the audit trail."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy import Boolean, Column, ForeignKey, Integer, LargeBinary, String, Text
@@ -11,21 +13,22 @@ down_revision = None
 _TABLES = sa.MetaData()
 
 
-def _table(name: str, *columns: "Column[object] | Unique") -> None:
+def _table(name: str, *columns: Column[Any] | Unique) -> None:
     sa.Table(name, _TABLES, *columns)
 
 
-def _text(name: str, length: int = 32, *, of: str = "", **options: bool) -> "Column[object]":
+def _text(name: str, length: int = 32, *, of: str = "", **options: Any) -> Column[Any]:
     references = [ForeignKey(of)] if of else []
     kind = String(length) if length else Text()
-    return Column(name, kind, *references, nullable=options.pop("nullable", False), **options)
+    options.setdefault("nullable", False)
+    return Column(name, kind, *references, **options)
 
 
-def _number(name: str, **options: bool) -> "Column[object]":
+def _number(name: str, **options: Any) -> Column[Any]:
     return Column(name, Integer(), nullable=False, **options)
 
 
-def _flag(name: str) -> "Column[object]":
+def _flag(name: str) -> Column[Any]:
     return Column(name, Boolean(), nullable=False)
 
 
