@@ -11,6 +11,10 @@ export const WAITING = "#waiting";
 
 export const isWaiting = (cell) => !cell.predicted_class && !cell.error;
 export const isFlagged = (cell) => cell.abstain || Boolean(cell.warning) || Boolean(cell.error);
+/** The class in force where the reader says `to`; null is nothing said, so the model's. */
+const inForce = (cell, to) => to ?? (cell.abstain ? "" : cell.predicted_class);
+/** What makes a cell again as it was: null where no reader had named it. */
+const again = (cell) => (cell.read || cell.class !== inForce(cell, null) ? cell.class : null);
 const doubt = (cell) => (cell.error ? 2 : cell.confidence ?? 1);
 
 /** Where a cell stands: what is flagged comes first until a reader has named it. */
@@ -81,7 +85,7 @@ export class CaseStore extends EventTarget {
       for (const change of op.changes ?? []) {
         if (!wanted.has(change.cell)) continue;
         const cell = this.cells.get(change.cell);
-        this.cells.set(change.cell, { ...cell, class: change.to, read: change.to !== "", comment: change.comment ?? cell.comment });
+        this.cells.set(change.cell, { ...cell, class: inForce(cell, change.to), read: Boolean(change.to), comment: change.comment ?? cell.comment });
       }
     }
     this.#groups = null;
@@ -196,12 +200,12 @@ export class CaseStore extends EventTarget {
   // What the reader does.
 
   /** Moves cells to a class ("" makes them unidentified again); returns how many can be. */
-  move(cells, to, { comment } = {}) {
+  move(cells, to) {
     if (!this.open) return ui.say("This case cannot be changed"), 0;
     const able = cells.filter((cell) => !isWaiting(cell) && (!cell.error || to === NOT_COUNTED || to === ""));
     const changes = able
-      .filter((cell) => comment !== undefined || cell.class !== to || !cell.read)
-      .map((cell) => ({ cell: cell.id, from: cell.class, to, ...(comment !== undefined && { comment }) }));
+      .filter((cell) => cell.class !== to || (to && !cell.read))
+      .map((cell) => ({ cell: cell.id, from: cell.class, to }));
     if (able.length < cells.length) {
       const why = cells.some(isWaiting) ? "a cell that is not analyzed yet stays" : "an unreadable image can only be “not counted”";
       ui.tell(`${many(cells.length - able.length, "cell")} not moved: ${why}.`, "warning");
@@ -210,6 +214,12 @@ export class CaseStore extends EventTarget {
     this.#send(changes);
     ui.say(`${many(changes.length, "cell")}: ${title(to) || "unidentified"}. ${this.countOf(LOOK)} to look at first`);
     return changes.length;
+  }
+
+  /** Keeps a comment, which says nothing of the class. */
+  comment(cell, text) {
+    this.#send([{ cell: cell.id, from: cell.class, to: again(cell), comment: text }]);
+    ui.say("Comment kept");
   }
 
   /** Keeps what the model said: its class even where it abstained; "not counted" if unreadable. */
@@ -229,15 +239,16 @@ export class CaseStore extends EventTarget {
     const entry = this.open && from.pop();
     if (!entry) return ui.say(`Nothing to ${word}`);
     // A cell that somebody else moved since is not moved under them.
-    const back = entry.changes.filter((change) => this.cells.get(change.cell)?.class === change.to);
-    const changes = back.map(({ cell, from: to, to: was, before, comment }) => ({
-      cell, from: was, to, ...(comment !== undefined && { comment: before.comment }),
+    const back = entry.changes.filter(({ cell, to }) => this.cells.get(cell)?.class === inForce(this.cells.get(cell), to));
+    const changes = back.map(({ cell, before, comment }) => ({
+      cell, from: this.cells.get(cell).class, to: again(before), ...(comment !== undefined && { comment: before.comment }),
     }));
     if (changes.length) this.#send(changes, onto);
     this.select(changes.map((change) => change.cell));
     ui.say(`${many(changes.length, "cell")}: ${word === "undo" ? "taken back" : "done again"}`);
   }
 
+  /** Shows changes and queues them; `past` is where an undo or redo keeps its entry. */
   #send(changes, past) {
     const noted = changes.map((change) => ({ ...change, before: this.cells.get(change.cell) }));
     const entry = { changes: noted };
@@ -295,7 +306,7 @@ export class CaseStore extends EventTarget {
     const answer = await api.post(`${this.path}/corrections`, { reader: this.reader, changes: op.changes }, { signal: AbortSignal.timeout(30000) })
       .catch((error) => {
         if (error.name === "TimeoutError") throw new api.Problem(0, { detail: "The station takes longer than 30 seconds to answer." });
-        const ours = new Map(op.changes.map((change) => [change.cell, change.to]));
+        const ours = new Map(op.changes.map(({ cell, to }) => [cell, inForce(this.base.get(cell), to)]));
         // Sent twice, because the first answer was lost: what "conflicts" is our own change.
         if (op.tried && error.body?.conflicts?.every((one) => ours.get(one.cell) === one.class)) return null;
         throw error;

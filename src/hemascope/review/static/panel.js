@@ -77,7 +77,7 @@ function Comment({ store, cell }) {
   const save = (event) => {
     event?.preventDefault();
     const now = store.cells.get(cell.id);
-    if (now && text.current.trim() !== now.comment) store.move([now], now.class, { comment: text.current.trim() });
+    if (now && text.current.trim() !== now.comment) store.comment(now, text.current.trim());
   };
   // Going to another cell keeps what was typed about this one.
   useEffect(() => save, []);
