@@ -1,10 +1,10 @@
 // A case: its bar, the list of classes, the gallery, the panel, and what ends the reading.
 import * as api from "./api.js";
-import { CaseStore, LOOK, WAITING } from "./case_store.js";
+import { CaseStore, LOOK, NOT_COUNTED, WAITING } from "./case_store.js";
 import { Agreement, Differential } from "./differential.js";
 import { choose, dropped } from "./files.js";
 import { Gallery } from "./gallery.js";
-import { html, many, title, useChanges, useEffect, useLoaded, useMemo, useState, when } from "./html.js";
+import { html, many, one, title, useChanges, useEffect, useLoaded, useMemo, useState, when } from "./html.js";
 import { help, useKeys } from "./keys.js";
 import { CellPanel, Enlarged } from "./panel.js";
 import { attempt, ui } from "./ui.js";
@@ -12,14 +12,19 @@ import { attempt, ui } from "./ui.js";
 const VIEWS = ["photo", "saw", "why"];
 const ZOOMS = [1, 1.4, 2];
 
+const TITLES = { unseen: "Not looked through yet", seen: "Looked through" };
+
 function Classes({ store }) {
+  const mark = (cls, name, count) => (!cls || !count || store.progress || name === NOT_COUNTED ? "" : store.case.unseen.includes(name) ? "unseen" : "seen");
   const { case: now } = store;
   const look = store.countOf(LOOK);
   const waiting = store.countOf(WAITING);
+  const shares = new Map(now.differential?.rows.map((line) => [line.class, line.percent]));
   const row = (name, label, cls, count) => html`<li><button class="class" data-drop=${name === WAITING ? null : name} aria-disabled=${String(!count)} onClick=${() => { if (count) store.goTo(name); }}>
     ${cls ? html`<kbd>${cls.key}</kbd><i class="dot" style=${{ background: cls.color }}></i>` : html`<i class="flag">${name === LOOK ? "!" : "…"}</i>`}
-    <span>${label}</span><em>${count}${cls && count > 0 && !store.progress && (now.unseen.includes(name) ? html`<i class="unseen" title="Not seen to the end yet"><span class="sr">, not seen to the end</span></i>` : html`<i class="seen" title="Seen">✓<span class="sr"> seen</span></i>`)}</em></button></li>`;
-  return html`<nav class="rail" aria-label="Classes"><ul>
+    <span title=${label}>${label}</span><em>${count}</em><small>${count > 0 && shares.get(name) != null && html`${one(shares.get(name))}<span class="sr"> %</span>`}</small>
+    <i class=${mark(cls, name, count)} title=${TITLES[mark(cls, name, count)]}><span class="sr">${TITLES[mark(cls, name, count)]}</span></i></button></li>`;
+  return html`<nav class="rail" aria-label="Classes"><p class="class heads" aria-hidden="true"><span>Class</span><em>n</em><small>%</small><i></i></p><ul>
     ${row(LOOK, "Look first", null, look)}
     ${now.classes.map((cls) => row(cls.name, title(cls.name), cls, store.countOf(cls.name)))}
     ${waiting > 0 && row(WAITING, "Waiting", null, waiting)}
@@ -73,8 +78,8 @@ function Bar({ store, act, zoom, setZoom, several, setSeveral }) {
     ${now.status === "signed" && html`<span class="badge signed">signed ${when(now.signed_at)}</span>`}
     <span class="soft saved" role="status">${saved}</span>
     <div class="row tools">
-      ${store.open && html`<button onClick=${() => store.undo()} disabled=${!store.done.length} title="Ctrl Z">Undo</button>
-        <button onClick=${() => store.redo()} disabled=${!store.undone.length} title="Ctrl Shift Z">Redo</button>`}
+      ${store.open && html`<button onClick=${() => store.undo()} disabled=${!store.done.length} aria-label="Undo" title="Undo (Ctrl Z)">↶</button>
+        <button onClick=${() => store.redo()} disabled=${!store.undone.length} aria-label="Redo" title="Redo (Ctrl Shift Z)">↷</button>`}
       <${Menu} label="View">
         <button onClick=${() => setZoom(Math.min(zoom + 1, ZOOMS.length - 1))}>Larger cells <kbd>+</kbd></button>
         <button onClick=${() => setZoom(Math.max(zoom - 1, 0))}>Smaller cells <kbd>−</kbd></button>
@@ -169,7 +174,7 @@ function Review({ store, part, session }) {
     const cells = store.selection.length ? store.selection : [store.cells.get(store.current)].filter(Boolean);
     if (!store.selected.size && store.current) store.select([store.current]);
     const focused = () => { store.wantFocus = !event.target.closest("button, summary, a"); };
-    const cls = now.classes.find((one) => one.key === key) ?? now.classes.find((one) => one.key.toLowerCase() === key.toLowerCase());
+    const cls = now.classes.find((a) => a.key === key) ?? now.classes.find((a) => a.key.toLowerCase() === key.toLowerCase());
     if (cls) {
       focused();
       store.onward(() => store.move(cells, cls.name));

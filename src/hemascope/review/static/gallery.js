@@ -12,8 +12,8 @@ export function heading(group) {
   if (group.name !== LOOK) return [title(group.name), ""];
   const kinds = [
     [group.cells.filter((cell) => cell.error).length, "unreadable"],
-    [group.cells.filter((cell) => !cell.error && cell.warning).length, "unlike the training cells"],
-    [group.cells.filter((cell) => !cell.error && !cell.warning && cell.abstain).length, "the model abstains on"],
+    [group.cells.filter((cell) => !cell.error && cell.warning).length, "unlike training"],
+    [group.cells.filter((cell) => !cell.error && !cell.warning && cell.abstain).length, "abstained"],
   ];
   return ["Look first", kinds.filter(([n]) => n).map(([n, word]) => `${n} ${word}`).join(" · ")];
 }
@@ -66,7 +66,7 @@ function Group({ store, group, cls, first, last, layout }) {
       ${store.open && html`
         ${unseen && html`<button class="small" title="Tell the station that you have looked at all of them" onClick=${() => store.see([group.name])}>Seen</button>`}
         ${cls && unread > 0 && html`<button class="small" onClick=${() => store.confirm(group.cells)}>Confirm all ${unread}</button>`}
-        ${broken.length > 0 && html`<button class="small" onClick=${() => store.move(broken, NOT_COUNTED)}>Unreadable: not counted</button>`}`}
+        ${broken.length > 0 && html`<button class="small" onClick=${() => store.move(broken, NOT_COUNTED)}>Set unreadable aside</button>`}`}
     </header>
     <div role="listbox" aria-multiselectable="true" aria-label="${name}, ${many(group.cells.length, "cell")}">${cells}</div>
   </section>`;

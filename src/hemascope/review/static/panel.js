@@ -5,7 +5,7 @@ import { describe } from "./gallery.js";
 import { html, many, percent, title, useEffect, useLoaded, useRef, useState } from "./html.js";
 
 const FEW = 6;
-const VIEWS = [["photo", "Photograph"], ["saw", "As the network saw it"], ["why", "Why"]];
+const VIEWS = [["photo", "Photo", "The whole photograph"], ["saw", "Network", "What the network saw"], ["why", "Why", "What speaks for a class"]];
 
 function Photo({ store, cell, view, of, large }) {
   const [lost, setLost] = useState(false);
@@ -91,7 +91,7 @@ function Words({ cell }) {
     ${cell.warning && html`<p class="warn">${cell.warning}</p>`}
     ${cell.abstain && html`<p class="warn">The model abstains: its confidence is too low to count this cell unseen.</p>`}
     ${set.length > 0 && html`<p class="soft">Prediction set: ${set.join(", ")}.</p>`}
-    ${cell.note && html`<p class="soft">${cell.note}</p>`}`;
+    ${cell.note && html`<p class="soft">${title(cell.note)}.</p>`}`;
 }
 
 export function CellPanel({ store, view, setView, onZoom, large }) {
@@ -120,7 +120,7 @@ export function CellPanel({ store, view, setView, onZoom, large }) {
       <figure><${Photo} store=${store} cell=${shown} view=${view} of=${why} large />${beside && html`<figcaption>${title(shown.class) || "Unidentified"}</figcaption>`}</figure>
     </div>
     <div class="row">
-      <div class="choice" role="group" aria-label="View">${VIEWS.map(([key, label]) => html`<button aria-pressed=${String(view === key)} disabled=${shown.error} onClick=${() => setView(key)}>${key === "saw" ? "Network" : label}</button>`)}</div>
+      <div class="choice" role="group" aria-label="View">${VIEWS.map(([key, label, what]) => html`<button title=${what} aria-pressed=${String(view === key)} disabled=${shown.error} onClick=${() => setView(key)}>${label}</button>`)}</div>
       <button class="small" aria-pressed=${String(Boolean(store.beside))} onClick=${() => { store.beside = store.beside ? null : { cell: shown, text: title(shown.class) || "Unidentified" }; store.changed(); }}>${store.beside ? "End compare" : "Compare"}</button>
       <button class="small" onClick=${onZoom} aria-label=${large ? "Close" : "Enlarge"}>${large ? "✕" : "⤢"}</button>
     </div>
