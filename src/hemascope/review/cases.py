@@ -579,7 +579,7 @@ def correct(
     if role == "second" and case.second_finished:
         raise Refused(409, "the second reading is finished and is no longer changed.")
     classes = station.classes(session, case.model)
-    names = {one.name for one in classes} | {""}
+    names = {one.name for one in classes} | {"", None}
     for i, change in enumerate(changes):
         if change.to not in names:
             raise Refused(
@@ -606,7 +606,7 @@ def correct(
             by_at = {"by": reader.name, "at": reading.at} if reading else {"by": "", "at": ""}
             conflicts.append({"cell": cell.id, "class": before, **by_at})
             continue
-        if cell.error and change.to not in ("", NOT_COUNTED):
+        if cell.error and change.to not in ("", NOT_COUNTED, None):
             raise Refused(
                 422, "an unreadable image can only be not counted.", field=f"changes[{i}].to"
             )
@@ -626,8 +626,12 @@ def correct(
                 after=change.comment,
             )
             reading.comment = change.comment
-        kind = "confirmed" if before == change.to else "named"
-        _record(session, case, kind, reader, cell=cell.id, before=before, after=change.to)
+        after = _now(change.to, cell.abstain, cell.predicted_class)
+        kind = "confirmed" if before == after else "named"
+        if change.to is None:
+            kind = "taken back"
+        if change.to is not None or name is not None:  # else there is only a comment
+            _record(session, case, kind, reader, cell=cell.id, before=before, after=after)
     if conflicts:
         raise Refused(
             409,

@@ -54,12 +54,12 @@ class Reopening(ByReader):
 
 
 class Change(_Sent):
-    """What a reader says of a cell, and what the page showed before."""
+    """What a reader says of a cell (null: nothing any more), and what the page showed before."""
 
     model_config = ConfigDict(extra="forbid")
     cell: Id
     was: ClassName = Field(alias="from")
-    to: ClassName
+    to: ClassName | None
     comment: Comment | None = None
 
 
