@@ -161,7 +161,7 @@ def summaries(
         query = query.where(
             or_(Case.created_at < at, and_(Case.created_at == at, Case.id < case_id))
         )
-    found = [row.tuple() for row in session.execute(query.limit(limit + 1))]
+    found = session.execute(query.limit(limit + 1)).all()
     lines = [
         CaseSummary(
             id=case.id,

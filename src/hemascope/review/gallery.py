@@ -53,7 +53,7 @@ def _signed(
         .order_by(Case.signed_at.desc(), Cell.position)
         .limit(_MOST_COMPARED)
     )
-    rows = [r.tuple() for r in session.execute(query) if r[1].model["sha256"] == model]
+    rows = [(r[0], r[1]) for r in session.execute(query) if r[1].model["sha256"] == model]
     return rows, on_sphere(np.stack([_features(cell) for cell, _ in rows])) if rows else _NONE
 
 

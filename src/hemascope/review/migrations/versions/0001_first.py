@@ -16,16 +16,20 @@ _TRIGGERS = {
         f"BEGIN SELECT RAISE(ABORT, '{_KEPT}'); END",
         f"CREATE TRIGGER event_kept BEFORE DELETE ON event "
         f"WHEN OLD.kind = 'deleted' OR {_ITS_CASE} BEGIN SELECT RAISE(ABORT, '{_KEPT}'); END",
+        # REPLACE deletes without the trigger for it.
+        "CREATE TRIGGER event_once BEFORE INSERT ON event WHEN EXISTS (SELECT 1 FROM event "
+        f"WHERE id = NEW.id) BEGIN SELECT RAISE(ABORT, '{_KEPT}'); END",
     ),
     "postgresql": (
         f"""CREATE FUNCTION event_refused() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF TG_OP = 'UPDATE' OR OLD.kind = 'deleted' OR {_ITS_CASE} THEN
-                RAISE EXCEPTION '{_KEPT}';
+            IF TG_OP = 'DELETE' AND OLD.kind <> 'deleted' AND NOT {_ITS_CASE} THEN
+                RETURN OLD;
             END IF;
-            RETURN OLD;
+            RAISE EXCEPTION '{_KEPT}';
         END $$""",
         "CREATE TRIGGER event_kept BEFORE UPDATE OR DELETE ON event "
         "FOR EACH ROW EXECUTE FUNCTION event_refused()",
+        "CREATE TRIGGER event_all_kept BEFORE TRUNCATE ON event EXECUTE FUNCTION event_refused()",
     ),
 }
 _KINDS = {
