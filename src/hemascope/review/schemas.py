@@ -17,6 +17,15 @@ Comment = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
 Limit = Annotated[int, Field(ge=1, le=500)]
 
 
+NO_ANSWER = {  # of the model, about a cell
+    "warning": "",
+    "distance": None,
+    "confidence": None,
+    "prediction_set": [],
+    "probs": {},
+}
+
+
 class _Sent(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
