@@ -110,6 +110,11 @@ def _add_problems(app: FastAPI) -> None:
         answer.headers.update(error.headers or {})
         return answer
 
+    @app.exception_handler(Exception)
+    def unforeseen(_request: Request, error: Exception) -> Response:
+        name = type(error).__name__
+        return problem(500, f"the station failed ({name}); nothing was changed, its log says more.")
+
     @app.exception_handler(DBAPIError)
     def of_database(_request: Request, error: DBAPIError) -> Response:
         why = str(error.orig)
@@ -517,7 +522,7 @@ def _gallery_routes(station: Station) -> APIRouter:
 
 
 def _reader(one: Reader) -> told.ReaderInfo:
-    return told.ReaderInfo.model_validate(vars(one))
+    return told.ReaderInfo.model_validate(one.values())
 
 
 def _json(content: object, **headers: str) -> Response:

@@ -150,7 +150,7 @@ def summaries(
     found = session.execute(query.limit(limit + 1)).all()
     lines = [
         told.CaseSummary.model_validate(
-            {**vars(case), "status": _status(case), "num_cells": n, "num_unidentified": left}
+            {**case.values(), "status": _status(case), "num_cells": n, "num_unidentified": left}
         )
         for case, n, left in found[:limit]
     ]
@@ -164,7 +164,7 @@ def info(station: Station, session: Session, case: Case, reader_id: str | None) 
     cells = states(session, case, reader_id)
     seen = _seen(session, case, cells, reader_id)
     readers = {
-        one.id: told.ReaderInfo.model_validate(vars(one))
+        one.id: told.ReaderInfo.model_validate(one.values())
         for one in session.scalars(
             select(Reader).where(Reader.id.in_([case.first_id, case.second_id, case.signed_by]))
         )
@@ -172,7 +172,7 @@ def info(station: Station, session: Session, case: Case, reader_id: str | None) 
     signer = readers.get(case.signed_by or "")
     return told.CaseInfo.model_validate(
         {
-            **vars(case),
+            **case.values(),
             "status": _status(case),
             "signed_by": signer and signer.name,
             "frame": Frame.model_validate(case.frame).describe() if case.frame else "",
@@ -268,7 +268,7 @@ def _cell_info(cell: Cell, name: str | None, comment: str | None) -> told.CellIn
         {
             **told.NO_ANSWER,
             **(cell.answer or {}),
-            **vars(cell),
+            **cell.values(),
             "image": cell.image and image_url(cell.image),
             "thumbnail": cell.image and thumbnail_url(cell.image),
             "predicted_class": cell.predicted_class or "",

@@ -102,7 +102,8 @@ def trail(session: Session, case_id: str) -> list[told.EventInfo]:
     masked = {"before": "…", "after": "…"} if case and is_blind(case) else {}
     found = session.scalars(select(Event).where(Event.case_id == case_id).order_by(Event.id))
     return [
-        told.EventInfo.model_validate({**vars(one), "cell": one.cell_id, **masked}) for one in found
+        told.EventInfo.model_validate({**one.values(), "cell": one.cell_id, **masked})
+        for one in found
     ]
 
 
