@@ -215,18 +215,29 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
         """How often readers kept what the model said, over all signed cases: drift shows here."""
         with station.database.read() as session:
             same = func.sum(case_when((Cell.final_class == Cell.predicted_class, 1), else_=0))
-            rows = session.execute(
-                select(Cell.predicted_class, func.count(), same)
-                .where(Cell.final_class.is_not(None), Cell.predicted_class.is_not(None))
-                .group_by(Cell.predicted_class)
-                .order_by(Cell.predicted_class)
-            )
-            lines = [
-                told.KeptRow(class_name=str(name), **kept_of(n or 0, total).model_dump())
-                for name, total, n in rows
-            ]
+            month = func.substr(Case.signed_at, 1, 7)
+            found = {
+                by: session.execute(
+                    select(by, func.count(), same)
+                    .join(Case, Case.id == Cell.case_id)
+                    .where(Cell.final_class.is_not(None), Cell.predicted_class.is_not(None))
+                    .group_by(by)
+                    .order_by(by)
+                ).all()
+                for by in (Cell.predicted_class, month)
+            }
             signed = select(func.count()).select_from(Case).where(Case.signed_at.is_not(None))
-            return told.KeptOverall(cases=session.scalar(signed) or 0, rows=lines)
+            return told.KeptOverall(
+                cases=session.scalar(signed) or 0,
+                rows=[
+                    told.KeptRow(class_name=str(name), **kept_of(n or 0, total).model_dump())
+                    for name, total, n in found[Cell.predicted_class]
+                ],
+                months=[
+                    told.KeptMonth(month=str(name), **kept_of(n or 0, total).model_dump())
+                    for name, total, n in found[month]
+                ],
+            )
 
     @api.post("/predict")
     def predict(file: Files, request: Request) -> Response:

@@ -65,6 +65,7 @@ def differential(classes: Sequence[told.ClassInfo], cells: Sequence[Counted]) ->
                 class_name=one.name,
                 **share(now[one.name], total).model_dump(),
                 pre=share(pre[one.name], pre_total),
+                reference=one.reference,
             )
             for one in white
         ],
