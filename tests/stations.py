@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -172,7 +172,7 @@ def desk_at(
     *,
     safety: Safety | None = None,
     **limits: int,
-) -> Iterator[Desk]:
+) -> Generator[Desk]:
     """A station in a folder."""
     folder.mkdir(exist_ok=True)
     database = open_database(folder, url)
@@ -237,7 +237,7 @@ def postgres() -> Iterator[Callable[[], str]]:
         shutil.chown(folder, "nobody")
         owner = {"user": "nobody", "group": folder.stat().st_gid, "extra_groups": []}
     data, log = folder / "data", folder / "log"
-    running: subprocess.Popen[bytes] | None = None
+    running: subprocess.Popen[Any] | None = None
     try:
         made = [programs / "initdb", "-D", data, "-U", "hemascope", "--auth=trust", "--no-sync"]
         subprocess.run(
@@ -266,7 +266,7 @@ def postgres() -> Iterator[Callable[[], str]]:
             nonlocal count
             count += 1
             with _connected(folder) as connection:
-                connection.execute(f"CREATE DATABASE station_{count}")  # pyright: ignore[reportArgumentType]
+                connection.execute(f"CREATE DATABASE station_{count}".encode())
             return f"postgresql+psycopg://hemascope@/station_{count}?host={folder}"
 
         yield new_database
@@ -281,7 +281,7 @@ def _connected(folder: Path) -> psycopg.Connection[Any]:
     return psycopg.connect(f"host={folder} user=hemascope dbname=postgres", autocommit=True)
 
 
-def _wait_for(folder: Path, running: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_for(folder: Path, running: "subprocess.Popen[Any]", log: Path) -> None:
     until = time.monotonic() + _START_SECONDS
     while running.poll() is None and time.monotonic() < until:
         try:
