@@ -27,7 +27,7 @@ from hemascope.review.api import build
 from hemascope.review.intake import Limits
 from hemascope.review.safety import Safety
 from hemascope.review.serve import open_database
-from hemascope.review.station import Station
+from hemascope.review.station import Meanings, Station
 
 PACKAGED = "hemanet-64-labs"
 _REQUIRED = os.environ.get("HEMASCOPE_POSTGRES") == "required"
@@ -176,7 +176,7 @@ def desk_at(
     """A station in a folder."""
     folder.mkdir(exist_ok=True)
     database = open_database(folder, url)
-    station = Station(database, folder, predictor, roles={}, limits=replace(Limits(), **limits))
+    station = Station(database, folder, predictor, meanings=Meanings(), limits=replace(Limits(), **limits))
     app = build(station, safety or Safety())
     try:
         with TestClient(

@@ -747,7 +747,7 @@ def serve(
     database: DatabaseOption = "",
     roles: Annotated[
         Path | None,
-        Option(metavar="FILE", help="TOML: which classes are white cells, and which are not."),
+        Option(metavar="FILE", help="TOML: which classes are white cells; reference ranges."),
     ] = None,
     frame: FrameOption = None,
     keep_days: Annotated[

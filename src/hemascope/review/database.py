@@ -47,6 +47,10 @@ def now() -> str:
 class Base(DeclarativeBase):
     """All tables."""
 
+    def values(self) -> dict[str, Any]:
+        """What a row holds."""
+        return {column.key: getattr(self, column.key) for column in self.__table__.columns}
+
 
 class Reader(Base):
     """Someone who names cells."""

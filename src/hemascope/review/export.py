@@ -17,14 +17,19 @@ from sqlalchemy.orm import Session
 
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.report.numbers import UNKNOWN
+from hemascope.review import schemas as told
 from hemascope.review.cases import cell_infos, compare_readers, info, is_blind
 from hemascope.review.database import Case, Cell, Database, Event, Reading, now
 from hemascope.review.images import ImageStore
 from hemascope.review.problems import Refused
-from hemascope.review.schemas import NOT_COUNTED, EventInfo
+from hemascope.review.schemas import NOT_COUNTED
 from hemascope.review.station import Station
 from hemascope.settings.output import Output
 from hemascope.store.files import MARK, explained, made_out, make_folder, write_json, write_text
+
+_SHOWN = {
+    *("predicted_class", "confidence", "abstain", "warning", "note", "error", "read", "comment")
+}
 
 
 def case_json(station: Station, session: Session, case: Case) -> dict[str, Any]:
@@ -45,18 +50,7 @@ def case_json(station: Station, session: Session, case: Case) -> dict[str, Any]:
         **kept,
         "agreement": compared and compared.model_dump(mode="json", by_alias=True),
         "cells": [
-            {
-                "number": one.position + 1,
-                "class": one.class_name,
-                "predicted_class": one.predicted_class,
-                "confidence": one.confidence,
-                "abstain": one.abstain,
-                "warning": one.warning,
-                "note": one.note,
-                "error": one.error,
-                "read": one.read,
-                "comment": one.comment,
-            }
+            {"number": one.position + 1, "class": one.class_name, **one.model_dump(include=_SHOWN)}
             for one in cells
         ],
     }
@@ -102,21 +96,14 @@ def report_page(content: dict[str, Any]) -> str:
     return pages.get_template("report.html.jinja").render(case=content)
 
 
-def trail(session: Session, case_id: str) -> list[EventInfo]:
+def trail(session: Session, case_id: str) -> list[told.EventInfo]:
     """The audit trail of a case, also of a deleted one; without classes while readers are blind."""
     case = session.get(Case, case_id)
-    hidden = "…" if case and is_blind(case) else None
+    masked = {"before": "…", "after": "…"} if case and is_blind(case) else {}
+    found = session.scalars(select(Event).where(Event.case_id == case_id).order_by(Event.id))
     return [
-        EventInfo(
-            at=one.at,
-            reader=one.reader,
-            kind=one.kind,
-            cell=one.cell_id,
-            before=hidden or one.before,
-            after=hidden or one.after,
-            detail=one.detail,
-        )
-        for one in session.scalars(select(Event).where(Event.case_id == case_id).order_by(Event.id))
+        told.EventInfo.model_validate({**one.values(), "cell": one.cell_id, **masked})
+        for one in found
     ]
 
 

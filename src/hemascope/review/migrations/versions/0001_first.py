@@ -17,8 +17,8 @@ _TRIGGERS = {
         f"CREATE TRIGGER event_kept BEFORE DELETE ON event "
         f"WHEN OLD.kind = 'deleted' OR {_ITS_CASE} BEGIN SELECT RAISE(ABORT, '{_KEPT}'); END",
         # REPLACE deletes without the trigger for it.
-        "CREATE TRIGGER event_once BEFORE INSERT ON event WHEN NEW.id IN (SELECT id FROM event) "
-        f"BEGIN SELECT RAISE(ABORT, '{_KEPT}'); END",  # noqa: S608 - a text of ours
+        "CREATE TRIGGER event_once BEFORE INSERT ON event WHEN EXISTS "  # noqa: S608 - constants
+        f"(SELECT 1 FROM event WHERE id = NEW.id) BEGIN SELECT RAISE(ABORT, '{_KEPT}'); END",
     ),
     "postgresql": (
         f"""CREATE FUNCTION event_refused() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

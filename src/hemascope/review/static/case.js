@@ -1,0 +1,242 @@
+// A case: its bar, the list of classes, the gallery, the panel, and what ends the reading.
+import * as api from "./api.js";
+import { CaseStore, LOOK, NOT_COUNTED, WAITING } from "./case_store.js";
+import { Agreement, Differential } from "./differential.js";
+import { choose, dropped } from "./files.js";
+import { Gallery } from "./gallery.js";
+import { html, many, one, title, useChanges, useEffect, useLoaded, useMemo, useState, when } from "./html.js";
+import { help, useKeys } from "./keys.js";
+import { CellPanel, Enlarged } from "./panel.js";
+import { attempt, ui } from "./ui.js";
+
+const VIEWS = ["photo", "saw", "why"];
+const ZOOMS = [1, 1.4, 2];
+
+const TITLES = { unseen: "Not looked through yet", seen: "Looked through" };
+
+function Classes({ store }) {
+  const mark = (cls, name, count) => (!cls || !count || store.progress || name === NOT_COUNTED ? "" : store.case.unseen.includes(name) ? "unseen" : "seen");
+  const { case: now } = store;
+  const look = store.countOf(LOOK);
+  const waiting = store.countOf(WAITING);
+  const shares = new Map(now.differential?.rows.map((line) => [line.class, line.percent]));
+  const row = (name, label, cls, count) => html`<li><button class="class" data-drop=${name === WAITING ? null : name} aria-disabled=${String(!count)} onClick=${() => { if (count) store.goTo(name); }}>
+    ${cls ? html`<kbd>${cls.key}</kbd><i class="dot" style=${{ background: cls.color }}></i>` : html`<i class="flag">${name === LOOK ? "!" : "…"}</i>`}
+    <span title=${label}>${label}</span><em>${count}</em><small>${count > 0 && shares.get(name) != null && html`${one(shares.get(name))}<span class="sr"> %</span>`}</small>
+    <i class=${mark(cls, name, count)} title=${TITLES[mark(cls, name, count)]}><span class="sr">${TITLES[mark(cls, name, count)]}</span></i></button></li>`;
+  return html`<nav class="rail" aria-label="Classes"><p class="class heads" aria-hidden="true"><span>Class</span><em>n</em><small>%</small><i></i></p><ul>
+    ${row(LOOK, "Look first", null, look)}
+    ${now.classes.map((cls) => row(cls.name, title(cls.name), cls, store.countOf(cls.name)))}
+    ${waiting > 0 && row(WAITING, "Waiting", null, waiting)}
+  </ul></nav>`;
+}
+
+/** What the reader may do about the case itself. */
+function actions(store) {
+  const { id, path, reader } = store;
+  const to = (what, json) => attempt(async () => { store.case = await api.post(`${path}/${what}`, { reader, ...json }); await store.refresh(); store.changed(); return true; });
+  const ended = async (what, done) => {
+    if (store.unsaved) return ui.tell("Some changes are not saved yet. Wait for the station, then try again.", "warning");
+    await store.refresh();
+    if (store.case.blockers.length) return ui.tell(what === "sign" ? "Not signed yet:" : "Not finished yet:", "warning", store.case.blockers);
+    return await to(what) && ui.tell(done, "note");
+  };
+  return {
+    sign: async () => {
+      const sure = store.case.blockers.length || await ui.ask({ heading: "Sign off", ok: "Sign off", text: "The case is frozen as it is: cells, differential, model and readers. Reopening is possible and is recorded." });
+      if (sure) ended("sign", "Signed. The report is under Export.");
+    },
+    finish: () => ended("finish", "Finished. The agreement of both readers can be seen now."),
+    second: () => to("second").then((done) => done && store.load()),
+    reopen: async () => {
+      const values = await ui.ask({ heading: "Reopen the case", ok: "Reopen", text: "Who reopened it, when and why stays in the trail.", fields: [{ name: "reason", label: "Reason", required: true, maxlength: 500 }] });
+      if (values) to("reopen", values);
+    },
+    remove: async () => {
+      const sure = await ui.ask({ heading: "Delete the case", ok: "Delete", danger: true, text: `“${store.case.name}” and its ${many(store.cells.size, "image")} are deleted for good. The trail keeps only that it happened.` });
+      if (sure && await attempt(async () => (await api.remove(`/cases/${id}`), true))) location.hash = "#/";
+    },
+  };
+}
+
+function Menu({ label, children }) {
+  const close = (event) => { if (!event.relatedTarget || !event.currentTarget.contains(event.relatedTarget)) event.currentTarget.open = false; };
+  const onKey = (event) => { if (event.key === "Escape") { event.currentTarget.open = false; event.currentTarget.firstChild.focus(); } };
+  return html`<details class="menu" onFocusOut=${close} onKeyDown=${onKey} onClick=${(event) => { if (event.target.closest("a, button")) event.currentTarget.open = false; }}>
+    <summary class="button">${label}</summary><div>${children}</div></details>`;
+}
+
+function Bar({ store, act, zoom, setZoom, several, setSeveral }) {
+  const { case: now } = store;
+  const who = { first: "first reader", second: "second reader", "": "not a reader of this case" }[now.role];
+  const file = (kind) => api.link(`${store.path}/export.${kind}`);
+  const saved = store.trouble && store.unsaved ? `${many(store.unsaved, "change")} not saved` : store.unsaved ? "Saving …" : store.done.length ? "Saved" : "";
+  return html`<header class="bar-top">
+    <a href="#/" class="back" aria-label="All cases">‹</a>
+    <h1>${now.name}</h1>
+    <span class="soft">${many(store.cells.size, "cell")} · ${now.model.name} ${now.model.image_size} px · ${who}${now.second && now.role === "first" ? ` · second: ${now.second.name}` : ""}</span>
+    ${now.status === "signed" && html`<span class="badge signed">signed ${when(now.signed_at)}</span>`}
+    <span class="soft saved" role="status">${saved}</span>
+    <div class="row tools">
+      ${store.open && html`<button onClick=${() => store.undo()} disabled=${!store.done.length} aria-label="Undo" title="Undo (Ctrl Z)">↶</button>
+        <button onClick=${() => store.redo()} disabled=${!store.undone.length} aria-label="Redo" title="Redo (Ctrl Shift Z)">↷</button>`}
+      <${Menu} label="View">
+        <button onClick=${() => setZoom(Math.min(zoom + 1, ZOOMS.length - 1))}>Larger cells <kbd>+</kbd></button>
+        <button onClick=${() => setZoom(Math.max(zoom - 1, 0))}>Smaller cells <kbd>−</kbd></button>
+        <button aria-pressed=${String(several)} onClick=${() => setSeveral(!several)}>Select several by tapping ${several ? "✓" : ""}</button>
+        <button onClick=${() => ui.ask(help(now.classes))}>Keys <kbd>?</kbd></button></${Menu}>
+      <${Menu} label="Case">
+        ${store.open && now.role === "first" && html`<button onClick=${async () => { const files = await choose(true); if (files.length) store.add(files); }}>Add a folder</button>
+          <button onClick=${async () => { const files = await choose(false); if (files.length) store.add(files); }}>Add images or a zip</button>`}
+        ${!now.second && now.role === "" && html`<button onClick=${act.second}>Read as second reader</button>`}
+        ${now.second_finished && html`<a href="#/cases/${store.id}/agreement">Agreement of the readers</a>`}
+        <a href="#/cases/${store.id}/trail">Trail of changes</a>
+        ${now.status === "signed" && html`<button onClick=${act.reopen}>Reopen …</button>`}
+        <button class="red" onClick=${act.remove}>Delete …</button></${Menu}>
+      <${Menu} label="Export">
+        <a href=${api.link(`${store.path}/report`)} target="_blank" rel="noopener">Printable report</a><a href=${file("csv")} download>CSV</a><a href=${file("json")} download>JSON</a></${Menu}>
+      ${now.status === "open" && now.role === "first" && html`<button class="primary" onClick=${act.sign}>Sign off</button>`}
+      ${now.role === "second" && store.open && html`<button class="primary" onClick=${act.finish}>Finish reading</button>`}
+    </div>
+  </header>`;
+}
+
+function Notices({ store, act }) {
+  const { case: now } = store;
+  if (store.trouble) {
+    return html`<div class="notice bad" role="alert"><span><b>${store.unsaved ? `${many(store.unsaved, "change")} not saved.` : "Waiting for the station."}</b> ${store.trouble} It is tried again by itself.</span>
+      <button class="small" onClick=${() => store.retry()}>Try now</button>${store.unsaved > 0 && html`<button class="small" onClick=${() => store.giveUp()}>Take the changes back</button>`}</div>`;
+  }
+  if (store.progress) {
+    const { word, done, total } = store.progress;
+    return html`<div class="notice"><label class="progress">${word} ${done} of ${total || store.cells.size}<progress max=${total || 1} value=${done}></progress></label></div>`;
+  }
+  if (now.role === "" && now.status === "open" && !now.second) {
+    return html`<div class="notice"><span><b>${now.first.name} reads this case.</b> You can be its second reader: you start from the model’s answers and do not see the first reader’s.</span><button class="small primary" onClick=${act.second}>Read as second reader</button></div>`;
+  }
+  if (now.role === "second" && now.second_finished) {
+    return html`<div class="notice"><span><b>You have finished reading.</b></span><a href="#/cases/${store.id}/agreement">See the agreement</a></div>`;
+  }
+  if (now.status === "signed") {
+    return html`<div class="notice"><span><b>Signed by ${now.signed_by?.name ?? now.signed_by}.</b> The case is frozen.</span><button class="small" onClick=${act.reopen}>Reopen …</button></div>`;
+  }
+  return null;
+}
+
+function Trail({ store }) {
+  const loaded = useLoaded(() => api.get(`${store.path}/trail`), [store]);
+  const name = (id) => store.cells.get(id)?.name ?? "";
+  return html`<${Sheet} store=${store} heading="Trail of changes" loaded=${loaded}>${loaded.value && html`<div class="scroll"><table class="list">
+    <thead><tr><th scope="col">When</th><th scope="col">Reader</th><th scope="col">What</th><th scope="col">Cell</th><th scope="col">From</th><th scope="col">To</th></tr></thead>
+    <tbody>${loaded.value.items.map((row) => html`<tr><td>${when(row.at)}</td><td>${row.reader?.name ?? row.reader}</td><td>${row.kind}${row.detail ? `: ${typeof row.detail === "string" ? row.detail : JSON.stringify(row.detail)}` : ""}</td><td>${name(row.cell)}</td><td>${row.from}</td><td>${row.to}</td></tr>`)}</tbody></table></div>`}</${Sheet}>`;
+}
+
+function Both({ store }) {
+  const loaded = useLoaded(() => api.get(`${store.path}/agreement`), [store]);
+  return html`<${Sheet} store=${store} heading="Agreement of the readers" loaded=${loaded}>${loaded.value && html`<${Agreement} agreement=${loaded.value} store=${store} />`}</${Sheet}>`;
+}
+
+function Sheet({ store, heading, loaded, children }) {
+  return html`<main class="start"><p><a href="#/cases/${store.id}">‹ ${store.case.name}</a></p><h1>${heading}</h1>
+    ${loaded.error && html`<p class="warn">${loaded.error.message}</p>`}${!loaded.value && !loaded.error && html`<p>Loading …</p>`}${children}</main>`;
+}
+
+function Review({ store, part, session }) {
+  const [view, setView] = useState("photo");
+  const [zoom, setZoom] = useState(0);
+  const [several, setSeveral] = useState(false);
+  const [pane, setPane] = useState("cells");
+  const [large, setLarge] = useState(false);
+  const act = useMemo(() => actions(store), [store]);
+  const { case: now } = store;
+
+  useEffect(() => {
+    document.title = `${now.name} · hemascope`;
+    session.onFiles = async (transfer) => {
+      const files = await dropped(transfer);
+      if (store.open && now.role === "first") store.add(files);
+      else ui.tell("Files can be added by the first reader, while the case is open.", "warning");
+    };
+    return () => { session.onFiles = null; };
+  }, [store, now.name, now.role]);
+
+  useKeys((event) => {
+    if (part) return false;
+    const { key } = event;
+    if (event.ctrlKey || event.metaKey) {
+      if (key.toLowerCase() === "z" && event.shiftKey || key.toLowerCase() === "y") store.redo();
+      else if (key.toLowerCase() === "z") store.undo();
+      else return false;
+      store.wantFocus = true;
+      return true;
+    }
+    if (event.altKey) return false;
+    const cells = store.selection.length ? store.selection : [store.cells.get(store.current)].filter(Boolean);
+    if (!store.selected.size && store.current) store.select([store.current]);
+    const focused = () => { store.wantFocus = !event.target.closest("button, summary, a"); };
+    const cls = now.classes.find((a) => a.key === key) ?? now.classes.find((a) => a.key.toLowerCase() === key.toLowerCase());
+    if (cls) {
+      focused();
+      store.onward(() => store.move(cells, cls.name));
+    } else if (key === "Enter" && !event.target.closest("button, summary, a")) {
+      focused();
+      store.onward(() => store.confirm(cells));
+    } else if (key === "Delete" || key === "Backspace") {
+      focused();
+      store.onward(() => store.move(cells, ""));
+    } else if (key === "Escape") {
+      if (large) return false;
+      store.beside = null;
+      store.select(store.current ? [store.current] : []);
+    } else if (key === ".") setView(VIEWS[(VIEWS.indexOf(view) + 1) % VIEWS.length]);
+    else if (key === ",") {
+      const cell = store.cells.get(store.current);
+      store.beside = store.beside || !cell ? null : { cell, text: title(cell.class) || "Unidentified" };
+      store.changed();
+    } else if (key === "/") document.getElementById("comment")?.focus();
+    else if (key === "+" || key === "=") setZoom(Math.min(zoom + 1, ZOOMS.length - 1));
+    else if (key === "-") setZoom(Math.max(zoom - 1, 0));
+    else if (key === "?") ui.ask(help(now.classes));
+    else return false;
+    return true;
+  });
+
+  if (part === "trail") return html`<${Trail} store=${store} />`;
+  if (part === "agreement") return html`<${Both} store=${store} />`;
+  const empty = !store.cells.size && !store.progress;
+  return html`<div class="case" data-pane=${pane}>
+    <${Bar} store=${store} act=${act} zoom=${zoom} setZoom=${setZoom} several=${several} setSeveral=${setSeveral} />
+    <${Notices} store=${store} act=${act} />
+    <${Classes} store=${store} />
+    <main aria-label="Cells">${empty ? html`<div class="drop large"><p><b>Drop a folder, a zip or images anywhere</b></p>
+        <div class="row"><button class="primary" onClick=${async () => store.add(await choose(true))}>Choose a folder</button><button onClick=${async () => store.add(await choose(false))}>Choose images or a zip</button></div></div>`
+      : html`<${Gallery} store=${store} zoom=${ZOOMS[zoom]} several=${several} onOpen=${(what) => (what === "zoom" ? setLarge(true) : setPane(what))} />`}</main>
+    <aside aria-label="Cell and differential"><${CellPanel} store=${store} view=${view} setView=${setView} onZoom=${() => setLarge(true)} /><${Differential} store=${store} /></aside>
+    <nav class="panes" aria-label="Parts of the case">${[["cells", "Cells"], ["cell", "Cell"], ["differential", "Differential"]].map(([name, label]) => html`<button aria-pressed=${String(pane === name)} onClick=${() => setPane(name)}>${label}</button>`)}</nav>
+    ${large && html`<${Enlarged} store=${store} view=${view} setView=${setView} onClose=${() => setLarge(false)} />`}
+  </div>`;
+}
+
+export function Case({ id, part, session }) {
+  const store = useMemo(() => new CaseStore(id, session.reader.id), [id]);
+  const [problem, setProblem] = useState(null);
+  useChanges(store);
+  useEffect(() => {
+    store.load().then(() => {
+      const { files } = session;
+      session.files = null;
+      if (files?.length) store.add(files);
+    }, setProblem);
+    const back = () => { if (!document.hidden && store.case) attempt(() => store.refresh()); };
+    const leave = (event) => { if (store.unsaved || store.progress?.word === "Sending") event.preventDefault(); };
+    document.addEventListener("visibilitychange", back);
+    window.addEventListener("beforeunload", leave);
+    return () => {
+      document.removeEventListener("visibilitychange", back);
+      window.removeEventListener("beforeunload", leave);
+    };
+  }, [store]);
+  if (problem) return html`<main class="start"><p><a href="#/">‹ All cases</a></p><h1>The case cannot be shown</h1><p class="warn">${problem.message}</p></main>`;
+  if (!store.case) return html`<main class="start"><p>Loading …</p></main>`;
+  return html`<${Review} store=${store} part=${part} session=${session} />`;
+}

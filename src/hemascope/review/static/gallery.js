@@ -1,0 +1,203 @@
+// The gallery: only the rows near the screen are nodes, one node a cell.
+import { isFlagged, isWaiting, LOOK, NOT_COUNTED, WAITING } from "./case_store.js";
+import { html, many, percent, title, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
+import { arrange, edge, HEADER, neighbor, touched, within } from "./layout.js";
+import { dragging } from "./drag.js";
+
+const OVERSCAN = 2;
+
+/** What a group is called, and what its flagged cells are flagged for. */
+export function heading(group) {
+  if (group.name === WAITING) return ["Waiting", "to be analyzed"];
+  if (group.name !== LOOK) return [title(group.name), ""];
+  const kinds = [
+    [group.cells.filter((cell) => cell.error).length, "unreadable"],
+    [group.cells.filter((cell) => !cell.error && cell.warning).length, "unlike training"],
+    [group.cells.filter((cell) => !cell.error && !cell.warning && cell.abstain).length, "abstained"],
+  ];
+  return ["Look first", kinds.filter(([n]) => n).map(([n, word]) => `${n} ${word}`).join(" · ")];
+}
+
+export function describe(cell) {
+  const parts = [title(cell.class) || (isWaiting(cell) ? "waiting" : "unidentified")];
+  if (cell.error) parts.push("unreadable");
+  else if (cell.confidence != null) parts.push(`predicted ${cell.predicted_class} ${percent(cell.confidence)}`);
+  if (cell.abstain) parts.push("model abstains");
+  if (cell.warning) parts.push("unlike training");
+  if (cell.read) parts.push("confirmed");
+  if (cell.comment) parts.push("with comment");
+  return [...parts, cell.name].join(", ");
+}
+
+const look = (cell) => ["cell", cell.error && "broken", isFlagged(cell) && "doubt", isWaiting(cell) && "waits", cell.read && "read", cell.comment && "noted"].filter(Boolean).join(" ");
+
+function Cell({ cell, x, y, selected, current, position, total }) {
+  return html`<div role="option" id="cell-${cell.id}" data-id=${cell.id} class=${look(cell)} aria-selected=${String(selected)}
+    aria-posinset=${position} aria-setsize=${total} aria-label=${describe(cell)} tabindex=${current ? 0 : -1}
+    style=${{
+      transform: `translate(${x}px, ${y}px)`,
+      backgroundImage: cell.thumbnail ? `url("${cell.thumbnail}")` : "none",
+      "--sure": `${Math.round(100 * (cell.confidence ?? 0))}%`,
+    }}></div>`;
+}
+
+function Group({ store, group, cls, first, last, layout }) {
+  const [name, kinds] = heading(group);
+  const unread = group.cells.filter((cell) => !cell.read && cell.class).length;
+  const broken = group.name === LOOK ? group.cells.filter((cell) => cell.error) : [];
+  const cells = [];
+  const [g, i] = layout.at.get(store.current) ?? [];
+  const from = first * layout.columns;
+  const to = Math.min(last * layout.columns, group.cells.length);
+  const shown = Array.from({ length: Math.max(0, to - from) }, (_, n) => from + n);
+  // The focused cell stays a node when it is scrolled away, or the focus would be lost.
+  if (layout.groups[g] === group && (i < from || i >= to)) shown.push(i);
+  for (const n of shown) {
+    const cell = group.cells[n];
+    cells.push(html`<${Cell} key=${cell.id} cell=${cell} selected=${store.selected.has(cell.id)} current=${cell.id === store.current}
+      x=${(n % layout.columns) * layout.step} y=${Math.floor(n / layout.columns) * layout.step} position=${n + 1} total=${group.cells.length} />`);
+  }
+  const unseen = store.case.unseen.includes(group.name);
+  return html`<section class=${group.name === LOOK ? "group look" : "group"} data-drop=${group.name === WAITING ? null : group.name}
+      style=${{ top: `${group.top}px`, height: `${group.height}px` }}>
+    <header style=${{ height: `${HEADER}px` }}>
+      ${cls && html`<kbd>${cls.key}</kbd><i class="dot" style=${{ background: cls.color }}></i>`}
+      <h2>${name} <span>${group.cells.length}${kinds && ` · ${kinds}`}</span></h2>
+      ${store.open && html`
+        ${unseen && html`<button class="small" title="Tell the station that you have looked at all of them" onClick=${() => store.see([group.name])}>Seen</button>`}
+        ${cls && unread > 0 && html`<button class="small" onClick=${() => store.confirm(group.cells)}>Confirm all ${unread}</button>`}
+        ${broken.length > 0 && html`<button class="small" onClick=${() => store.move(broken, NOT_COUNTED)}>Set unreadable aside</button>`}`}
+    </header>
+    <div role="listbox" aria-multiselectable="true" aria-label="${name}, ${many(group.cells.length, "cell")}">${cells}</div>
+  </section>`;
+}
+
+export function Gallery({ store, zoom, several, onOpen }) {
+  const scroller = useRef();
+  const [box, setBox] = useState({ width: 0, height: 0 });
+  const [top, setTop] = useState(0);
+  const [frame, setFrame] = useState(null);
+  const { groups } = store;
+  const layout = useMemo(() => arrange(groups, box.width, edge(box.width, box.height, zoom)), [groups, box, zoom]);
+  const classes = useMemo(() => new Map(store.case.classes.map((one) => [one.name, one])), [store.case.classes]);
+
+  useLayoutEffect(() => {
+    const watch = new ResizeObserver(([entry]) => {
+      const { width, height } = entry.contentRect;
+      setBox({ width: Math.floor(width), height: Math.floor(height) });
+    });
+    watch.observe(scroller.current);
+    return () => watch.disconnect();
+  }, []);
+
+  const show = (id) => {
+    const [g, i] = layout.at.get(id) ?? [];
+    if (g === undefined) return;
+    const y = layout.groups[g].top + HEADER + Math.floor(i / layout.columns) * layout.step;
+    const view = scroller.current;
+    if (y - HEADER < view.scrollTop) view.scrollTop = i < layout.columns ? layout.groups[g].top : y - HEADER;
+    else if (y + layout.step > view.scrollTop + view.clientHeight) view.scrollTop = y + layout.step - view.clientHeight + 4;
+  };
+  store.show = show;
+  store.goTo = (name) => {
+    const group = layout.groups.find((one) => one.name === name);
+    if (!group) return;
+    scroller.current.scrollTop = group.top;
+    store.select([group.cells[0].id]);
+  };
+
+  // After a move by key the focus follows the current cell to its place.
+  useLayoutEffect(() => {
+    if (!store.wantFocus) return;
+    store.wantFocus = false;
+    show(store.current);
+    document.getElementById(`cell-${store.current}`)?.focus({ preventScroll: true });
+  });
+
+  // What has been on the screen without a gap from a group's first row to its last has been seen.
+  useEffect(() => {
+    if (!box.height || store.progress) return;
+    const through = within(layout, top, top + box.height).filter(([group, first, last]) => store.visit(group.name, first, last, group.rows));
+    store.see(through.map(([group]) => group.name));
+  }, [top, layout, store.progress]);
+
+  const idOf = (event) => event.target.closest?.("[data-id]")?.dataset.id;
+
+  const onKeyDown = (event) => {
+    const id = idOf(event);
+    if (!id || event.altKey) return;
+    const command = event.ctrlKey || event.metaKey;
+    if (/^(Arrow|Page|Home|End)/.test(event.key)) {
+      const page = Math.max(1, Math.floor(box.height / layout.step) - 1);
+      const ends = { Home: layout.groups[0].cells[0], End: layout.groups.at(-1).cells.at(-1) };
+      const next = command && ends[event.key] ? ends[event.key].id : neighbor(layout, id, event.key, page);
+      if (event.shiftKey) store.extend(next);
+      else if (command && event.key.startsWith("Arrow")) store.select([], { add: true, current: next });
+      else store.select([next]);
+      store.wantFocus = true;
+      store.changed();
+    } else if (event.key === " ") {
+      store.toggle(id);
+    } else if (event.key.toLowerCase() === "a" && command) {
+      store.select(layout.groups[layout.at.get(id)[0]].cells.map((cell) => cell.id), { current: id });
+    } else {
+      return;
+    }
+    event.preventDefault();
+  };
+
+  const point = (event) => {
+    const view = scroller.current.getBoundingClientRect();
+    return [event.clientX - view.left - parseFloat(getComputedStyle(scroller.current).paddingLeft), event.clientY - view.top + scroller.current.scrollTop];
+  };
+
+  const onPointerDown = (event) => {
+    if (event.button !== 0 || event.target.closest("button")) return;
+    const id = idOf(event);
+    const command = event.ctrlKey || event.metaKey || several;
+    if (!id && event.pointerType !== "touch" && event.offsetX < scroller.current.clientWidth) {
+      event.preventDefault();
+      const start = point(event);
+      const before = command || event.shiftKey ? [...store.selected] : [];
+      dragging(event, scroller.current, {
+        move: (now) => {
+          const [x, y] = point(now);
+          const area = { left: Math.min(x, start[0]), right: Math.max(x, start[0]), top: Math.min(y, start[1]), bottom: Math.max(y, start[1]) };
+          setFrame(area);
+          const ids = touched(layout, area);
+          store.select([...before, ...ids], { current: ids.at(-1) });
+        },
+        end: (moved) => { setFrame(null); if (!moved) store.select(before); },
+      });
+      return;
+    }
+    if (!id) return;
+    const several_ = store.selected.size > 1 && store.selected.has(id);
+    if (event.shiftKey) store.extend(id);
+    else if (command) store.toggle(id);
+    else if (!several_) store.select([id]);
+    if (event.shiftKey) event.preventDefault();
+    scroller.current.querySelector(`#cell-${CSS.escape(id)}`)?.focus({ preventScroll: true });
+    if (event.pointerType === "touch" || !store.open) return;
+    dragging(event, scroller.current, {
+      ghost: () => many(store.selected.size, "cell"),
+      drop: (name) => store.onward(() => store.move(store.selection, name === LOOK ? "" : name)),
+      end: (moved) => { if (!moved && several_ && !command && !event.shiftKey) store.select([id]); },
+    });
+  };
+
+  const onClick = (event) => {
+    if (event.pointerType === "touch" && idOf(event) && !several) onOpen("cell");
+  };
+
+  const rows = within(layout, top - OVERSCAN * layout.step, top + box.height + OVERSCAN * layout.step);
+  const [home] = layout.at.get(store.current) ?? [];
+  if (home !== undefined && !rows.some(([group]) => group === layout.groups[home])) rows.push([layout.groups[home], 0, 0]);
+  return html`<div class="gallery" ref=${scroller} tabindex="-1" onScroll=${(event) => setTop(Math.floor(event.target.scrollTop / 40) * 40)}
+      onKeyDown=${onKeyDown} onPointerDown=${onPointerDown} onClick=${onClick} onDblClick=${(event) => idOf(event) && onOpen("zoom")}>
+    <div class="canvas" style=${{ height: `${layout.height}px`, "--edge": `${layout.size}px` }}>
+      ${rows.map(([group, first, last]) => html`<${Group} key=${group.name} store=${store} group=${group} cls=${classes.get(group.name)} first=${first} last=${last} layout=${layout} />`)}
+      ${frame && html`<div class="frame" style=${{ transform: `translate(${frame.left}px, ${frame.top}px)`, width: `${frame.right - frame.left}px`, height: `${frame.bottom - frame.top}px` }}></div>`}
+    </div>
+  </div>`;
+}

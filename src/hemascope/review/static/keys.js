@@ -1,0 +1,39 @@
+// Keys that work wherever no text is being written.
+import { html, title, useEffect } from "./html.js";
+
+const WRITES = "input:not([type=checkbox]), textarea, select";
+
+/** Calls `handle` for keys outside fields and dialogs; true means that the key was used. */
+export function useKeys(handle) {
+  useEffect(() => {
+    const onKey = (event) => {
+      if (event.defaultPrevented || event.isComposing || event.target.closest?.(WRITES) || document.querySelector("dialog[open]:not(.enlarged)")) return;
+      if (handle(event)) event.preventDefault();
+    };
+    document.addEventListener("keydown", onKey);
+    return () => document.removeEventListener("keydown", onKey);
+  });
+}
+
+const KEYS = [
+  ["Arrows", "Go to another cell; with Shift select up to it; with Ctrl leave the selection"],
+  ["Space", "Select the cell or leave it out"],
+  ["Home, End", "First and last of the group; with Ctrl of the gallery"],
+  ["Ctrl A", "Select the whole group"],
+  ["Enter", "Confirm what is selected"],
+  ["Del", "Unidentified again"],
+  ["Ctrl Z", "Undo"],
+  ["Ctrl Shift Z", "Redo"],
+  [".", "Photograph, what the network saw, why"],
+  [",", "Hold the cell for comparison, and end it"],
+  ["/", "Write a comment"],
+  ["+ −", "Larger and smaller cells"],
+  ["?", "This help"],
+];
+
+export const help = (classes) => ({
+  heading: "Keys", cancel: "", ok: "Close",
+  body: html`<div class="keys"><dl>${KEYS.map(([key, what]) => html`<div><dt>${key.split(", ").map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${what}</dd></div>`)}</dl>
+    <dl>${classes.map((one) => html`<div><dt><kbd>${one.key}</kbd></dt><dd><i class="dot" style=${{ background: one.color }}></i> ${title(one.name)}</dd></div>`)}</dl></div>
+    <p class="soft">By mouse: drag cells to a group or to a class in the list; Shift and Ctrl with a click, or a box drawn from an empty place, select several.</p>`,
+});

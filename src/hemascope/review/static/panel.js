@@ -1,0 +1,144 @@
+// The right panel: the cell in question, large, and what can be known about it.
+import * as api from "./api.js";
+import { isWaiting, NOT_COUNTED } from "./case_store.js";
+import { describe } from "./gallery.js";
+import { html, many, percent, title, useEffect, useLoaded, useRef, useState } from "./html.js";
+
+const FEW = 6;
+const VIEWS = [["photo", "Photo", "The whole photograph"], ["saw", "Network", "What the network saw"], ["why", "Why", "What speaks for a class"]];
+
+function Photo({ store, cell, view, of, large }) {
+  const [lost, setLost] = useState(false);
+  const path = `${store.path}/cells/${cell.id}`;
+  useEffect(() => setLost(false), [cell.id, view, of]);
+  if (cell.error) return html`<div class="photo none"><p><b>Unreadable</b>${cell.error}</p></div>`;
+  const whole = view === "photo" || isWaiting(cell);
+  return html`<div class="photo">
+    <img src=${whole ? cell.image : api.link(`${path}/seen-image`)} alt=${large ? describe(cell) : cell.name} draggable="false" />
+    ${view === "why" && !whole && !lost && html`<img class="map" alt="Activation map for ${of}" src=${api.link(`${path}/map?of=${encodeURIComponent(of)}`)} onError=${() => setLost(true)} />`}
+    ${view === "why" && lost && html`<p class="over-photo">This model has no activation maps.</p>`}
+  </div>`;
+}
+
+/** One bar a class, the likeliest first; each is the button that moves the cell there. */
+function Bars({ store, cells }) {
+  const [all, setAll] = useState(false);
+  const [cell] = cells;
+  const single = cells.length === 1;
+  const prob = (name) => (single ? cell.probs[name] ?? 0 : 0);
+  const classes = [...store.case.classes];
+  if (single) classes.sort((a, b) => prob(b.name) - prob(a.name));
+  const broken = cells.every((one) => one.error);
+  const shown = all || !single || classes.length <= FEW + 2 ? classes : classes.slice(0, FEW);
+  return html`<div class="bars" role="group" aria-label=${single ? "Probabilities; a button moves the cell" : "Move the selected cells"}>
+    ${shown.map((one) => html`<button key=${one.name} class="bar" aria-pressed=${String(cells.every((c) => c.class === one.name))}
+        disabled=${!store.open || (broken && one.name !== NOT_COUNTED) || cells.every(isWaiting)} onClick=${() => store.onward(() => store.move(cells, one.name))}>
+      <kbd>${one.key}</kbd><span>${title(one.name)}</span>
+      ${single && !broken && one.name !== NOT_COUNTED && !one.own
+        ? html`<i class="track"><i style=${{ width: `${100 * prob(one.name)}%`, background: one.color }}></i></i><em>${percent(prob(one.name))}</em>`
+        : html`<i class="dot" style=${{ background: one.color }}></i>`}
+    </button>`)}
+    ${shown.length < classes.length && html`<button class="plain" onClick=${() => setAll(true)}>All ${classes.length} classes</button>`}
+  </div>`;
+}
+
+function Strip({ loaded, empty, store }) {
+  if (loaded.error) return html`<p class="warn">${loaded.error.message}</p>`;
+  if (!loaded.value) return html`<p class="soft">Looking …</p>`;
+  if (!loaded.value.items.length) return html`<p class="soft">${empty}</p>`;
+  return html`<div class="strip">${loaded.value.items.map((item) => html`
+    <button class="thumb" title="Set beside the cell" onClick=${() => { store.beside = { image: item.image, text: `${title(item.class)}, ${item.case_name}` }; store.changed(); }}>
+      <img src=${item.thumbnail} alt="" loading="lazy" /><span>${title(item.class)}${item.similarity != null ? ` ${percent(item.similarity)}` : ""}</span>
+    </button>`)}</div>`;
+}
+
+function Similar({ store, cell }) {
+  const loaded = useLoaded((signal) => api.get(`${store.path}/cells/${cell.id}/similar`, { limit: 8 }, signal), [cell.id]);
+  return html`<${Strip} loaded=${loaded} store=${store} empty="The station has no signed cells yet." />`;
+}
+
+function Typical({ store, cell }) {
+  const [of, setOf] = useState("");
+  const name = of || cell.class || cell.predicted_class || store.case.classes[0].name;
+  const loaded = useLoaded((signal) => api.get("/reference", { of: name, limit: 12 }, signal), [name]);
+  return html`<label class="inline">Class <select value=${name} onChange=${(event) => setOf(event.target.value)}>
+      ${store.case.classes.filter((one) => one.name !== NOT_COUNTED).map((one) => html`<option value=${one.name}>${title(one.name)}</option>`)}</select></label>
+    <${Strip} loaded=${loaded} store=${store} empty="No signed cells of this class yet." />`;
+}
+
+/** Loads its content only while it is open, and stays open from cell to cell. */
+function Fold({ label, children }) {
+  const [open, setOpen] = useState(false);
+  return html`<details onToggle=${(event) => setOpen(event.target.open)}><summary>${label}</summary>${open && children}</details>`;
+}
+
+function Comment({ store, cell }) {
+  const text = useRef(cell.comment);
+  const save = (event) => {
+    event?.preventDefault();
+    const now = store.cells.get(cell.id);
+    if (now && text.current.trim() !== now.comment) store.comment(now, text.current.trim());
+  };
+  // Going to another cell keeps what was typed about this one.
+  useEffect(() => save, []);
+  return html`<form class="comment" onSubmit=${save}><label>Comment
+    <input id="comment" defaultValue=${cell.comment} maxlength="500" disabled=${!store.open} onInput=${(event) => { text.current = event.target.value; }} onChange=${save} /></label></form>`;
+}
+
+function Words({ cell }) {
+  const set = cell.prediction_set ?? [];
+  return html`
+    ${cell.warning && html`<p class="warn">${cell.warning}</p>`}
+    ${cell.abstain && html`<p class="warn">The model abstains: its confidence is too low to count this cell unseen.</p>`}
+    ${set.length > 0 && html`<p class="soft">Prediction set: ${set.join(", ")}.</p>`}
+    ${cell.note && html`<p class="soft">${title(cell.note)}.</p>`}`;
+}
+
+export function CellPanel({ store, view, setView, onZoom, large }) {
+  const [of, setOf] = useState("");
+  const cell = store.cells.get(store.current);
+  const cells = store.selection.length ? store.selection : cell ? [cell] : [];
+  if (!cell) return html`<section class="pane cell-pane"><p class="soft">No cells yet.</p></section>`;
+  const two = cells.length === 2 ? cells[0] : null;
+  const shown = two ? cells[1] : cell;
+  const beside = store.beside ?? (two && { cell: two, text: title(two.class) || "Unidentified" });
+  const why = of && shown.probs[of] !== undefined ? of : shown.predicted_class;
+  const step = (by) => {
+    const order = store.groups.flatMap((group) => group.cells);
+    const next = order[order.indexOf(cell) + by];
+    if (next) store.select([next.id]);
+    store.show?.(store.current);
+  };
+  return html`<section class="pane cell-pane" aria-label="Cell">
+    <div class="row head"><h2>${cells.length > 2 ? many(cells.length, "cell") + " selected" : title(shown.class) || (isWaiting(shown) ? "Waiting" : "Unidentified")}
+        <span>${cells.length === 1 ? `${shown.read ? "✓ " : ""}${shown.name}` : ""}</span></h2>
+      <button class="small" aria-label="Previous cell" onClick=${() => step(-1)}>‹</button>
+      <button class="small" aria-label="Next cell" onClick=${() => step(1)}>›</button></div>
+    <div class=${beside ? "pair" : ""}>
+      ${beside && html`<figure>${beside.cell ? html`<${Photo} store=${store} cell=${beside.cell} view=${view} of=${why} />` : html`<div class="photo"><img src=${beside.image} alt=${beside.text} /></div>`}
+        <figcaption>${beside.text}</figcaption></figure>`}
+      <figure><${Photo} store=${store} cell=${shown} view=${view} of=${why} large />${beside && html`<figcaption>${title(shown.class) || "Unidentified"}</figcaption>`}</figure>
+    </div>
+    <div class="row">
+      <div class="choice" role="group" aria-label="View">${VIEWS.map(([key, label, what]) => html`<button title=${what} aria-pressed=${String(view === key)} disabled=${shown.error} onClick=${() => setView(key)}>${label}</button>`)}</div>
+      <button class="small" aria-pressed=${String(Boolean(store.beside))} onClick=${() => { store.beside = store.beside ? null : { cell: shown, text: title(shown.class) || "Unidentified" }; store.changed(); }}>${store.beside ? "End compare" : "Compare"}</button>
+      <button class="small" onClick=${onZoom} aria-label=${large ? "Close" : "Enlarge"}>${large ? "✕" : "⤢"}</button>
+    </div>
+    ${view === "why" && !shown.error && html`<label class="inline">Evidence for <select value=${why} onChange=${(event) => setOf(event.target.value)}>
+      ${Object.keys(shown.probs).map((name) => html`<option value=${name}>${title(name)}</option>`)}</select></label>`}
+    <${Bars} store=${store} cells=${cells} />
+    ${store.open && html`<div class="row"><button class="primary" disabled=${cells.every((one) => one.read || isWaiting(one))} onClick=${() => store.onward(() => store.confirm(cells))}>Confirm <kbd>Enter</kbd></button>
+      <button disabled=${cells.every((one) => !one.class)} onClick=${() => store.onward(() => store.move(cells, ""))}>Unidentified <kbd>Del</kbd></button></div>`}
+    ${cells.length === 1 && html`<${Words} cell=${shown} /><${Comment} key=${shown.id} store=${store} cell=${shown} />`}
+    ${!shown.error && html`<${Fold} label="Similar signed cells"><${Similar} store=${store} cell=${shown} /></${Fold}>`}
+    <${Fold} label="Typical cells of a class"><${Typical} store=${store} cell=${shown} /></${Fold}>
+  </section>`;
+}
+
+export function Enlarged({ store, view, setView, onClose }) {
+  const dialog = useRef();
+  useEffect(() => { dialog.current.showModal(); }, []);
+  return html`<dialog class="enlarged" ref=${dialog} onClose=${onClose} aria-label="Enlarged cell">
+    <${CellPanel} store=${store} view=${view} setView=${setView} onZoom=${() => dialog.current.close()} large />
+  </dialog>`;
+}

@@ -1,0 +1,111 @@
+// The start screen: who reads, the cases, and what the station knows over all of them.
+import * as api from "./api.js";
+import { caseName, choose, dropped } from "./files.js";
+import { html, many, one, span, title, useEffect, useState, when } from "./html.js";
+import { attempt, ui } from "./ui.js";
+
+const ROLES = [["white", "White cell (counts)"], ["per_100_white", "Per 100 white cells"], ["not_counted", "Not counted"]];
+
+function Readers({ session }) {
+  const [readers, setReaders] = useState(null);
+  useEffect(() => { attempt(() => api.get("/readers")).then((list) => list && setReaders(list.items)); }, []);
+  const add = async (event) => {
+    event.preventDefault();
+    const name = new FormData(event.target).get("name").trim();
+    const reader = name && await attempt(() => api.post("/readers", { name }));
+    if (reader) session.read(reader);
+  };
+  return html`<section class="card who"><h2>Who reads?</h2>
+    <p class="soft">Every answer is kept with its reader, and a second reader does not see the first one’s.</p>
+    <div class="row">${readers?.map((reader) => html`<button key=${reader.id} onClick=${() => session.read(reader)}>${reader.name}</button>`)}</div>
+    <form class="row" onSubmit=${add}><label>New reader <input name="name" autocomplete="name" maxlength="100" required /></label><button class="primary">Add and start</button></form>
+  </section>`;
+}
+
+/** Makes a case of files and opens it; the files are sent there. */
+async function begin(session, files, asked = false) {
+  if (!session.reader) return ui.tell("First say who reads.", "warning");
+  const values = asked ? await ui.ask({ heading: "New case", ok: "Create", fields: [{ name: "name", label: "Name", value: caseName(files), required: true, maxlength: 200 }] }) : { name: caseName(files) };
+  const made = values && await attempt(() => api.post("/cases", { name: values.name, reader: session.reader.id }, { headers: { "Idempotency-Key": crypto.randomUUID?.() ?? String(Math.random()) } }));
+  if (!made) return null;
+  session.files = files;
+  location.hash = `#/cases/${made.id}`;
+  return made;
+}
+
+function Cases({ session }) {
+  const [cases, setCases] = useState(null);
+  useEffect(() => { attempt(() => api.all("/cases", { limit: 100 }, (page) => setCases((old) => [...(old ?? []), ...page]))); }, []);
+  return html`<section class="card cases"><div class="row head"><h2>Cases</h2>
+      <button onClick=${async () => begin(session, [], true)}>Empty case</button></div>
+    <div class="drop"><p><b>Drop a folder, a zip or images anywhere</b> to begin a case</p>
+      <div class="row"><button class="primary" onClick=${async () => { const files = await choose(true); if (files.length) begin(session, files); }}>Choose a folder</button>
+      <button onClick=${async () => { const files = await choose(false); if (files.length) begin(session, files); }}>Choose images or a zip</button></div></div>
+    ${cases?.length === 0 && html`<p class="soft">No cases yet.</p>`}
+    ${cases?.length > 0 && html`<div class="scroll"><table class="list"><thead><tr><th scope="col">Case</th><th scope="col">Cells</th><th scope="col">To identify</th><th scope="col">Status</th><th scope="col">Created</th></tr></thead>
+      <tbody>${cases.map((row) => html`<tr key=${row.id}><th scope="row"><a href="#/cases/${row.id}">${row.name}</a></th><td>${row.num_cells}</td><td>${row.num_unidentified || "–"}</td>
+        <td><span class="badge ${row.status}">${row.status}</span></td><td>${when(row.created_at)}</td></tr>`)}</tbody></table></div>`}
+  </section>`;
+}
+
+function Classes() {
+  const [classes, setClasses] = useState(null);
+  const load = async () => { const list = await attempt(() => api.get("/classes")); if (list) setClasses(list.items); };
+  useEffect(() => { load(); }, []);
+  const add = async () => {
+    const values = await ui.ask({
+      heading: "A class of the station’s own", ok: "Add", text: "The model does not know it; readers can move cells there, and adapt can learn it later.",
+      fields: [{ name: "name", label: "Name", required: true, maxlength: 60 }, { name: "role", label: "In the differential", options: ROLES }],
+    });
+    if (values && await attempt(() => api.post("/classes", values))) load();
+  };
+  return html`<section class="card"><div class="row head"><h2>Classes</h2><button class="small" onClick=${add}>Add a class</button></div>
+    <ul class="classes">${classes?.map((cls) => html`<li><kbd>${cls.key}</kbd><i class="dot" style=${{ background: cls.color }}></i><span>${title(cls.name)}${cls.own && html` <small>own</small>`}</span>
+      <small>${ROLES.find(([role]) => role === cls.role)?.[1].toLowerCase()}${cls.guessed ? ", guessed" : ""}</small></li>`)}</ul></section>`;
+}
+
+function Kept() {
+  const [kept, setKept] = useState(null);
+  useEffect(() => { attempt(() => api.get("/kept")).then(setKept); }, []);
+  if (!kept) return null;
+  return html`<section class="card"><h2>Pre-classification kept <span>${many(kept.cases, "signed case")}</span></h2>
+    <p class="soft">How often readers kept what the model had said, over all signed cases. A class that falls shows drift first.</p>
+    ${kept.rows.some((row) => row.total) && html`<table><thead><tr><th scope="col">Class</th><th scope="col">Kept</th><th scope="col">%</th></tr></thead><tbody>
+      ${kept.rows.filter((row) => row.total).map((row) => html`<tr><th scope="row">${title(row.class)}</th><td>${row.n} of ${row.total}</td><td>${one(row.percent)}<small>${span(row)}</small></td></tr>`)}</tbody></table>`}
+  </section>`;
+}
+
+function Proficiency({ session }) {
+  const [past, setPast] = useState([]);
+  useEffect(() => { attempt(() => api.get(`/readers/${session.reader.id}/quizzes`)).then((list) => setPast(list?.items ?? [])); }, [session.reader.id]);
+  const start = async (event) => {
+    event.preventDefault();
+    const size = Number(new FormData(event.target).get("size"));
+    const quiz = await attempt(() => api.post("/quizzes", { reader: session.reader.id, size }));
+    if (quiz) location.hash = `#/quiz/${quiz.id}`;
+  };
+  const oldest = [...past].filter((quiz) => quiz.agree_percent != null).reverse();
+  const at = (quiz, i) => `${8 + (i * 284) / Math.max(1, oldest.length - 1)},${84 - 0.76 * quiz.agree_percent}`;
+  return html`<section class="card"><h2>Proficiency</h2>
+    <p class="soft">Signed cells are shown again without their answer: your agreement with the signed class, and over time.</p>
+    <form class="row" onSubmit=${start}><label class="inline">Cells <input name="size" type="number" min="1" max="200" value="20" required /></label><button>Start</button></form>
+    ${oldest.length > 1 && html`<svg class="line" viewBox="0 0 300 92" role="img" aria-label="Agreement over time, from ${one(oldest[0].agree_percent)} to ${one(oldest.at(-1).agree_percent)} %">
+      <path d="M8 8H292M8 84H292" /><polyline points=${oldest.map(at).join(" ")} />${oldest.map((quiz, i) => html`<circle cx=${at(quiz, i).split(",")[0]} cy=${at(quiz, i).split(",")[1]} r="3" />`)}</svg>`}
+    ${past.length > 0 && html`<table><thead><tr><th scope="col">When</th><th scope="col">Cells</th><th scope="col">Agreement %</th></tr></thead><tbody>
+      ${past.slice(0, 8).map((quiz) => html`<tr><th scope="row"><a href="#/quiz/${quiz.id}">${when(quiz.created_at)}</a></th><td>${quiz.n}</td><td>${one(quiz.agree_percent)}<small>${span(quiz)}</small></td></tr>`)}</tbody></table>`}
+  </section>`;
+}
+
+export function Start({ session }) {
+  useEffect(() => {
+    document.title = "hemascope review station";
+    session.onFiles = async (transfer) => { const files = await dropped(transfer); if (files.length) begin(session, files); };
+    return () => { session.onFiles = null; };
+  }, []);
+  return html`<main class="start">
+    <h1>Review station <span>${session.station && `hemascope ${session.station.version} · ${session.station.model.name} · research use only`}</span></h1>
+    ${session.reader ? html`<p>Reading as <b>${session.reader.name}</b>. <button class="small" onClick=${() => session.read(null)}>Somebody else</button></p>` : html`<${Readers} session=${session} />`}
+    <div class="columns"><${Cases} session=${session} />
+      <div>${session.reader && html`<${Proficiency} session=${session} />`}<${Kept} /><${Classes} /></div></div>
+  </main>`;
+}
