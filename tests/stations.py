@@ -176,7 +176,9 @@ def desk_at(
     """A station in a folder."""
     folder.mkdir(exist_ok=True)
     database = open_database(folder, url)
-    station = Station(database, folder, predictor, meanings=Meanings(), limits=replace(Limits(), **limits))
+    station = Station(
+        database, folder, predictor, meanings=Meanings(), limits=replace(Limits(), **limits)
+    )
     app = build(station, safety or Safety())
     try:
         with TestClient(

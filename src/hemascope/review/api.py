@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 from collections.abc import Generator, Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from sqlalchemy import case as case_when
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError  # noqa: A004
 from starlette.exceptions import HTTPException
 
 from hemascope import __version__
@@ -110,14 +111,10 @@ def _add_problems(app: FastAPI) -> None:
         answer.headers.update(error.headers or {})
         return answer
 
-    @app.exception_handler(Exception)
-    def unforeseen(_request: Request, error: Exception) -> Response:
-        name = type(error).__name__
-        return problem(500, f"the station failed ({name}); nothing was changed, its log says more.")
-
     @app.exception_handler(DBAPIError)
-    def of_database(_request: Request, error: DBAPIError) -> Response:
-        why = str(error.orig)
+    @app.exception_handler(TimeoutError)
+    def of_database(_request: Request, error: DBAPIError | TimeoutError) -> Response:
+        why = str(error.orig if isinstance(error, DBAPIError) else error).partition("\n")[0]
         _LOG.error("database: %s", why)
         if isinstance(error, IntegrityError):
             return problem(409, "somebody else was first; load the case again and repeat.")
@@ -316,18 +313,18 @@ def _case_routes(station: Station) -> APIRouter:
     ) -> Response:
         """A case as a reader sees it, with an ETag."""
         with database.read() as session:
-            case = cases.find_case(session, case_id)
-            etag = f'"{case.version}-{reader or ""}"'
-            if if_none_match == etag:
-                return Response(status_code=304, headers={"ETag": etag})
-            found = cases.info(station, session, case, reader)
-        return _json(found.model_dump(mode="json", by_alias=True), ETag=etag)
+            found = cases.info(station, session, cases.find_case(session, case_id), reader)
+        answer = _json(found.model_dump(mode="json", by_alias=True))
+        etag = f'"{blake2b(bytes(answer.body), digest_size=16).hexdigest()}"'
+        if if_none_match == etag:
+            answer = Response(status_code=304)
+        answer.headers["ETag"] = etag
+        return answer
 
     @api.delete("/cases/{case_id}", status_code=204)
     def delete(case_id: told.Id) -> Response:
         """Deletes a case and its images; the trail keeps only that it happened."""
-        with database.write() as session:
-            cases.remove(station, session, cases.find_case(session, case_id, to_change=True))
+        cases.remove(station, case_id)
         return Response(status_code=204)
 
     @api.post("/cases/{case_id}/files")
@@ -480,7 +477,7 @@ def _gallery_routes(station: Station) -> APIRouter:
         return Response(gallery.png(gallery.Image.fromarray(pixels)), media_type="image/png")
 
     @api.get("/cases/{case_id}/cells/{cell_id}/map", responses=png)
-    def show_map(case_id: told.Id, cell_id: told.Id, of: str) -> Response:
+    def show_map(case_id: told.Id, cell_id: told.Id, of: told.ClassName) -> Response:
         """What speaks for a class, to lay over the image that the network saw."""
         content = gallery.map_png(station, *cell_of(case_id, cell_id), of)
         return Response(content, media_type="image/png")
@@ -495,7 +492,7 @@ def _gallery_routes(station: Station) -> APIRouter:
         return {"items": [one.model_dump(by_alias=True) for one in found]}
 
     @api.get("/reference")
-    def reference(of: str, limit: Annotated[told.Limit, Query()] = 12) -> dict[str, Any]:
+    def reference(of: told.ClassName, limit: Annotated[told.Limit, Query()] = 12) -> dict[str, Any]:
         """Typical signed cells of a class."""
         with database.read() as session:
             found = gallery.typical(station, session, of, limit)
@@ -556,8 +553,9 @@ def _after(cursor: str, kinds: tuple[type, ...]) -> Any:
         return None
     try:
         place = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except ValueError:
+    except (ValueError, RecursionError):
         place = None
-    if not isinstance(place, list) or tuple(map(type, place)) != kinds:
+    is_one = isinstance(place, list) and tuple(map(type, place)) == kinds
+    if not is_one or not all(str(one).isprintable() and len(str(one)) < 40 for one in place or ()):
         raise Refused(422, "this cursor is not one that the station gave.", field="cursor")
-    return tuple(place)
+    return tuple(place or ())

@@ -5,12 +5,12 @@ its lines in the audit trail, or not at all.
 """
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -42,6 +42,7 @@ from hemascope.review.station import Station
 
 _ROUND = 6  # digits of probabilities, as in the files of `predict`
 _AT_ONCE = 64  # pictures of an upload that are stored in one transaction
+OF_READING = ("named", "confirmed", "taken back", "commented", "seen")  # lines of the trail
 _LEAST_FOR_TEST = 20  # cells, to say of a laboratory that it is unlike the training ones
 
 
@@ -702,23 +703,35 @@ def reopen(session: Session, case: Case, reader_id: str, reason: str) -> None:
     _record(session, case, "reopened", reader, detail=reason)
 
 
-def remove(station: Station, session: Session, case: Case) -> None:
-    """Deletes a case, and every picture that no other holds; that it happened is kept."""
-    of_case = select(Cell.id).where(Cell.case_id == case.id)
-    held = set(session.scalars(select(Cell.image).where(Cell.case_id == case.id)))
-    for table, column in ((QuizCell, QuizCell.cell_id), (Reading, Reading.cell_id)):
-        session.execute(delete(table).where(column.in_(of_case)))
-    session.execute(delete(Seen).where(Seen.case_id == case.id))
-    session.execute(delete(Cell).where(Cell.case_id == case.id))
-    session.execute(delete(Case).where(Case.id == case.id))
-    session.execute(
-        delete(Event).where(Event.case_id == case.id)
-    )  # refused while its case is there
-    session.add(Event(case_id=case.id, kind="deleted"))
-    others = select(Cell.image).where(Cell.image.in_(held))
-    for digest in held - set(session.scalars(others)) - {None}:
-        session.execute(delete(StoredImage).where(StoredImage.sha256 == digest))
-        station.images.remove(str(digest))
+def remove(station: Station, case_id: str, *, signed_before: str | None = None) -> None:
+    """Deletes a case, then every picture that no other holds; that it happened is kept."""
+    with station.database.write() as session:
+        case = find_case(session, case_id, to_change=True)
+        if signed_before and (case.signed_at or signed_before) >= signed_before:
+            return
+        of_case = select(Cell.id).where(Cell.case_id == case_id)
+        held = set(session.scalars(select(Cell.image).where(Cell.case_id == case_id)))
+        for table, column in ((QuizCell, QuizCell.cell_id), (Reading, Reading.cell_id)):
+            session.execute(delete(table).where(column.in_(of_case)))
+        session.execute(delete(Seen).where(Seen.case_id == case_id))
+        session.execute(delete(Cell).where(Cell.case_id == case_id))
+        session.execute(delete(Case).where(Case.id == case_id))
+        session.execute(delete(Event).where(Event.case_id == case_id))  # refused before that
+        session.add(Event(case_id=case_id, kind="deleted"))
+        others = select(Cell.image).where(Cell.image.in_(held))
+        gone = {one for one in held - set(session.scalars(others)) if one}
+        session.execute(delete(StoredImage).where(StoredImage.sha256.in_(gone)))
+    drop_files(station, gone)
+
+
+def drop_files(station: Station, digests: Iterable[str]) -> None:
+    """Takes away files of pictures that no case holds; who adds one meanwhile waits for it."""
+    with station.database.write() as session:
+        for digest in sorted(digests):
+            with suppress(IntegrityError), session.begin_nested():  # another case holds it
+                session.execute(insert(StoredImage).values(sha256=digest, num_bytes=0))
+                station.images.remove(digest)
+                session.execute(delete(StoredImage).where(StoredImage.sha256 == digest))
 
 
 def _check_open(case: Case) -> None:

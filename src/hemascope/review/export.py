@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.report.numbers import UNKNOWN
 from hemascope.review import schemas as told
-from hemascope.review.cases import cell_infos, compare_readers, info, is_blind
+from hemascope.review.cases import OF_READING, cell_infos, compare_readers, info, is_blind
 from hemascope.review.database import Case, Cell, Database, Event, Reading, now
 from hemascope.review.images import ImageStore
 from hemascope.review.problems import Refused
@@ -97,13 +97,14 @@ def report_page(content: dict[str, Any]) -> str:
 
 
 def trail(session: Session, case_id: str) -> list[told.EventInfo]:
-    """The audit trail of a case, also of a deleted one; without classes while readers are blind."""
+    """The audit trail of a case, also of a deleted one; while readers are blind, without theirs."""
     case = session.get(Case, case_id)
-    masked = {"before": "…", "after": "…"} if case and is_blind(case) else {}
-    found = session.scalars(select(Event).where(Event.case_id == case_id).order_by(Event.id))
+    query = select(Event).where(Event.case_id == case_id).order_by(Event.id)
+    if case and is_blind(case):
+        query = query.where(Event.kind.not_in(OF_READING))
     return [
-        told.EventInfo.model_validate({**one.values(), "cell": one.cell_id, **masked})
-        for one in found
+        told.EventInfo.model_validate({**one.values(), "cell": one.cell_id})
+        for one in session.scalars(query)
     ]
 
 

@@ -64,6 +64,10 @@ class ImageStore:
         """Where its small copy is."""
         return self._folder / digest[:2] / f"{digest}.jpg"
 
+    def digests(self) -> set[str]:
+        """What pictures there are."""
+        return {path.stem for path in self._folder.glob("*/[0-9a-f]*.*")}
+
     def remove(self, digest: str) -> None:
         """Takes a picture away."""
         self.path(digest).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from hemascope.core.packaged import FOR_PHOTOGRAPHS
 from hemascope.inference.predictor import Predictor
 from hemascope.review import cases
 from hemascope.review.api import build
-from hemascope.review.database import Case, Database
+from hemascope.review.database import Case, Database, StoredImage
 from hemascope.review.images import ImageStore
 from hemascope.review.intake import Limits
 from hemascope.review.safety import Safety, hash_token
@@ -112,8 +112,7 @@ def serve(served: Served, reporter: Reporter) -> None:
     reporter.say(f"Review station: {scheme}://{shown}:{port} ({station.model.name}; {folder})")
     reporter.say(f"Ctrl-C stops it. {RESEARCH_USE_ONLY}")
     stopping = Event()
-    if served.keep_days:
-        Thread(target=_retain, args=(station, served.keep_days, stopping), daemon=True).start()
+    Thread(target=_tidy, args=(station, served.keep_days, stopping), daemon=True).start()
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:  # which uvicorn raises again when it has stopped
@@ -198,15 +197,26 @@ def _listener(served: Served) -> socket.socket:
         ) from error
 
 
-def _retain(station: Station, days: int, stopping: Event) -> None:
-    """Deletes signed cases when they are old enough, now and every hour."""
+def _tidy(station: Station, days: int, stopping: Event) -> None:
+    """Takes away what nobody holds any more, now and every hour."""
     while True:
         try:
-            delete_older(station, days)
+            delete_strays(station)
+            if days:
+                delete_older(station, days)
         except Exception:  # the next hour may be better; the station carries on
             _LOG.exception("retention")
         if stopping.wait(_HOUR):
             return
+
+
+def delete_strays(station: Station) -> None:
+    """Deletes pictures that no case holds: of uploads and deletions that were cut short."""
+    there = station.images.digests()
+    with station.database.read() as session:
+        there -= set(session.scalars(select(StoredImage.sha256)))
+    if there:
+        cases.drop_files(station, there)
 
 
 def delete_older(station: Station, days: int) -> int:
@@ -215,10 +225,7 @@ def delete_older(station: Station, days: int) -> int:
     with station.database.read() as session:
         old = session.scalars(select(Case.id).where(Case.signed_at < before)).all()
     for case_id in old:
-        with station.database.write() as session:
-            case = cases.find_case(session, case_id, to_change=True)
-            if case.signed_at and case.signed_at < before:
-                cases.remove(station, session, case)
+        cases.remove(station, case_id, signed_before=before)
     return len(old)
 
 

@@ -122,9 +122,7 @@ def test_a_five_part_model_gives_five_parts() -> None:
 def test_a_role_that_was_guessed_is_said() -> None:
     found = of(("neutrophil", "strange cell"), ["strange cell"])
     assert found.counted == 1
-    assert found.notes == [
-        "Counted as white cells, because their role is not known: strange cell."
-    ]
+    assert found.notes == ["Counted as white cells, because their role is not known: strange cell."]
 
 
 @pytest.mark.parametrize("seed", range(4))
