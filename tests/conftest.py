@@ -23,6 +23,8 @@ from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.run_folder import RunResults
 
+pytest_plugins = ["stations"]  # fixtures of the review station
+
 _SIZES = {"train": 64, "val": 16, "test": 24}
 
 

@@ -747,7 +747,7 @@ def serve(
     database: DatabaseOption = "",
     roles: Annotated[
         Path | None,
-        Option(metavar="FILE", help="TOML: which classes are white cells, and which are not."),
+        Option(metavar="FILE", help="TOML: which classes are white cells; reference ranges."),
     ] = None,
     frame: FrameOption = None,
     keep_days: Annotated[
@@ -799,6 +799,9 @@ def review_export(
     ] = None,
     data_dir: DataDirOption = None,
     database: DatabaseOption = "",
+    only_read: Annotated[
+        bool, Option("--only-read", help="Only cells that a reader named or confirmed.")
+    ] = False,
 ) -> str:
     """Write signed cells as data for train and adapt.
 
@@ -812,7 +815,8 @@ def review_export(
     from hemascope.review.export import as_dataset as run
     from hemascope.review.serve import open_database, open_images
 
-    return run(open_database(folder, database), open_images(folder), cases or [], output)
+    station, images = open_database(folder, database), open_images(folder)
+    return run(station, images, cases or [], output, only_read=only_read)
 
 
 def _needs(extra: str, *modules: str) -> None:

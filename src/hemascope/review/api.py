@@ -25,37 +25,12 @@ from hemascope.data.pictures import BadPictureError, Picture
 from hemascope.data.walk import PassedOver
 from hemascope.inference.stream import answer_batch
 from hemascope.review import cases, export, gallery
+from hemascope.review import schemas as told
 from hemascope.review.database import Case, Cell, OwnClass, Reader
 from hemascope.review.differential import kept_of
 from hemascope.review.intake import received
 from hemascope.review.problems import Refused, missing
 from hemascope.review.safety import COOKIE, Guarded, Safety, problem
-from hemascope.review.schemas import (
-    Added,
-    Agreement,
-    ByReader,
-    CaseInfo,
-    ClassInfo,
-    Corrected,
-    Corrections,
-    Differential,
-    Id,
-    KeptOverall,
-    KeptRow,
-    Limit,
-    NewCase,
-    NewClass,
-    NewQuiz,
-    NewReader,
-    Problem,
-    QuizAnswer,
-    QuizInfo,
-    ReaderInfo,
-    Reopening,
-    SeenClasses,
-    SeenInfo,
-    Token,
-)
 from hemascope.review.station import MOST_OWN, Station
 from hemascope.store.answers import row_of
 
@@ -63,15 +38,15 @@ _STATIC = Path(__file__).parent / "static"
 _LOG = logging.getLogger("hemascope.review")
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {
-        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+        "content": {"application/problem+json": {"schema": told.Problem.model_json_schema()}},
         "description": "Refused, with the reason",
     },
     "5XX": {
-        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+        "content": {"application/problem+json": {"schema": told.Problem.model_json_schema()}},
         "description": "The station cannot answer now",
     },
 }
-OptionalReader = Annotated[Id | None, Query()]
+OptionalReader = Annotated[told.Id | None, Query()]
 Files = Annotated[list[UploadFile], File()]
 _MOST_QUESTIONS = 64  # images of one `predict` request that are asked about together
 
@@ -135,6 +110,11 @@ def _add_problems(app: FastAPI) -> None:
         answer.headers.update(error.headers or {})
         return answer
 
+    @app.exception_handler(Exception)
+    def unforeseen(_request: Request, error: Exception) -> Response:
+        name = type(error).__name__
+        return problem(500, f"the station failed ({name}); nothing was changed, its log says more.")
+
     @app.exception_handler(DBAPIError)
     def of_database(_request: Request, error: DBAPIError) -> Response:
         why = str(error.orig)
@@ -162,7 +142,7 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
         return {"status": "ready", "model": station.model.name}
 
     @api.post("/session", status_code=204)
-    def enter(token: Token, request: Request) -> Response:
+    def enter(token: told.Token, request: Request) -> Response:
         """Takes the station's token and keeps it as a cookie that no script can read."""
         if safety.token_sha256 and not safety.is_token(token.token):
             raise Refused(401, "this is not the station's token.", field="token")
@@ -192,13 +172,13 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
         return {"items": [station.model.model_dump()]}
 
     @api.get("/classes")
-    def classes() -> dict[str, list[ClassInfo]]:
+    def classes() -> dict[str, list[told.ClassInfo]]:
         """What a cell can be called."""
         with station.database.read() as session:
             return {"items": station.classes(session)}
 
     @api.post("/classes", status_code=201)
-    def add_class(new: NewClass) -> ClassInfo:
+    def add_class(new: told.NewClass) -> told.ClassInfo:
         """Adds a class of the station's own, which `adapt` can learn later."""
         with station.database.write() as session:
             known = station.classes(session)
@@ -211,14 +191,14 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
             return next(one for one in station.classes(session) if one.name == new.name)
 
     @api.get("/readers")
-    def readers() -> dict[str, list[ReaderInfo]]:
+    def readers() -> dict[str, list[told.ReaderInfo]]:
         """Who reads here."""
         with station.database.read() as session:
             found = session.scalars(select(Reader).order_by(Reader.name))
             return {"items": [_reader(one) for one in found]}
 
-    @api.post("/readers", status_code=201, responses={200: {"model": ReaderInfo}})
-    def add_reader(new: NewReader, response: Response) -> ReaderInfo:
+    @api.post("/readers", status_code=201, responses={200: {"model": told.ReaderInfo}})
+    def add_reader(new: told.NewReader, response: Response) -> told.ReaderInfo:
         """Adds a reader; of a name that is known, gives that reader."""
         with station.database.write() as session:
             known = session.scalar(select(Reader).where(Reader.name == new.name))
@@ -231,22 +211,33 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
             return _reader(reader)
 
     @api.get("/kept")
-    def kept() -> KeptOverall:
+    def kept() -> told.KeptOverall:
         """How often readers kept what the model said, over all signed cases: drift shows here."""
         with station.database.read() as session:
             same = func.sum(case_when((Cell.final_class == Cell.predicted_class, 1), else_=0))
-            rows = session.execute(
-                select(Cell.predicted_class, func.count(), same)
-                .where(Cell.final_class.is_not(None), Cell.predicted_class.is_not(None))
-                .group_by(Cell.predicted_class)
-                .order_by(Cell.predicted_class)
-            )
-            lines = [
-                KeptRow(class_name=str(name), **kept_of(n or 0, total).model_dump())
-                for name, total, n in rows
-            ]
+            month = func.substr(Case.signed_at, 1, 7)
+            found = {
+                by: session.execute(
+                    select(by, func.count(), same)
+                    .join(Case, Case.id == Cell.case_id)
+                    .where(Cell.final_class.is_not(None), Cell.predicted_class.is_not(None))
+                    .group_by(by)
+                    .order_by(by)
+                ).all()
+                for by in (Cell.predicted_class, month)
+            }
             signed = select(func.count()).select_from(Case).where(Case.signed_at.is_not(None))
-            return KeptOverall(cases=session.scalar(signed) or 0, rows=lines)
+            return told.KeptOverall(
+                cases=session.scalar(signed) or 0,
+                rows=[
+                    told.KeptRow(class_name=str(name), **kept_of(n or 0, total).model_dump())
+                    for name, total, n in found[Cell.predicted_class]
+                ],
+                months=[
+                    told.KeptMonth(month=str(name), **kept_of(n or 0, total).model_dump())
+                    for name, total, n in found[month]
+                ],
+            )
 
     @api.post("/predict")
     def predict(file: Files, request: Request) -> Response:
@@ -298,7 +289,7 @@ def _case_routes(station: Station) -> APIRouter:
     database = station.database
 
     @api.get("/cases")
-    def list_cases(limit: Annotated[Limit, Query()] = 50, cursor: str = "") -> dict[str, Any]:
+    def list_cases(limit: Annotated[told.Limit, Query()] = 50, cursor: str = "") -> dict[str, Any]:
         """Cases, the newest first."""
         with database.read() as session:
             found, after = cases.summaries(session, limit, _after(cursor, (str, str)))
@@ -306,10 +297,10 @@ def _case_routes(station: Station) -> APIRouter:
 
     @api.post("/cases", status_code=201)
     def create(
-        new: NewCase,
+        new: told.NewCase,
         response: Response,
         idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
-    ) -> CaseInfo:
+    ) -> told.CaseInfo:
         """Begins a case; sent again with the same Idempotency-Key, it gives the same case."""
         with database.write() as session:
             case = cases.create(station, session, new, idempotency_key)
@@ -317,9 +308,9 @@ def _case_routes(station: Station) -> APIRouter:
         response.headers["Location"] = f"/api/v1/cases/{case.id}"
         return found
 
-    @api.get("/cases/{case_id}", response_model=CaseInfo)
+    @api.get("/cases/{case_id}", response_model=told.CaseInfo)
     def show(
-        case_id: Id,
+        case_id: told.Id,
         reader: OptionalReader = None,
         if_none_match: Annotated[str | None, Header()] = None,
     ) -> Response:
@@ -333,20 +324,20 @@ def _case_routes(station: Station) -> APIRouter:
         return _json(found.model_dump(mode="json", by_alias=True), ETag=etag)
 
     @api.delete("/cases/{case_id}", status_code=204)
-    def delete(case_id: Id) -> Response:
+    def delete(case_id: told.Id) -> Response:
         """Deletes a case and its images; the trail keeps only that it happened."""
         with database.write() as session:
             cases.remove(station, session, cases.find_case(session, case_id, to_change=True))
         return Response(status_code=204)
 
     @api.post("/cases/{case_id}/files")
-    def add_files(case_id: Id, reader: Annotated[Id, Query()], file: Files) -> Added:
+    def add_files(case_id: told.Id, reader: Annotated[told.Id, Query()], file: Files) -> told.Added:
         """Takes in images and .zip archives; what the case holds already is not taken twice."""
         opened = [(one.filename or "", one.file) for one in file]
         return cases.add_files(station, case_id, reader, opened)
 
     @api.post("/cases/{case_id}/analysis")
-    def analyze(case_id: Id, by: ByReader) -> Response:
+    def analyze(case_id: told.Id, by: told.ByReader) -> Response:
         """Answers the cells that have no answer yet: a line of JSON for each batch."""
         lines = cases.analyze(station, case_id, by.reader)
         first = next(lines)  # what is refused is refused with its status
@@ -364,9 +355,9 @@ def _case_routes(station: Station) -> APIRouter:
 
     @api.get("/cases/{case_id}/cells")
     def list_cells(
-        case_id: Id,
+        case_id: told.Id,
         reader: OptionalReader = None,
-        limit: Annotated[Limit, Query()] = 500,
+        limit: Annotated[told.Limit, Query()] = 500,
         cursor: str = "",
     ) -> dict[str, Any]:
         """Cells of a case in order, as a reader sees them."""
@@ -379,34 +370,34 @@ def _case_routes(station: Station) -> APIRouter:
         return {"items": items, "next_cursor": more}
 
     @api.post("/cases/{case_id}/corrections")
-    def correct(case_id: Id, sent: Corrections) -> Corrected:
+    def correct(case_id: told.Id, sent: told.Corrections) -> told.Corrected:
         """Keeps what a reader says of some cells: all of it, or nothing."""
         with database.write() as session:
             case = cases.find_case(session, case_id, to_change=True)
             return cases.correct(station, session, case, sent.reader, sent.changes)
 
     @api.put("/cases/{case_id}/seen")
-    def see(case_id: Id, sent: SeenClasses) -> SeenInfo:
+    def see(case_id: told.Id, sent: told.SeenClasses) -> told.SeenInfo:
         """Keeps that a reader has looked through classes."""
         with database.write() as session:
             case = cases.find_case(session, case_id, to_change=True)
             return cases.see(session, case, sent.reader, sent.classes)
 
     @api.get("/cases/{case_id}/differential")
-    def show_differential(case_id: Id, reader: OptionalReader = None) -> Differential:
+    def show_differential(case_id: told.Id, reader: OptionalReader = None) -> told.Differential:
         """The count as a reader has it."""
         with database.read() as session:
             case = cases.find_case(session, case_id)
             return cases.info(station, session, case, reader).differential
 
     @api.get("/cases/{case_id}/trail")
-    def show_trail(case_id: Id) -> dict[str, Any]:
+    def show_trail(case_id: told.Id) -> dict[str, Any]:
         """Everything that happened to a case."""
         with database.read() as session:
             found = export.trail(session, case_id)
         return {"items": [one.model_dump(by_alias=True) for one in found]}
 
-    def changed(case_id: str, reader: str, change: Any, *more: str) -> CaseInfo:
+    def changed(case_id: str, reader: str, change: Any, *more: str) -> told.CaseInfo:
         with database.write() as session:
             case = cases.find_case(session, case_id, to_change=True)
             change(session, case, reader, *more)
@@ -414,28 +405,28 @@ def _case_routes(station: Station) -> APIRouter:
             return cases.info(station, session, case, reader)
 
     @api.post("/cases/{case_id}/second")
-    def join(case_id: Id, by: ByReader) -> CaseInfo:
+    def join(case_id: told.Id, by: told.ByReader) -> told.CaseInfo:
         """Joins as second reader, blind."""
         return changed(case_id, by.reader, cases.join)
 
     @api.post("/cases/{case_id}/finish")
-    def finish(case_id: Id, by: ByReader) -> CaseInfo:
+    def finish(case_id: told.Id, by: told.ByReader) -> told.CaseInfo:
         """Ends the second reading."""
         return changed(case_id, by.reader, cases.finish)
 
     @api.get("/cases/{case_id}/agreement")
-    def show_agreement(case_id: Id) -> Agreement:
+    def show_agreement(case_id: told.Id) -> told.Agreement:
         """The two readings side by side, once the second is finished."""
         with database.read() as session:
             return cases.compare_readers(station, session, cases.find_case(session, case_id))
 
     @api.post("/cases/{case_id}/sign")
-    def sign(case_id: Id, by: ByReader) -> CaseInfo:
+    def sign(case_id: told.Id, by: told.ByReader) -> told.CaseInfo:
         """Signs and freezes a case."""
         return changed(case_id, by.reader, cases.sign)
 
     @api.post("/cases/{case_id}/reopen")
-    def reopen(case_id: Id, by: Reopening) -> CaseInfo:
+    def reopen(case_id: told.Id, by: told.Reopening) -> told.CaseInfo:
         """Opens a signed case again, for a reason that is recorded."""
         return changed(case_id, by.reader, cases.reopen, by.reason)
 
@@ -444,19 +435,19 @@ def _case_routes(station: Station) -> APIRouter:
             return export.case_json(station, session, cases.find_case(session, case_id))
 
     @api.get("/cases/{case_id}/export.json")
-    def as_json(case_id: Id) -> Response:
+    def as_json(case_id: told.Id) -> Response:
         """The case with all its cells."""
         name = f'attachment; filename="case-{case_id}.json"'
         return _json(exported(case_id), **{"Content-Disposition": name})
 
     @api.get("/cases/{case_id}/export.csv", response_class=PlainTextResponse)
-    def as_csv(case_id: Id) -> Response:
+    def as_csv(case_id: told.Id) -> Response:
         """Its cells, a row each."""
         name = {"Content-Disposition": f'attachment; filename="case-{case_id}.csv"'}
         return Response(export.case_csv(exported(case_id)), media_type="text/csv", headers=name)
 
     @api.get("/cases/{case_id}/report", response_class=HTMLResponse)
-    def as_page(case_id: Id) -> Response:
+    def as_page(case_id: told.Id) -> Response:
         """A page to print."""
         return HTMLResponse(export.report_page(exported(case_id)))
 
@@ -483,46 +474,48 @@ def _gallery_routes(station: Station) -> APIRouter:
             return gallery.find_cell(session, case_id, cell_id)
 
     @api.get("/cases/{case_id}/cells/{cell_id}/seen-image", responses=png)
-    def seen_image(case_id: Id, cell_id: Id) -> Response:
+    def seen_image(case_id: told.Id, cell_id: told.Id) -> Response:
         """What the network saw."""
         pixels = gallery.seen_image(station, *cell_of(case_id, cell_id))
         return Response(gallery.png(gallery.Image.fromarray(pixels)), media_type="image/png")
 
     @api.get("/cases/{case_id}/cells/{cell_id}/map", responses=png)
-    def show_map(case_id: Id, cell_id: Id, of: str) -> Response:
+    def show_map(case_id: told.Id, cell_id: told.Id, of: str) -> Response:
         """What speaks for a class, to lay over the image that the network saw."""
         content = gallery.map_png(station, *cell_of(case_id, cell_id), of)
         return Response(content, media_type="image/png")
 
     @api.get("/cases/{case_id}/cells/{cell_id}/similar")
-    def similar(case_id: Id, cell_id: Id, limit: Annotated[Limit, Query()] = 8) -> dict[str, Any]:
+    def similar(
+        case_id: told.Id, cell_id: told.Id, limit: Annotated[told.Limit, Query()] = 8
+    ) -> dict[str, Any]:
         """The most similar signed cells of the station."""
         with database.read() as session:
             found = gallery.similar(session, *gallery.find_cell(session, case_id, cell_id), limit)
         return {"items": [one.model_dump(by_alias=True) for one in found]}
 
     @api.get("/reference")
-    def reference(of: str, limit: Annotated[Limit, Query()] = 12) -> dict[str, Any]:
+    def reference(of: str, limit: Annotated[told.Limit, Query()] = 12) -> dict[str, Any]:
         """Typical signed cells of a class."""
         with database.read() as session:
             found = gallery.typical(station, session, of, limit)
         return {"items": [one.model_dump(by_alias=True) for one in found]}
 
     @api.post("/quizzes", status_code=201)
-    def new_quiz(new: NewQuiz) -> QuizInfo:
+    def new_quiz(new: told.NewQuiz) -> told.QuizInfo:
         """Signed cells to be named again, blind."""
         with database.write() as session:
             quiz = gallery.new_quiz(session, new.reader, new.size)
             return gallery.quiz_info(session, quiz)
 
     @api.get("/quizzes/{quiz_id}")
-    def show_quiz(quiz_id: Id) -> QuizInfo:
+    def show_quiz(quiz_id: told.Id) -> told.QuizInfo:
         """A quiz, with its result when all cells are answered."""
         with database.read() as session:
             return gallery.quiz_info(session, gallery.find_quiz(session, quiz_id))
 
     @api.post("/quizzes/{quiz_id}/answers")
-    def answer(quiz_id: Id, sent: QuizAnswer) -> QuizInfo:
+    def answer(quiz_id: told.Id, sent: told.QuizAnswer) -> told.QuizInfo:
         """What the reader says of one cell."""
         with database.write() as session:
             quiz = gallery.find_quiz(session, quiz_id)
@@ -530,7 +523,7 @@ def _gallery_routes(station: Station) -> APIRouter:
             return gallery.quiz_info(session, quiz)
 
     @api.get("/readers/{reader_id}/quizzes")
-    def quizzes(reader_id: Id) -> dict[str, Any]:
+    def quizzes(reader_id: told.Id) -> dict[str, Any]:
         """A reader's finished quizzes, the newest first."""
         with database.read() as session:
             found = gallery.quizzes_of(session, reader_id)
@@ -539,8 +532,8 @@ def _gallery_routes(station: Station) -> APIRouter:
     return api
 
 
-def _reader(one: Reader) -> ReaderInfo:
-    return ReaderInfo(id=one.id, name=one.name, created_at=one.created_at)
+def _reader(one: Reader) -> told.ReaderInfo:
+    return told.ReaderInfo.model_validate(one.values())
 
 
 def _json(content: object, **headers: str) -> Response:

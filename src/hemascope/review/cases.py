@@ -4,7 +4,7 @@ Every function takes a session that reads, or one that writes: what it changes i
 its lines in the audit trail, or not at all.
 """
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
@@ -20,6 +20,7 @@ from hemascope.core.image_spec import Look
 from hemascope.data.walk import PassedOver
 from hemascope.inference.stream import Reply, answer_stream
 from hemascope.report.answers import shift_sentence
+from hemascope.review import schemas as told
 from hemascope.review.database import (
     Case,
     Cell,
@@ -36,22 +37,7 @@ from hemascope.review.differential import Counted, agreement, differential
 from hemascope.review.images import Encoded, encoded
 from hemascope.review.intake import Received, received, stored_item
 from hemascope.review.problems import Refused, missing
-from hemascope.review.schemas import (
-    NOT_COUNTED,
-    Added,
-    Agreement,
-    CaseInfo,
-    CaseSummary,
-    CellInfo,
-    Change,
-    ClassInfo,
-    Corrected,
-    Counts,
-    ModelInfo,
-    NewCase,
-    ReaderInfo,
-    SeenInfo,
-)
+from hemascope.review.schemas import NOT_COUNTED
 from hemascope.review.station import Station
 
 _ROUND = 6  # digits of probabilities, as in the files of `predict`
@@ -96,6 +82,11 @@ def role_in(case: Case, reader_id: str | None) -> str:
     return {case.first_id: "first", case.second_id: "second"}.get(reader_id, "")
 
 
+def is_blind(case: Case) -> bool:
+    """Whether a second reader is at work, who does not see the first one's answers."""
+    return case.second_id is not None and not case.second_finished
+
+
 def states(session: Session, case: Case, reader_id: str | None) -> list[CellState]:
     """All cells as a reader has them; as the model has them for nobody."""
     query = (
@@ -133,7 +124,7 @@ def _now(reading: str | None, abstain: bool, predicted: str | None) -> str:  # n
 
 def summaries(
     session: Session, limit: int, after: tuple[str, str] | None
-) -> tuple[list[CaseSummary], tuple[str, str] | None]:
+) -> tuple[list[told.CaseSummary], tuple[str, str] | None]:
     """Cases, the newest first, and where the next page begins."""
     unidentified = (
         select(func.count())
@@ -156,86 +147,79 @@ def summaries(
         query = query.where(
             or_(Case.created_at < at, and_(Case.created_at == at, Case.id < case_id))
         )
-    found = [row.tuple() for row in session.execute(query.limit(limit + 1))]
+    found = session.execute(query.limit(limit + 1)).all()
     lines = [
-        CaseSummary(
-            id=case.id,
-            name=case.name,
-            status="signed" if case.signed_at else "open",
-            created_at=case.created_at,
-            signed_at=case.signed_at,
-            num_cells=num_cells,
-            num_unidentified=num_unidentified,
+        told.CaseSummary.model_validate(
+            {**case.values(), "status": _status(case), "num_cells": n, "num_unidentified": left}
         )
-        for case, num_cells, num_unidentified in found[:limit]
+        for case, n, left in found[:limit]
     ]
     last = found[limit - 1][0] if len(found) > limit else None
     return lines, last and (last.created_at, last.id)
 
 
-def info(station: Station, session: Session, case: Case, reader_id: str | None) -> CaseInfo:
+def info(station: Station, session: Session, case: Case, reader_id: str | None) -> told.CaseInfo:
     """A case as a reader sees it."""
     classes = station.classes(session, case.model)
     cells = states(session, case, reader_id)
     seen = _seen(session, case, cells, reader_id)
     readers = {
-        one.id: ReaderInfo(id=one.id, name=one.name, created_at=one.created_at)
+        one.id: told.ReaderInfo.model_validate(one.values())
         for one in session.scalars(
             select(Reader).where(Reader.id.in_([case.first_id, case.second_id, case.signed_by]))
         )
     }
     signer = readers.get(case.signed_by or "")
-    return CaseInfo(
-        id=case.id,
-        name=case.name,
-        status="signed" if case.signed_at else "open",
-        version=case.version,
-        created_at=case.created_at,
-        signed_at=case.signed_at,
-        signed_by=signer and signer.name,
-        model=ModelInfo.model_validate(case.model),
-        frame=Frame.model_validate(case.frame).describe() if case.frame else "",
-        shift=case.shift,
-        first=readers[case.first_id],
-        second=readers.get(case.second_id or ""),
-        second_finished=case.second_finished,
-        role=role_in(case, reader_id),  # type: ignore[arg-type]
-        classes=classes,
-        counts=Counts(
-            cells=len(cells),
-            waiting=sum(one.is_waiting for one in cells),
-            unreadable=sum(bool(one.error) for one in cells),
-            unidentified=sum(not one.now for one in cells),
-        ),
-        seen=seen.seen,
-        unseen=seen.unseen,
-        blockers=_blockers(case, cells, seen),
-        differential=count(classes, cells),
+    return told.CaseInfo.model_validate(
+        {
+            **case.values(),
+            "status": _status(case),
+            "signed_by": signer and signer.name,
+            "frame": Frame.model_validate(case.frame).describe() if case.frame else "",
+            "first": readers[case.first_id],
+            "second": readers.get(case.second_id or ""),
+            "role": role_in(case, reader_id),
+            "classes": classes,
+            "counts": {
+                "cells": len(cells),
+                "waiting": sum(one.is_waiting for one in cells),
+                "unreadable": sum(bool(one.error) for one in cells),
+                "unidentified": sum(not one.now for one in cells),
+            },
+            "seen": seen.seen,
+            "unseen": seen.unseen,
+            "blockers": _blockers(case, cells, seen),
+            "differential": count(classes, cells),
+        }
     )
 
 
-def count(classes: Sequence[ClassInfo], cells: Iterable[CellState]) -> Any:
+def _status(case: Case) -> str:
+    return "signed" if case.signed_at else "open"
+
+
+def count(classes: Sequence[told.ClassInfo], cells: Iterable[CellState]) -> Any:
     """The differential of cells."""
     return differential(classes, [Counted(one.id, one.now, one.predicted) for one in cells])
 
 
 def _seen(
     session: Session, case: Case, cells: Iterable[CellState], reader_id: str | None
-) -> SeenInfo:
+) -> told.SeenInfo:
     marked = set(
         session.scalars(
             select(Seen.class_name).where(Seen.case_id == case.id, Seen.reader_id == reader_id)
         )
     )
     there = sorted({one.now for one in cells} - {"", NOT_COUNTED})
-    return SeenInfo(
+    return told.SeenInfo(
         seen=[one for one in there if one in marked],
         unseen=[one for one in there if one not in marked],
     )
 
 
 def _blockers(
-    case: Case, cells: Sequence[CellState], seen: SeenInfo, *, for_second: bool = False
+    case: Case, cells: Sequence[CellState], seen: told.SeenInfo, *, for_second: bool = False
 ) -> list[str]:
     """Why a reading is not done yet."""
     waiting = sum(one.is_waiting for one in cells)
@@ -249,7 +233,7 @@ def _blockers(
         found.append(f"{unidentified} cells are unidentified.")
     if seen.unseen:
         found.append(f"Not looked through yet: {', '.join(seen.unseen)}.")
-    if case.second_id and not case.second_finished and not for_second:
+    if is_blind(case) and not for_second:
         found.append("The second reader has not finished.")
     return found
 
@@ -265,7 +249,7 @@ def cell_infos(
     ids: Sequence[str] | None = None,
     after: int = -1,
     limit: int | None = None,
-) -> list[CellInfo]:
+) -> list[told.CellInfo]:
     """Cells of a case in order, as a reader sees them."""
     query = (
         select(Cell, *_READING)
@@ -279,26 +263,19 @@ def cell_infos(
     return [_cell_info(*row) for row in session.execute(query)]
 
 
-def _cell_info(cell: Cell, name: str | None, comment: str | None) -> CellInfo:
-    answer: Mapping[str, Any] = cell.answer or {}
-    return CellInfo(
-        id=cell.id,
-        name=cell.name,
-        position=cell.position,
-        image=cell.image and image_url(cell.image),
-        thumbnail=cell.image and thumbnail_url(cell.image),
-        error=cell.error,
-        note=cell.note,
-        warning=answer.get("warning", ""),
-        abstain=cell.abstain,
-        distance=answer.get("distance"),
-        predicted_class=cell.predicted_class or "",
-        confidence=answer.get("confidence"),
-        prediction_set=answer.get("prediction_set", []),
-        probs=answer.get("probs", {}),
-        class_name=_now(name, cell.abstain, cell.predicted_class),
-        read=bool(name),
-        comment=comment or "",
+def _cell_info(cell: Cell, name: str | None, comment: str | None) -> told.CellInfo:
+    return told.CellInfo.model_validate(
+        {
+            **told.NO_ANSWER,
+            **(cell.answer or {}),
+            **cell.values(),
+            "image": cell.image and image_url(cell.image),
+            "thumbnail": cell.image and thumbnail_url(cell.image),
+            "predicted_class": cell.predicted_class or "",
+            "class_name": _now(name, cell.abstain, cell.predicted_class),
+            "read": bool(name),
+            "comment": comment or "",
+        }
     )
 
 
@@ -315,7 +292,7 @@ def thumbnail_url(digest: str) -> str:
 # --- cells come in -------------------------------------------------------------------------------
 
 
-def create(station: Station, session: Session, new: NewCase, key: str | None) -> Case:
+def create(station: Station, session: Session, new: told.NewCase, key: str | None) -> Case:
     """A new case; the one that was made with the same key, if there is one."""
     find_reader(session, new.reader)
     if key and (known := session.scalar(select(Case).where(Case.creation_key == key))):
@@ -339,7 +316,7 @@ def create(station: Station, session: Session, new: NewCase, key: str | None) ->
 
 def add_files(
     station: Station, case_id: str, reader_id: str, files: list[tuple[str, BinaryIO]]
-) -> Added:
+) -> told.Added:
     """Takes in uploaded files; what the case holds already is not taken twice.
 
     Raises:
@@ -373,7 +350,7 @@ def add_files(
     with station.database.read() as session:
         case = find_case(session, case_id)
         cells = cell_infos(session, case, reader_id, ids=ids)
-    return Added(added=len(ids), known=known, passed_over=list(passed.notes()), cells=cells)
+    return told.Added(added=len(ids), known=known, passed_over=list(passed.notes()), cells=cells)
 
 
 def _store(
@@ -475,7 +452,7 @@ def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[st
     yield {"complete": True, "done": done, "total": total, "frame": said, "shift": shift}
 
 
-def _dumped(cell: CellInfo) -> dict[str, Any]:
+def _dumped(cell: told.CellInfo) -> dict[str, Any]:
     return cell.model_dump(by_alias=True)
 
 
@@ -499,7 +476,7 @@ def _decide(station: Station, case_id: str) -> Frame | None:
 
 def _keep_answers(
     station: Station, case_id: str, reader_id: str, batch: Sequence[Reply]
-) -> list[CellInfo]:
+) -> list[told.CellInfo]:
     names = station.predictor.class_names
     with station.database.write() as session:
         case = find_case(session, case_id, to_change=True)
@@ -556,8 +533,8 @@ def _shift(station: Station, session: Session, case: Case) -> str:
 
 
 def correct(
-    station: Station, session: Session, case: Case, reader_id: str, changes: Sequence[Change]
-) -> Corrected:
+    station: Station, session: Session, case: Case, reader_id: str, changes: Sequence[told.Change]
+) -> told.Corrected:
     """Keeps what a reader says of some cells: all of it, or nothing.
 
     Raises:
@@ -635,7 +612,7 @@ def correct(
             more={"conflicts": conflicts},
         )
     session.flush()
-    return Corrected(
+    return told.Corrected(
         cells=cell_infos(session, case, reader_id, ids=ids),
         version=case.version,
         differential=count(classes, states(session, case, reader_id)),
@@ -646,7 +623,7 @@ def _by_ids(session: Session, case: Case, ids: Sequence[str]) -> list[Cell]:
     return list(session.scalars(select(Cell).where(Cell.case_id == case.id, Cell.id.in_(ids))))
 
 
-def see(session: Session, case: Case, reader_id: str, names: Iterable[str]) -> SeenInfo:
+def see(session: Session, case: Case, reader_id: str, names: Iterable[str]) -> told.SeenInfo:
     """Keeps that a reader has looked through classes."""
     _check_open(case)
     find_reader(session, reader_id)
@@ -688,7 +665,7 @@ def finish(session: Session, case: Case, reader_id: str) -> None:
         _record(session, case, "finished", reader_id)
 
 
-def compare_readers(station: Station, session: Session, case: Case) -> Agreement:
+def compare_readers(station: Station, session: Session, case: Case) -> told.Agreement:
     """The two readings side by side, once the second is finished."""
     if not case.second_finished:
         raise Refused(409, "the second reader has not finished; until then, readers are blind.")

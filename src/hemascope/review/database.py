@@ -47,6 +47,10 @@ def now() -> str:
 class Base(DeclarativeBase):
     """All tables."""
 
+    def values(self) -> dict[str, Any]:
+        """What a row holds."""
+        return {column.key: getattr(self, column.key) for column in self.__table__.columns}
+
 
 class Reader(Base):
     """Someone who names cells."""
@@ -182,10 +186,14 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        config = migration_config(url)
+        known = {one.revision for one in ScriptDirectory.from_config(config).walk_revisions()}
         try:
             self.engine = open_engine(url)
             with self.engine.connect() as connection:
                 current = MigrationContext.configure(connection).get_current_revision()
+            if current is None or current in known:
+                command.upgrade(config, "head")
         except (SQLAlchemyError, ImportError) as error:
             why = str(getattr(error, "orig", None) or error).partition("\n")[0]
             raise OutputError(
@@ -193,15 +201,13 @@ class Database:
                 "URL, and that its server runs.",
                 field="database",
             ) from error
-        config = migration_config(url)
-        known = {one.revision for one in ScriptDirectory.from_config(config).walk_revisions()}
         if current is not None and current not in known:
+            self.engine.dispose()
             raise OutputError(
                 f"the database {self.engine_name} was written by a newer version of hemascope "
                 f"(migration {current}); update hemascope, or choose another data folder.",
                 field="database",
             )
-        command.upgrade(config, "head")
 
     @property
     def engine_name(self) -> str:

@@ -15,20 +15,7 @@ from hemascope.metrics.counts import (
     largest_difference,
     of_one,
 )
-from hemascope.review.schemas import (
-    Agreement,
-    ClassAgreement,
-    ClassInfo,
-    Compared,
-    CountRow,
-    Differential,
-    Differing,
-    Kept,
-    Per100Row,
-    PrePer100,
-    Share,
-    WhiteRow,
-)
+from hemascope.review import schemas as told
 
 TARGET = 200  # white cells, of each reader, after CLSI H20-A2
 _LEAST = 100  # white cells, below which a differential is said to be small
@@ -43,25 +30,25 @@ class Counted:
     predicted: str
 
 
-def differential(classes: Sequence[ClassInfo], cells: Sequence[Counted]) -> Differential:
+def differential(classes: Sequence[told.ClassInfo], cells: Sequence[Counted]) -> told.Differential:
     """Percentages over white cells only; other kinds beside them, or outside the count."""
     roles = {one.name: one.role for one in classes}
     now, pre = Counter(one.now for one in cells), Counter(one.predicted for one in cells)
     white = [one for one in classes if one.role is Role.WHITE]
     total, pre_total = (sum(count[one.name] for one in white) for count in (now, pre))
-    per_100: list[Per100Row] = []
+    per_100: list[told.Per100Row] = []
     for one in classes:
         if one.role is Role.PER_100_WHITE:
             count, before = now[one.name], pre[one.name]
             low, high = _per_100_interval(count, total)
             per_100.append(
-                Per100Row(
+                told.Per100Row(
                     class_name=one.name,
                     count=count,
                     per_100=_times_100(count, total),
                     low=low,
                     high=high,
-                    pre=PrePer100(count=before, per_100=_times_100(before, pre_total)),
+                    pre=told.PrePer100(count=before, per_100=_times_100(before, pre_total)),
                 )
             )
     kept = [one for one in cells if one.now and one.predicted]
@@ -69,21 +56,22 @@ def differential(classes: Sequence[ClassInfo], cells: Sequence[Counted]) -> Diff
     warning = ""
     if total < _LEAST:
         warning = f"Only {total} white cells were counted: {TARGET} are the target."
-    return Differential(
+    return told.Differential(
         counted=total,
         target=TARGET,
         warning=warning,
         rows=[
-            WhiteRow(
+            told.WhiteRow(
                 class_name=one.name,
                 **share(now[one.name], total).model_dump(),
                 pre=share(pre[one.name], pre_total),
+                reference=one.reference,
             )
             for one in white
         ],
         per_100=per_100,
         not_counted=[
-            CountRow(class_name=name, count=now[name])
+            told.CountRow(class_name=name, count=now[name])
             for name, role in roles.items()
             if role is Role.NOT_COUNTED
         ],
@@ -95,20 +83,22 @@ def differential(classes: Sequence[ClassInfo], cells: Sequence[Counted]) -> Diff
     )
 
 
-def share(count: int, total: int) -> Share:
+def share(count: int, total: int) -> told.Share:
     """A share in percent."""
     low, high = clopper_pearson(count, total)
-    return Share(count=count, percent=_times_100(count, total), low=100 * low, high=100 * high)
+    return told.Share(count=count, percent=_times_100(count, total), low=100 * low, high=100 * high)
 
 
-def kept_of(count: int, total: int) -> Kept:
+def kept_of(count: int, total: int) -> told.Kept:
     """The same of cells whose class was kept."""
     low, high = clopper_pearson(count, total)
     percent = _times_100(count, total)
-    return Kept(n=count, total=total, percent=percent, low=100 * low, high=100 * high)
+    return told.Kept(n=count, total=total, percent=percent, low=100 * low, high=100 * high)
 
 
-def agreement(classes: Sequence[ClassInfo], cells: Sequence[tuple[str, str, str]]) -> Agreement:
+def agreement(
+    classes: Sequence[told.ClassInfo], cells: Sequence[tuple[str, str, str]]
+) -> told.Agreement:
     """Two readers compared.
 
     Args:
@@ -121,13 +111,13 @@ def agreement(classes: Sequence[ClassInfo], cells: Sequence[tuple[str, str, str]
     found = kappa(table)
     white = [i for i, one in enumerate(classes) if one.role is Role.WHITE]
     totals = int(table[white].sum()), int(table[:, white].sum())
-    compared: list[Compared] = []
+    compared: list[told.Compared] = []
     for label in white:
         one, other = int(table[label].sum()), int(table[:, label].sum())
         shares = one / max(totals[0], 1), other / max(totals[1], 1)
         limit = largest_difference(one, totals[0], other, totals[1])
         compared.append(
-            Compared(
+            told.Compared(
                 class_name=names[label],
                 first_percent=100 * shares[0],
                 second_percent=100 * shares[1],
@@ -136,7 +126,7 @@ def agreement(classes: Sequence[ClassInfo], cells: Sequence[tuple[str, str, str]
                 within=abs(shares[1] - shares[0]) <= limit,
             )
         )
-    return Agreement(
+    return told.Agreement(
         n=len(cells),
         kappa=found.value,
         low=found.low,
@@ -144,7 +134,7 @@ def agreement(classes: Sequence[ClassInfo], cells: Sequence[tuple[str, str, str]
         agree_percent=100 * int(table.trace()) / max(len(cells), 1),
         per_class=per_class_agreement(names, table),
         differing=[
-            Differing(cell=cell, first=one, second=other)
+            told.Differing(cell=cell, first=one, second=other)
             for cell, one, other in cells
             if one != other
         ],
@@ -154,10 +144,12 @@ def agreement(classes: Sequence[ClassInfo], cells: Sequence[tuple[str, str, str]
     )
 
 
-def per_class_agreement(names: Sequence[str], table: NDArray[np.int64]) -> list[ClassAgreement]:
+def per_class_agreement(
+    names: Sequence[str], table: NDArray[np.int64]
+) -> list[told.ClassAgreement]:
     """Kappa of each class that either reader named."""
     return [
-        ClassAgreement(
+        told.ClassAgreement(
             class_name=name,
             kappa=kappa(of_one(table, label)).value,
             first=int(table[label].sum()),

@@ -17,17 +17,29 @@ from sqlalchemy.orm import Session
 
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.report.numbers import UNKNOWN
-from hemascope.review.cases import cell_infos, compare_readers, info
-from hemascope.review.database import Case, Cell, Database, Event, now
+from hemascope.review import schemas as told
+from hemascope.review.cases import cell_infos, compare_readers, info, is_blind
+from hemascope.review.database import Case, Cell, Database, Event, Reading, now
 from hemascope.review.images import ImageStore
-from hemascope.review.schemas import NOT_COUNTED, EventInfo
+from hemascope.review.problems import Refused
+from hemascope.review.schemas import NOT_COUNTED
 from hemascope.review.station import Station
 from hemascope.settings.output import Output
 from hemascope.store.files import MARK, explained, made_out, make_folder, write_json, write_text
 
+_SHOWN = {
+    *("predicted_class", "confidence", "abstain", "warning", "note", "error", "read", "comment")
+}
+
 
 def case_json(station: Station, session: Session, case: Case) -> dict[str, Any]:
-    """A case as its first reader has it: model, readers, counts, and each cell by its number."""
+    """A case as its first reader has it: model, readers, counts, and each cell by its number.
+
+    Raises:
+        Refused: While a second reader is to be blind.
+    """
+    if is_blind(case):
+        raise Refused(409, "a second reader is at work, and does not see the first one's answers.")
     found = info(station, session, case, case.first_id)
     cells = cell_infos(session, case, case.first_id)
     kept = found.model_dump(mode="json", by_alias=True, exclude={"classes", "seen", "unseen"})
@@ -38,18 +50,7 @@ def case_json(station: Station, session: Session, case: Case) -> dict[str, Any]:
         **kept,
         "agreement": compared and compared.model_dump(mode="json", by_alias=True),
         "cells": [
-            {
-                "number": one.position + 1,
-                "class": one.class_name,
-                "predicted_class": one.predicted_class,
-                "confidence": one.confidence,
-                "abstain": one.abstain,
-                "warning": one.warning,
-                "note": one.note,
-                "error": one.error,
-                "read": one.read,
-                "comment": one.comment,
-            }
+            {"number": one.position + 1, "class": one.class_name, **one.model_dump(include=_SHOWN)}
             for one in cells
         ],
     }
@@ -95,23 +96,25 @@ def report_page(content: dict[str, Any]) -> str:
     return pages.get_template("report.html.jinja").render(case=content)
 
 
-def trail(session: Session, case_id: str) -> list[EventInfo]:
-    """The audit trail of a case, also of a deleted one."""
+def trail(session: Session, case_id: str) -> list[told.EventInfo]:
+    """The audit trail of a case, also of a deleted one; without classes while readers are blind."""
+    case = session.get(Case, case_id)
+    masked = {"before": "…", "after": "…"} if case and is_blind(case) else {}
+    found = session.scalars(select(Event).where(Event.case_id == case_id).order_by(Event.id))
     return [
-        EventInfo(
-            at=one.at,
-            reader=one.reader,
-            kind=one.kind,
-            cell=one.cell_id,
-            before=one.before,
-            after=one.after,
-            detail=one.detail,
-        )
-        for one in session.scalars(select(Event).where(Event.case_id == case_id).order_by(Event.id))
+        told.EventInfo.model_validate({**one.values(), "cell": one.cell_id, **masked})
+        for one in found
     ]
 
 
-def as_dataset(database: Database, images: ImageStore, cases: Sequence[str], output: Output) -> str:
+def as_dataset(
+    database: Database,
+    images: ImageStore,
+    cases: Sequence[str],
+    output: Output,
+    *,
+    only_read: bool = False,
+) -> str:
     """Writes signed cases as a table that `train` and `adapt` take, with the case as group.
 
     Args:
@@ -119,6 +122,7 @@ def as_dataset(database: Database, images: ImageStore, cases: Sequence[str], out
         images: Of the station.
         cases: Ids or names; none for all that are signed.
         output: A new folder.
+        only_read: Whether to leave out cells that no reader named: signed as the model said.
 
     Raises:
         DataError: If there is no such case, it is not signed, or a picture is gone.
@@ -138,12 +142,22 @@ def as_dataset(database: Database, images: ImageStore, cases: Sequence[str], out
             )
             make_folder(folder / "images")
             for case in chosen:
+                read = set(
+                    session.scalars(
+                        select(Reading.cell_id).where(
+                            Reading.reader_id == case.first_id, Reading.class_name.is_not(None)
+                        )
+                    )
+                )
                 cells = session.scalars(
                     select(Cell).where(Cell.case_id == case.id).order_by(Cell.position)
                 )
                 for cell in cells:
                     if cell.image is None or cell.final_class in (None, NOT_COUNTED):
                         left_out["unreadable" if cell.image is None else NOT_COUNTED] += 1
+                        continue
+                    if only_read and cell.id not in read:
+                        left_out["signed as the model said"] += 1
                         continue
                     file = Path("images") / f"{cell.id}.png"
                     with explained(folder / file):

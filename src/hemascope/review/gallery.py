@@ -14,19 +14,12 @@ from hemascope.data.pictures import read_picture
 from hemascope.inference.guard import on_sphere
 from hemascope.metrics.counts import agreement_table, kappa
 from hemascope.report.overlays import heat_map
+from hemascope.review import schemas as told
 from hemascope.review.cases import find_reader, image_url, thumbnail_url
 from hemascope.review.database import Case, Cell, Quiz, QuizCell, new_id
 from hemascope.review.differential import per_class_agreement, share
 from hemascope.review.problems import Refused, missing
-from hemascope.review.schemas import (
-    NOT_COUNTED,
-    QuizInfo,
-    QuizItem,
-    QuizLine,
-    QuizOutcome,
-    QuizResult,
-    ReferenceCell,
-)
+from hemascope.review.schemas import NOT_COUNTED
 from hemascope.review.station import Station
 
 _MOST_COMPARED = 20_000  # signed cells, the latest of them
@@ -53,7 +46,7 @@ def _signed(
         .order_by(Case.signed_at.desc(), Cell.position)
         .limit(_MOST_COMPARED)
     )
-    rows = [r.tuple() for r in session.execute(query) if r[1].model["sha256"] == model]
+    rows = [(r[0], r[1]) for r in session.execute(query) if r[1].model["sha256"] == model]
     return rows, on_sphere(np.stack([_features(cell) for cell, _ in rows])) if rows else _NONE
 
 
@@ -64,9 +57,9 @@ def _features(cell: Cell) -> NDArray[np.float32]:
     return np.frombuffer(cell.features or b"", dtype=np.float16).astype(np.float32)
 
 
-def _reference(cell: Cell, case: Case, similarity: float | None = None) -> ReferenceCell:
+def _reference(cell: Cell, case: Case, similarity: float | None = None) -> told.ReferenceCell:
     digest = str(cell.image)
-    return ReferenceCell(
+    return told.ReferenceCell(
         case=case.id,
         case_name=case.name,
         cell=cell.id,
@@ -77,7 +70,7 @@ def _reference(cell: Cell, case: Case, similarity: float | None = None) -> Refer
     )
 
 
-def similar(session: Session, case: Case, cell: Cell, limit: int) -> list[ReferenceCell]:
+def similar(session: Session, case: Case, cell: Cell, limit: int) -> list[told.ReferenceCell]:
     """The signed cells whose features are nearest to a cell's."""
     if cell.features is None:
         return []
@@ -89,7 +82,7 @@ def similar(session: Session, case: Case, cell: Cell, limit: int) -> list[Refere
     return [_reference(*rows[i], similarity=round(cosines[i], 3)) for i in order]
 
 
-def typical(station: Station, session: Session, name: str, limit: int) -> list[ReferenceCell]:
+def typical(station: Station, session: Session, name: str, limit: int) -> list[told.ReferenceCell]:
     """The signed cells of a class that are nearest to its mean."""
     rows, features = _signed(session, station.model.sha256, name)
     if not rows:
@@ -191,15 +184,15 @@ def _cells_of(session: Session, quiz: Quiz) -> list[tuple[QuizCell, str]]:
     return [(one, str(image)) for one, image in session.execute(query)]
 
 
-def quiz_info(session: Session, quiz: Quiz) -> QuizInfo:
+def quiz_info(session: Session, quiz: Quiz) -> told.QuizInfo:
     """A quiz: what was signed is shown when all cells are answered."""
     cells = _cells_of(session, quiz)
-    return QuizInfo(
+    return told.QuizInfo(
         id=quiz.id,
         size=len(cells),
         created_at=quiz.created_at,
         items=[
-            QuizItem(
+            told.QuizItem(
                 number=one.number,
                 image=image_url(image),
                 thumbnail=thumbnail_url(image),
@@ -211,14 +204,14 @@ def quiz_info(session: Session, quiz: Quiz) -> QuizInfo:
     )
 
 
-def _result(cells: Sequence[QuizCell]) -> QuizResult | None:
+def _result(cells: Sequence[QuizCell]) -> told.QuizResult | None:
     if not cells or not all(one.answer for one in cells):
         return None
     signed, answers = [one.signed for one in cells], [one.answer for one in cells]
     names = sorted({*signed, *answers})
     table = agreement_table(signed, answers, names)
     found = share(int(table.trace()), len(cells))
-    return QuizResult(
+    return told.QuizResult(
         n=len(cells),
         agree_percent=found.percent or 0.0,
         low=found.low,
@@ -226,21 +219,21 @@ def _result(cells: Sequence[QuizCell]) -> QuizResult | None:
         kappa=kappa(table).value,
         per_class=per_class_agreement(names, table),
         items=[
-            QuizOutcome(number=one.number, class_name=one.signed, answer=one.answer)
+            told.QuizOutcome(number=one.number, class_name=one.signed, answer=one.answer)
             for one in cells
         ],
     )
 
 
-def quizzes_of(session: Session, reader_id: str) -> list[QuizLine]:
+def quizzes_of(session: Session, reader_id: str) -> list[told.QuizLine]:
     """A reader's finished quizzes, the newest first."""
     find_reader(session, reader_id)
     query = select(Quiz).where(Quiz.reader_id == reader_id).order_by(Quiz.created_at.desc())
-    lines: list[QuizLine] = []
+    lines: list[told.QuizLine] = []
     for quiz in session.scalars(query):
         if found := _result([one for one, _ in _cells_of(session, quiz)]):
             lines.append(
-                QuizLine(
+                told.QuizLine(
                     id=quiz.id,
                     created_at=quiz.created_at,
                     n=found.n,

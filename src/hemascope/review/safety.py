@@ -8,13 +8,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -81,6 +82,8 @@ class Guarded:
 
     def __init__(self, app: ASGIApp, safety: Safety, registry: CollectorRegistry) -> None:
         self._app, self._safety = app, safety
+        most = safety.max_request_bytes // 1_000_000
+        self._too_long = f"a request may hold {most} MB; send fewer files at once."
         storage = MemoryStorage()
         self._limiter = FixedWindowRateLimiter(storage)
         self._all = RateLimitItemPerMinute(safety.per_minute)
@@ -97,12 +100,12 @@ class Guarded:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status = time.perf_counter(), 500
+        start, status, is_begun = time.perf_counter(), 500, False
 
         async def sent(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, is_begun = message["status"], True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -116,6 +119,13 @@ class Guarded:
                 await refusal(scope, receive, sent)
             else:
                 await self._app(scope, self._measured(receive), sent)
+        except Exception:
+            _LOG.exception("failed")
+            if is_begun:
+                raise
+            await problem(500, "the station failed at this; its log says where.")(
+                scope, receive, sent
+            )
         finally:
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")
@@ -133,7 +143,7 @@ class Guarded:
         """Why a request is not passed on; None where it is."""
         safety, headers = self._safety, Headers(scope=scope)
         path, changes = scope["path"], scope["method"] not in ("GET", "HEAD", "OPTIONS")
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        host = _split(f"//{headers.get('host', '')}").hostname
         if safety.hosts and host not in safety.hosts:
             return problem(421, "the station is not called by this name; use its own address.")
         client = (scope.get("client") or ("unknown", 0))[0]
@@ -142,13 +152,12 @@ class Guarded:
         if path == "/api/v1/session" and not self._limiter.hit(self._tries, "token", client):
             return problem(429, "too many tries; try again in a minute.")
         origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+        foreign = origin is not None and _split(origin).netloc != headers.get("host", "")
         if changes and (foreign or headers.get("sec-fetch-site", "same-origin") == "cross-site"):
             return problem(403, "this request comes from another site; use the station's page.")
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > safety.max_request_bytes:
-            most = safety.max_request_bytes // 1_000_000
-            return problem(413, f"a request may hold {most} MB; send fewer files at once.")
+        if length.isdecimal() and int(length) > safety.max_request_bytes:
+            return problem(413, self._too_long)
         if safety.token_sha256 and path != "/" and not path.startswith(_OPEN):
             scheme, _, bearer = headers.get("authorization", "").partition(" ")
             given = bearer if scheme.lower() == "bearer" else ""
@@ -166,7 +175,15 @@ class Guarded:
             message = await receive()
             num_bytes += len(message.get("body", b""))
             if num_bytes > self._safety.max_request_bytes:
-                return {"type": "http.disconnect"}
+                raise HTTPException(413, self._too_long)
             return message
 
         return received
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL; none of one that is no URL."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", "")

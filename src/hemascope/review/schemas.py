@@ -17,6 +17,15 @@ Comment = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
 Limit = Annotated[int, Field(ge=1, le=500)]
 
 
+NO_ANSWER = {  # of the model, about a cell
+    "warning": "",
+    "distance": None,
+    "confidence": None,
+    "prediction_set": [],
+    "probs": {},
+}
+
+
 class _Sent(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -111,6 +120,7 @@ class ClassInfo(BaseModel):
     color: str
     own: bool = False
     guessed: bool = False
+    reference: tuple[float, float] | None = None
 
 
 class ModelInfo(BaseModel):
@@ -155,10 +165,11 @@ class Share(BaseModel):
 
 
 class WhiteRow(Share):
-    """A kind of white cell: as confirmed, and as the model counted it."""
+    """A kind of white cell: as confirmed, as the model counted it, and the reference range."""
 
     class_name: str = Field(serialization_alias="class")
     pre: Share
+    reference: tuple[float, float] | None
 
 
 class Per100Row(BaseModel):
@@ -352,11 +363,18 @@ class KeptRow(Kept):
     class_name: str = Field(serialization_alias="class")
 
 
+class KeptMonth(Kept):
+    """The same for the cases signed in a month, such as 2026-11."""
+
+    month: str
+
+
 class KeptOverall(BaseModel):
-    """How often readers kept each class, over all signed cases."""
+    """How often readers kept what the model said, over all signed cases."""
 
     cases: int
     rows: list[KeptRow]
+    months: list[KeptMonth]
 
 
 class QuizItem(BaseModel):

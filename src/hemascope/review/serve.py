@@ -14,7 +14,6 @@ from threading import Event, Thread
 import uvicorn
 from sqlalchemy import select
 
-from hemascope.core.classes import Role
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError, OutputError, UsageError
 from hemascope.core.packaged import FOR_PHOTOGRAPHS
 from hemascope.inference.predictor import Predictor
@@ -24,8 +23,8 @@ from hemascope.review.database import Case, Database
 from hemascope.review.images import ImageStore
 from hemascope.review.intake import Limits
 from hemascope.review.safety import Safety, hash_token
-from hemascope.review.station import Station
-from hemascope.settings.base import Settings, load_toml
+from hemascope.review.station import Meanings, Station
+from hemascope.settings.base import load_toml
 from hemascope.store.files import explained, write_text
 from hemascope.workflows.progress import Reporter
 
@@ -46,7 +45,7 @@ class Served:
         database: URL of a database; "" for SQLite in the folder.
         host: Address to listen at.
         port: Port to listen at; 0 for a free one.
-        roles: TOML file with the roles of classes, if any.
+        roles: TOML file of `Meanings`, if any.
         frame: How cells are framed, if not as the model says.
         keep_days: After how many days signed cases are deleted; 0 for never.
         tls: Files of a certificate and its key, if any.
@@ -67,12 +66,6 @@ class Served:
     new_token: bool = False
 
 
-class _Roles(Settings):
-    """What classes count as."""
-
-    roles: dict[str, Role]
-
-
 def serve(served: Served, reporter: Reporter) -> None:
     """Runs a station until it is stopped.
 
@@ -90,12 +83,12 @@ def serve(served: Served, reporter: Reporter) -> None:
         )
     os.umask(0o077)
     predictor = Predictor(served.model or FOR_PHOTOGRAPHS, frame=served.frame, threads=1)
-    roles = read_roles(served.roles, predictor.class_names) if served.roles else {}
+    meanings = read_meanings(served.roles, predictor.class_names) if served.roles else Meanings()
     folder = make_folder(served.folder)
     database = open_database(folder, served.database)
     token_sha256 = _token(folder, served, reporter, is_local=is_local)
     limits = Limits()
-    station = Station(database, folder, predictor, roles=roles, limits=limits)
+    station = Station(database, folder, predictor, meanings=meanings, limits=limits)
     listener = _listener(served)
     port = listener.getsockname()[1]
     safety = Safety(
@@ -158,20 +151,20 @@ def open_images(folder: Path) -> ImageStore:
     return ImageStore(folder / "images")
 
 
-def read_roles(path: Path, class_names: tuple[str, ...]) -> dict[str, Role]:
-    """What classes count as, from a TOML file with a table `roles`.
+def read_meanings(path: Path, class_names: tuple[str, ...]) -> Meanings:
+    """What classes count as, from a TOML file with the tables `roles` and `ranges`.
 
     Raises:
-        DataError: If it cannot be read, or names other classes or roles.
+        DataError: If it cannot be read, or names classes that the model does not have.
     """
-    roles = load_toml(path, _Roles).roles
-    if unknown := sorted(set(roles) - set(class_names)):
+    found = load_toml(path, Meanings)
+    if unknown := sorted({*found.roles, *found.ranges} - set(class_names)):
         raise DataError(
             f"{path} names classes that the model does not have: {', '.join(unknown)}; it has "
             f"{', '.join(class_names)}.",
             field="roles",
         )
-    return roles
+    return found
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,8 +4,9 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -18,6 +19,9 @@ from hemascope.review.images import ImageStore
 from hemascope.review.intake import Limits
 from hemascope.review.problems import Refused
 from hemascope.review.schemas import NOT_COUNTED, ClassInfo, ModelInfo
+from hemascope.settings.base import Settings
+
+Percent = Annotated[float, Field(ge=0, le=100)]
 
 MOST_OWN = 15  # classes of the station's own
 _KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
@@ -43,6 +47,13 @@ _COLORS = [
 _WAIT_SECONDS = 20.0  # for a turn to ask the model
 
 
+class Meanings(Settings):
+    """A user's file: what classes count as, and reference ranges in percent of white cells."""
+
+    roles: dict[str, Role] = Field(default_factory=dict)
+    ranges: dict[str, tuple[Percent, Percent]] = Field(default_factory=dict)
+
+
 class Station:
     """A model, a database and a folder of pictures.
 
@@ -50,7 +61,7 @@ class Station:
         database: What is remembered.
         folder: Where pictures are.
         predictor: What answers, on one thread.
-        roles: Of classes whose names do not tell.
+        meanings: What classes count as whose names do not tell, and the user's reference ranges.
         limits: What a request may hold.
     """
 
@@ -60,7 +71,7 @@ class Station:
         folder: Path,
         predictor: Predictor,
         *,
-        roles: Mapping[str, Role],
+        meanings: Meanings,
         limits: Limits,
     ) -> None:
         self.database = database
@@ -69,7 +80,7 @@ class Station:
         self.limits = limits
         self.threads = cores()
         self._turns = BoundedSemaphore(self.threads)
-        self._roles = roles
+        self._meanings = meanings
         graph, info = predictor.graph, predictor.info
         self.model = ModelInfo(
             name=info.settings.name,
@@ -85,8 +96,10 @@ class Station:
         own = session.scalars(select(OwnClass).order_by(OwnClass.created_at, OwnClass.name))
         infos: list[ClassInfo] = []
         for name in names:
-            role = self._roles.get(name) or role_of(name)
-            infos.append(_shown(len(infos), name, role or Role.WHITE, guessed=role is None))
+            role = self._meanings.roles.get(name) or role_of(name)
+            shown = _shown(len(infos), name, role or Role.WHITE, guessed=role is None)
+            shown.reference = self._meanings.ranges.get(name)
+            infos.append(shown)
         for one in own:
             if one.name not in names:
                 infos.append(_shown(len(infos), one.name, Role(one.role), own=True))
