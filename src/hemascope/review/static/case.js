@@ -15,7 +15,7 @@ const ZOOMS = [1, 1.4, 2];
 const TITLES = { unseen: "Not looked through yet", seen: "Looked through" };
 
 function Classes({ store }) {
-  const mark = (cls, name, count) => (!cls || !count || store.progress || name === NOT_COUNTED ? "" : store.case.unseen.includes(name) ? "unseen" : "seen");
+  const mark = (cls, name, count) => (!cls || !count || store.progress || name === NOT_COUNTED ? "" : store.isUnseen(name) ? "unseen" : "seen");
   const { case: now } = store;
   const look = store.countOf(LOOK);
   const waiting = store.countOf(WAITING);
@@ -126,7 +126,7 @@ function Notices({ store, act }) {
 function Trail({ store }) {
   const loaded = useLoaded(() => api.get(`${store.path}/trail`), [store]);
   const name = (id) => store.cells.get(id)?.name ?? "";
-  return html`<${Sheet} store=${store} heading="Trail of changes" loaded=${loaded}>${loaded.value && html`<div class="scroll"><table class="list">
+  return html`<${Sheet} store=${store} heading="Trail of changes" loaded=${loaded}>${loaded.value && html`<div class="scroll" tabindex="0"><table class="list">
     <thead><tr><th scope="col">When</th><th scope="col">Reader</th><th scope="col">What</th><th scope="col">Cell</th><th scope="col">From</th><th scope="col">To</th></tr></thead>
     <tbody>${loaded.value.items.map((row) => html`<tr><td>${when(row.at)}</td><td>${row.reader?.name ?? row.reader}</td><td>${row.kind}${row.detail ? `: ${typeof row.detail === "string" ? row.detail : JSON.stringify(row.detail)}` : ""}</td><td>${name(row.cell)}</td><td>${row.from}</td><td>${row.to}</td></tr>`)}</tbody></table></div>`}</${Sheet}>`;
 }

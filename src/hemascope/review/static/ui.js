@@ -87,7 +87,7 @@ export function Messages() {
     <div class="sr" role="status" aria-live="polite">${ui.said}</div>
     <div class="messages" aria-live="assertive">${ui.messages.map((message) => html`
       <div class="message ${message.kind}" key=${message.text}>
-        <div>${message.text}${message.more.length > 0 && html`<details><summary>Which</summary>
+        <div>${message.text}${message.more.length > 0 && html`<details open=${message.more.length <= 5}><summary>Which</summary>
           <ul>${message.more.map((line) => html`<li>${line}</li>`)}</ul></details>`}</div>
         <button class="plain" aria-label="Dismiss" onClick=${() => ui.dismiss(message)}>✕</button>
       </div>`)}</div>
