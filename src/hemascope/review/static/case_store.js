@@ -42,6 +42,7 @@ export class CaseStore extends EventTarget {
   #saving = false;
   #wake = null;
   #visited = new Map();
+  #chosen = false;
 
   constructor(id, reader) {
     super();
@@ -95,7 +96,8 @@ export class CaseStore extends EventTarget {
       }
     }
     this.#groups = null;
-    this.current ??= this.cells.size ? this.groups[0].cells[0].id : null;
+    // Until the reader chooses, the current cell is the one to look at first.
+    if (!this.#chosen) this.current = this.groups[0]?.cells[0].id ?? null;
     this.changed();
   }
 
@@ -190,6 +192,14 @@ export class CaseStore extends EventTarget {
       const timer = setTimeout(resolve, milliseconds);
       this.#wake = () => { clearTimeout(timer); resolve(); };
     });
+  }
+
+  /** Waits until everything is sent; false where the station is away. */
+  async settled() {
+    while (this.queue.length && !this.trouble) {
+      await new Promise((resolve) => this.addEventListener("change", resolve, { once: true }));
+    }
+    return !this.queue.length;
   }
 
   retry() { this.#wake?.(); }
@@ -366,12 +376,14 @@ export class CaseStore extends EventTarget {
   // What is selected.
 
   select(ids, { add = false, current = ids.at(-1) } = {}) {
+    this.#chosen = true;
     this.selected = new Set(add ? [...this.selected, ...ids] : ids);
     if (current) this.current = this.anchor = current;
     this.changed();
   }
 
   toggle(id) {
+    this.#chosen = true;
     if (!this.selected.delete(id)) this.selected.add(id);
     this.current = this.anchor = id;
     this.changed();
