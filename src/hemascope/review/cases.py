@@ -189,7 +189,9 @@ def info(station: Station, session: Session, case: Case, reader_id: str | None) 
             },
             "seen": seen.seen,
             "unseen": seen.unseen,
-            "blockers": _blockers(case, cells, seen),
+            "blockers": _blockers(
+                case, cells, seen, for_second=role_in(case, reader_id) == "second"
+            ),
             "differential": count(classes, cells),
         }
     )

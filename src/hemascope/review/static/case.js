@@ -15,7 +15,7 @@ const ZOOMS = [1, 1.4, 2];
 const TITLES = { unseen: "Not looked through yet", seen: "Looked through" };
 
 function Classes({ store }) {
-  const mark = (cls, name, count) => (!cls || !count || store.progress || name === NOT_COUNTED ? "" : store.case.unseen.includes(name) ? "unseen" : "seen");
+  const mark = (cls, name, count) => (!cls || !count || store.progress || name === NOT_COUNTED ? "" : store.isUnseen(name) ? "unseen" : "seen");
   const { case: now } = store;
   const look = store.countOf(LOOK);
   const waiting = store.countOf(WAITING);
@@ -36,10 +36,15 @@ function actions(store) {
   const { id, path, reader } = store;
   const to = (what, json) => attempt(async () => { store.case = await api.post(`${path}/${what}`, { reader, ...json }); await store.refresh(); store.changed(); return true; });
   const ended = async (what, done) => {
-    if (store.unsaved) return ui.tell("Some changes are not saved yet. Wait for the station, then try again.", "warning");
-    await store.refresh();
-    if (store.case.blockers.length) return ui.tell(what === "sign" ? "Not signed yet:" : "Not finished yet:", "warning", store.case.blockers);
-    return await to(what) && ui.tell(done, "note");
+    if (!await store.settled()) return ui.tell("Some changes are not saved yet. Wait for the station, then try again.", "warning");
+    try {
+      await api.post(`${path}/${what}`, { reader });
+      ui.tell(done, "note");
+    } catch (error) {
+      const { blockers } = error.body ?? {};
+      ui.tell(blockers ? `Not ${what === "sign" ? "signed" : "finished"} yet:` : error.message, blockers ? "warning" : "error", blockers);
+    }
+    return store.refresh();
   };
   return {
     sign: async () => {
@@ -66,7 +71,7 @@ function Menu({ label, children }) {
     <summary class="button">${label}</summary><div>${children}</div></details>`;
 }
 
-function Bar({ store, act, zoom, setZoom, several, setSeveral }) {
+function Bar({ store, act, larger, smaller, several, setSeveral }) {
   const { case: now } = store;
   const who = { first: "first reader", second: "second reader", "": "not a reader of this case" }[now.role];
   const file = (kind) => api.link(`${store.path}/export.${kind}`);
@@ -81,8 +86,8 @@ function Bar({ store, act, zoom, setZoom, several, setSeveral }) {
       ${store.open && html`<button onClick=${() => store.undo()} disabled=${!store.done.length} aria-label="Undo" title="Undo (Ctrl Z)">↶</button>
         <button onClick=${() => store.redo()} disabled=${!store.undone.length} aria-label="Redo" title="Redo (Ctrl Shift Z)">↷</button>`}
       <${Menu} label="View">
-        <button onClick=${() => setZoom(Math.min(zoom + 1, ZOOMS.length - 1))}>Larger cells <kbd>+</kbd></button>
-        <button onClick=${() => setZoom(Math.max(zoom - 1, 0))}>Smaller cells <kbd>−</kbd></button>
+        <button onClick=${larger}>Larger cells <kbd>+</kbd></button>
+        <button onClick=${smaller}>Smaller cells <kbd>−</kbd></button>
         <button aria-pressed=${String(several)} onClick=${() => setSeveral(!several)}>Select several by tapping ${several ? "✓" : ""}</button>
         <button onClick=${() => ui.ask(help(now.classes))}>Keys <kbd>?</kbd></button></${Menu}>
       <${Menu} label="Case">
@@ -126,7 +131,7 @@ function Notices({ store, act }) {
 function Trail({ store }) {
   const loaded = useLoaded(() => api.get(`${store.path}/trail`), [store]);
   const name = (id) => store.cells.get(id)?.name ?? "";
-  return html`<${Sheet} store=${store} heading="Trail of changes" loaded=${loaded}>${loaded.value && html`<div class="scroll"><table class="list">
+  return html`<${Sheet} store=${store} heading="Trail of changes" loaded=${loaded}>${loaded.value && html`<div class="scroll" tabindex="0"><table class="list">
     <thead><tr><th scope="col">When</th><th scope="col">Reader</th><th scope="col">What</th><th scope="col">Cell</th><th scope="col">From</th><th scope="col">To</th></tr></thead>
     <tbody>${loaded.value.items.map((row) => html`<tr><td>${when(row.at)}</td><td>${row.reader?.name ?? row.reader}</td><td>${row.kind}${row.detail ? `: ${typeof row.detail === "string" ? row.detail : JSON.stringify(row.detail)}` : ""}</td><td>${name(row.cell)}</td><td>${row.from}</td><td>${row.to}</td></tr>`)}</tbody></table></div>`}</${Sheet}>`;
 }
@@ -147,6 +152,8 @@ function Review({ store, part, session }) {
   const [several, setSeveral] = useState(false);
   const [pane, setPane] = useState("cells");
   const [large, setLarge] = useState(false);
+  const larger = () => setZoom((old) => Math.min(old + 1, ZOOMS.length - 1));
+  const smaller = () => setZoom((old) => Math.max(old - 1, 0));
   const act = useMemo(() => actions(store), [store]);
   const { case: now } = store;
 
@@ -188,14 +195,14 @@ function Review({ store, part, session }) {
       if (large) return false;
       store.beside = null;
       store.select(store.current ? [store.current] : []);
-    } else if (key === ".") setView(VIEWS[(VIEWS.indexOf(view) + 1) % VIEWS.length]);
+    } else if (key === ".") setView((old) => VIEWS[(VIEWS.indexOf(old) + 1) % VIEWS.length]);
     else if (key === ",") {
       const cell = store.cells.get(store.current);
       store.beside = store.beside || !cell ? null : { cell, text: title(cell.class) || "Unidentified" };
       store.changed();
     } else if (key === "/") document.getElementById("comment")?.focus();
-    else if (key === "+" || key === "=") setZoom(Math.min(zoom + 1, ZOOMS.length - 1));
-    else if (key === "-") setZoom(Math.max(zoom - 1, 0));
+    else if (key === "+" || key === "=") larger();
+    else if (key === "-") smaller();
     else if (key === "?") ui.ask(help(now.classes));
     else return false;
     return true;
@@ -205,7 +212,7 @@ function Review({ store, part, session }) {
   if (part === "agreement") return html`<${Both} store=${store} />`;
   const empty = !store.cells.size && !store.progress;
   return html`<div class="case" data-pane=${pane}>
-    <${Bar} store=${store} act=${act} zoom=${zoom} setZoom=${setZoom} several=${several} setSeveral=${setSeveral} />
+    <${Bar} store=${store} act=${act} larger=${larger} smaller=${smaller} several=${several} setSeveral=${setSeveral} />
     <${Notices} store=${store} act=${act} />
     <${Classes} store=${store} />
     <main aria-label="Cells">${empty ? html`<div class="drop large"><p><b>Drop a folder, a zip or images anywhere</b></p>

@@ -37,10 +37,12 @@ export class CaseStore extends EventTarget {
   progress = null;
   trouble = "";
   wantFocus = false;
+  seen = new Set();
   #groups = null;
   #saving = false;
   #wake = null;
   #visited = new Map();
+  #chosen = false;
 
   constructor(id, reader) {
     super();
@@ -56,8 +58,7 @@ export class CaseStore extends EventTarget {
   // Reading from the station.
 
   async load() {
-    this.case = await api.get(this.path, { reader: this.reader });
-    this.changed();
+    this.#told(await api.get(this.path, { reader: this.reader }));
     await api.all(`${this.path}/cells`, { reader: this.reader }, (cells) => this.#take(cells));
     if (this.case.counts.waiting && this.open && this.case.role === "first") this.analyse();
   }
@@ -67,8 +68,14 @@ export class CaseStore extends EventTarget {
     if (this.queue.length || this.progress) return;
     const now = await api.get(this.path, { reader: this.reader });
     const old = this.case.version;
-    this.case = now;
+    this.#told(now);
     if (now.version !== old) await api.all(`${this.path}/cells`, { reader: this.reader }, (cells) => this.#take(cells));
+    this.changed();
+  }
+
+  #told(now) {
+    this.case = now;
+    for (const name of now.seen) this.seen.add(name);
     this.changed();
   }
 
@@ -89,7 +96,8 @@ export class CaseStore extends EventTarget {
       }
     }
     this.#groups = null;
-    this.current ??= this.cells.size ? this.groups[0].cells[0].id : null;
+    // Until the reader chooses, the current cell is the one to look at first.
+    if (!this.#chosen) this.current = this.groups[0]?.cells[0].id ?? null;
     this.changed();
   }
 
@@ -186,12 +194,19 @@ export class CaseStore extends EventTarget {
     });
   }
 
+  /** Waits until everything is sent; false where the station is away. */
+  async settled() {
+    while (this.queue.length && !this.trouble) {
+      await new Promise((resolve) => this.addEventListener("change", resolve, { once: true }));
+    }
+    return !this.queue.length;
+  }
+
   retry() { this.#wake?.(); }
 
   async #reload() {
     try {
-      this.case = await api.get(this.path, { reader: this.reader });
-      this.changed();
+      this.#told(await api.get(this.path, { reader: this.reader }));
     } catch (error) {
       ui.tell(error.message);
     }
@@ -259,11 +274,13 @@ export class CaseStore extends EventTarget {
     this.#save();
   }
 
+  isUnseen(name) { return !name.startsWith("#") && name !== NOT_COUNTED && !this.seen.has(name) && this.countOf(name) > 0; }
+
   /** Tells the station that this reader saw all of these classes' cells. */
   see(classes) {
-    const news = classes.filter((name) => this.case.unseen.includes(name));
+    const news = classes.filter((name) => this.isUnseen(name));
     if (!this.open || !news.length || this.progress) return;
-    this.case = { ...this.case, unseen: this.case.unseen.filter((name) => !news.includes(name)) };
+    for (const name of news) this.seen.add(name);
     this.queue.push({ seen: news });
     this.changed();
     this.#save();
@@ -335,7 +352,10 @@ export class CaseStore extends EventTarget {
     this.done = this.done.filter((entry) => !entries.has(entry));
     this.undone = this.undone.filter((entry) => !entries.has(entry));
     this.#show([...new Set(gone.flatMap((one) => (one.changes ?? []).map((change) => change.cell)))]);
-    if (!op.changes) return;
+    if (op.seen) {
+      for (const name of op.seen) this.seen.delete(name);
+      return this.changed();
+    }
     const conflicts = error.body?.conflicts ?? [];
     const told = conflicts.map((one) => `${this.cells.get(one.cell)?.name ?? one.cell}: ${title(one.class) || "unidentified"}, by ${one.by}`);
     ui.tell(`Not changed: ${many(cells.size, "cell")}. ${error.message}`, "error", told);
@@ -356,12 +376,14 @@ export class CaseStore extends EventTarget {
   // What is selected.
 
   select(ids, { add = false, current = ids.at(-1) } = {}) {
+    this.#chosen = true;
     this.selected = new Set(add ? [...this.selected, ...ids] : ids);
     if (current) this.current = this.anchor = current;
     this.changed();
   }
 
   toggle(id) {
+    this.#chosen = true;
     if (!this.selected.delete(id)) this.selected.add(id);
     this.current = this.anchor = id;
     this.changed();

@@ -33,9 +33,9 @@ export function Agreement({ agreement: a, store }) {
       <div><b>${one(a.agree_percent)} %</b>of ${many(a.n, "cell")} named alike</div><div><b>${a.differing.length}</b>named differently</div></div>
     ${a.note && html`<p>${a.note}</p>`}
     <div class="columns">
-    <div class="scroll"><h2>By class</h2><table><thead><tr><th scope="col">Class</th><th scope="col">Kappa</th><th scope="col">First</th><th scope="col">Second</th></tr></thead>
+    <div class="scroll" tabindex="0"><h2>By class</h2><table><thead><tr><th scope="col">Class</th><th scope="col">Kappa</th><th scope="col">First</th><th scope="col">Second</th></tr></thead>
       <tbody>${a.per_class.map((row) => html`<tr><th scope="row">${title(row.class)}</th><td>${row.kappa == null ? "–" : row.kappa.toFixed(2)}</td><td>${row.first}</td><td>${row.second}</td></tr>`)}</tbody></table></div>
-    ${a.comparison.length > 0 && html`<div class="scroll"><h2>The two differentials <span>CLSI H20-A2</span></h2>
+    ${a.comparison.length > 0 && html`<div class="scroll" tabindex="0"><h2>The two differentials <span>CLSI H20-A2</span></h2>
       <table><thead><tr><th scope="col">White cells</th><th scope="col">First %</th><th scope="col">Second %</th><th scope="col">Difference</th><th scope="col">Allowed</th><th scope="col">Within</th></tr></thead>
       <tbody>${a.comparison.map((row) => html`<tr><th scope="row">${title(row.class)}</th><td>${one(row.first_percent)}</td><td>${one(row.second_percent)}</td><td>${one(row.difference)}</td><td>${one(row.limit)}</td><td>${row.within ? "yes" : html`<b class="warn">no</b>`}</td></tr>`)}</tbody></table></div>`}
     </div>

@@ -57,7 +57,7 @@ function Group({ store, group, cls, first, last, layout }) {
     cells.push(html`<${Cell} key=${cell.id} cell=${cell} selected=${store.selected.has(cell.id)} current=${cell.id === store.current}
       x=${(n % layout.columns) * layout.step} y=${Math.floor(n / layout.columns) * layout.step} position=${n + 1} total=${group.cells.length} />`);
   }
-  const unseen = store.case.unseen.includes(group.name);
+  const unseen = store.isUnseen(group.name);
   return html`<section class=${group.name === LOOK ? "group look" : "group"} data-drop=${group.name === WAITING ? null : group.name}
       style=${{ top: `${group.top}px`, height: `${group.height}px` }}>
     <header style=${{ height: `${HEADER}px` }}>

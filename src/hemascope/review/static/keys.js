@@ -1,11 +1,11 @@
 // Keys that work wherever no text is being written.
-import { html, title, useEffect } from "./html.js";
+import { html, title, useLayoutEffect } from "./html.js";
 
 const WRITES = "input:not([type=checkbox]), textarea, select";
 
 /** Calls `handle` for keys outside fields and dialogs; true means that the key was used. */
 export function useKeys(handle) {
-  useEffect(() => {
+  useLayoutEffect(() => {
     const onKey = (event) => {
       if (event.defaultPrevented || event.isComposing || event.target.closest?.(WRITES) || document.querySelector("dialog[open]:not(.enlarged)")) return;
       if (handle(event)) event.preventDefault();

@@ -42,7 +42,7 @@ function Cases({ session }) {
       <div class="row"><button class="primary" onClick=${async () => { const files = await choose(true); if (files.length) begin(session, files); }}>Choose a folder</button>
       <button onClick=${async () => { const files = await choose(false); if (files.length) begin(session, files); }}>Choose images or a zip</button></div></div>
     ${cases?.length === 0 && html`<p class="soft">No cases yet.</p>`}
-    ${cases?.length > 0 && html`<div class="scroll"><table class="list"><thead><tr><th scope="col">Case</th><th scope="col">Cells</th><th scope="col">To identify</th><th scope="col">Status</th><th scope="col">Created</th></tr></thead>
+    ${cases?.length > 0 && html`<div class="scroll" tabindex="0"><table class="list"><thead><tr><th scope="col">Case</th><th scope="col">Cells</th><th scope="col">To identify</th><th scope="col">Status</th><th scope="col">Created</th></tr></thead>
       <tbody>${cases.map((row) => html`<tr key=${row.id}><th scope="row"><a href="#/cases/${row.id}">${row.name}</a></th><td>${row.num_cells}</td><td>${row.num_unidentified || "–"}</td>
         <td><span class="badge ${row.status}">${row.status}</span></td><td>${when(row.created_at)}</td></tr>`)}</tbody></table></div>`}
   </section>`;

@@ -81,14 +81,15 @@ function Question({ question }) {
   </dialog>`;
 }
 
+const Lines = ({ of }) => html`<ul>${of.map((line) => html`<li>${line}</li>`)}</ul>`;
+
 export function Messages() {
   useChanges(ui);
   return html`
     <div class="sr" role="status" aria-live="polite">${ui.said}</div>
     <div class="messages" aria-live="assertive">${ui.messages.map((message) => html`
       <div class="message ${message.kind}" key=${message.text}>
-        <div>${message.text}${message.more.length > 0 && html`<details><summary>Which</summary>
-          <ul>${message.more.map((line) => html`<li>${line}</li>`)}</ul></details>`}</div>
+        <div>${message.text}${message.more.length > 5 ? html`<details><summary>Which</summary><${Lines} of=${message.more} /></details>` : html`<${Lines} of=${message.more} />`}</div>
         <button class="plain" aria-label="Dismiss" onClick=${() => ui.dismiss(message)}>✕</button>
       </div>`)}</div>
     ${ui.question && html`<${Question} question=${ui.question} key=${ui.question.heading} />`}`;
