@@ -13,7 +13,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -28,43 +27,26 @@ from hemascope.store.files import write_bytes
 
 Series = Sequence[float] | NDArray[np.float64]
 
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#a85c8a", "#a97200", "#3a8fc2", "#555555")
-_DPI = 300
-_COLUMN, _COLUMN_AND_HALF, _PAGE = 3.46, 4.72, 7.09  # inches: 88, 120 and 180 mm
-_STYLE: Any = {
-    **sns.axes_style("whitegrid"),
-    "axes.edgecolor": "0.6",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 8,
-    "figure.titlesize": 8,
-    "font.size": 8,
-    "grid.color": "0.9",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 3.5,
-    "legend.fontsize": 7.5,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,  # fonts are embedded, and text can be edited
-    "svg.hashsalt": "hemascope",  # the same figure gives the same file
-    "svg.fonttype": "path",
-}
+_COLUMN, _PAGE = 3.46, 7.09  # inches: 88 and 180 mm, a paper's one and two columns
+_STYLE = mpl.rc_params_from_file(
+    Path(__file__).with_name("paper.mplstyle"), use_default_template=False
+)
+PALETTE = tuple(f"#{color}" for color in _STYLE["axes.prop_cycle"].by_key()["color"])
 _MARKERS = "osD^v"
+_MOST_IN_COLUMN = 8  # classes of a confusion matrix
 _MOST_LETTERS = 48  # in a legend beside the axes
 _LETTERS_PER_INCH = 21  # of a caption
 _DARK_SHARE = 0.65  # from here on white is easier to read on the blue than black
 _FILES = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-def save_figure(figure: Figure, stem: Path, *, pdf: bool = False) -> None:
-    """Writes `stem`.png at 300 dpi and `stem`.svg, and `stem`.pdf with its fonts embedded if asked.
+def save_figure(figure: Figure, stem: Path) -> None:
+    """Writes `stem`.png at 300 dpi, `stem`.svg, and `stem`.pdf with its fonts embedded.
 
     Raises:
         OutputError: If a file cannot be written.
     """
     for kind, metadata in _FILES.items():
-        if kind == "pdf" and not pdf:
-            continue
         write_bytes(stem.with_suffix(f".{kind}"), render(figure, kind, metadata))
         figure.set_layout_engine("none")  # laid out once is enough
 
@@ -73,7 +55,7 @@ def save_figure(figure: Figure, stem: Path, *, pdf: bool = False) -> None:
 def render(figure: Figure, kind: str, metadata: Mapping[str, None] | None = None) -> bytes:
     """The figure as the bytes of a "png", "svg" or "pdf" file."""
     content = io.BytesIO()
-    figure.savefig(content, format=kind, dpi=_DPI, metadata=metadata)
+    figure.savefig(content, format=kind, metadata=metadata)
     return content.getvalue()
 
 
@@ -86,7 +68,7 @@ def _sheet(width: float, height: float, title: str, caption: str) -> Figure:
     """A figure of one panel or several under one title."""
     figure = Figure(figsize=(width, height), layout="constrained")
     if title:
-        figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
+        figure.suptitle(title, x=0.01, ha="left")
     lines = (fill(line, round(_LETTERS_PER_INCH * width)) for line in caption.split("\n"))
     figure.supxlabel("\n".join(lines), fontsize=6, color="0.35", x=0.01, ha="left")
     return figure
@@ -164,30 +146,31 @@ def confusion_heatmap(
     caption: str,
 ) -> Figure:
     """The confusion matrix: counts, or each row in per cent of its true class."""
-    figure, axes = _figure(_COLUMN_AND_HALF, 4.4, title, caption)
+    is_small = len(names) <= _MOST_IN_COLUMN
+    size = (_COLUMN, 3.8) if is_small else (_PAGE, 1.6 + 0.3 * len(names))
+    figure, axes = _figure(*size, title, caption)
     totals = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
-    sns.heatmap(
-        shares,  # colored by share in both, so that rare classes can be read as well
-        annot=100 * shares if normalize else confusion,
-        fmt=".0f" if normalize else "d",
-        annot_kws={"fontsize": 7.5},
-        cmap="Blues",
-        vmin=0,
-        vmax=1,
-        square=True,
-        linewidths=0.5,
-        xticklabels=list(names),
-        yticklabels=list(names),
-        cbar=False,
-        ax=axes,
-    )
-    for text, share in zip(axes.texts, shares.flat, strict=True):
-        text.set_color("white" if share > _DARK_SHARE else "0.1" if share else "0.7")
+    # Colored by share in both, so that rare classes can be read as well.
+    axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="w", linewidth=0.5)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    for (row, column), share in np.ndenumerate(shares):
+        axes.text(
+            column + 0.5,
+            row + 0.5,
+            f"{100 * share:.0f}" if normalize else str(confusion[row, column]),
+            ha="center",
+            va="center",
+            fontsize=8 if is_small else 7,
+            color="white" if share > _DARK_SHARE else "0.1" if share else "0.7",
+        )
+    places = np.arange(len(names)) + 0.5
+    axes.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
     return figure
 
 
@@ -341,7 +324,7 @@ def small_curves(
     """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = _sheet(2.2 * columns + 0.6, 1.7 * rows + 1.2, title, caption)
+    figure = _sheet(_PAGE if columns > 1 else _COLUMN, 1.7 * rows + 1.2, title, caption)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, (name, curves) in zip(grid.flat, panels.items(), strict=False):
         for i, (label, values) in enumerate(curves.items()):
@@ -356,7 +339,7 @@ def small_curves(
         axes.set_xlabel(x_label)
     for axes in grid[:, 0]:
         axes.set_ylabel(y_label)
-    grid[0][0].legend(fontsize=7)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower right", ncols=4)
     return figure
 
 

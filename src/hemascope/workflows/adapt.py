@@ -35,9 +35,10 @@ from hemascope.inference.onnx_engine import OnnxEngine
 from hemascope.inference.predictor import Predictor
 from hemascope.metrics import METRICS
 from hemascope.metrics.calibration import ece
-from hemascope.metrics.statistics import Bootstrap
+from hemascope.metrics.comparison import compare_networks
+from hemascope.metrics.summary import Estimate, estimate
 from hemascope.metrics.uncertainty import fit_temperature
-from hemascope.report.adapted import Judged, card_text, judged_lines
+from hemascope.report.adapted import AFTER, BEFORE, Adapted, Judged, write_pages
 from hemascope.settings.about import About, DataSource
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
@@ -56,6 +57,7 @@ from hemascope.store.model_folder import (
     save_artifact,
 )
 from hemascope.store.provenance import begun_out, provenance
+from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
 
 Images = NDArray[np.uint8]
@@ -67,6 +69,7 @@ _NUM_RESAMPLES = 2000
 _NUM_VIEWS = 8
 _MOST_OWN = 2000  # images of `own_data` that are shown to deeper layers
 _MOST_FORGOTTEN = 0.005  # of the accuracy on val of `own_data`
+_NEVER = 50.0  # below every logit: a class that is never predicted
 _THUMBNAIL = 160  # pixels
 _SUGGESTED = ("path", "label", "predicted_class", "confidence", "thumbnail")
 
@@ -101,6 +104,7 @@ class Fitted:
     labels: NDArray[np.int64]
     decisions: tuple[Decision, ...]
     judged: Judged
+    rows: Rows
     deepened: "Deepened | None"
 
 
@@ -212,7 +216,7 @@ def adapt(
 
         fitted = _fit(base, guard, found, np.stack(views), start, keep=keep, reporter=reporter)
         seen = all_seen(seen, found.labeled.looks)
-    before = guard.apart(found.images, guard.distances(views[0])).mean()
+    before = _share(guard.apart(found.images, guard.distances(views[0])))
     deepened = fitted and fitted.deepened
     features, rest = views[0], slice(None)
     if fitted and deepened:
@@ -228,7 +232,7 @@ def adapt(
         )
     labels = fitted.labels if fitted else np.full(len(features), -1)
     adapted = guard.adapted(found.images[rest], features[rest], labels[rest])
-    apart = float(before), _share_apart(guard, found.images[rest], features[rest])
+    apart = before, _share_apart(guard, found.images[rest], features[rest])
     statistics = channel_statistics(found.images)
     about = base.info.about
     source = DataSource(title=found.title, num_images=len(found.images))
@@ -262,16 +266,28 @@ def adapt(
         weights, contents, head = deepened.weights, deepened.contents, None
     else:
         contents = [read_verified(find_artifact(path), g.file, g.sha256) for g in base.info.onnx]
-    lines = judged_lines(fitted.judged if fitted else None, len(found.images), apart)
-    with begun_out(output, provenance()) as out:
+    result = Adapted(
+        title=found.title,
+        images=found.images,
+        paths=found.paths,
+        frame=found.frame,
+        apart=apart,
+        base=base.info,
+        info=info,
+        judged=fitted.judged if fitted else None,
+        rows=fitted.rows if fitted else np.arange(0),
+    )
+    facts = provenance()
+    with begun_out(output, facts) as out:
         arrays = adapted.arrays()
         save_artifact(out, info, weights, seen=seen, graphs=contents, guard=arrays, head=head)
-        write_text(out / "MODEL_CARD.md", card_text(info, base.info, found.title, lines))
+        write_pages(result, out, facts)
     return "\n".join(
         [
             f"{base.info.settings.name}, adapted to {found.title}: {output.folder}",
             *([found.frame.describe()] if found.frame else []),
-            *lines,
+            *result.lines(),
+            f"Report: {RunFolder(output.folder).page}",
             f"Next: hemascope predict PATH... --model {output.folder}",
             RESEARCH_USE_ONLY,
         ]
@@ -473,34 +489,31 @@ def _fit(
     plain, together = best
     decisions = decide(plain, num_views=1), decide(together, num_views=8)
     left_out = set(own.labels.tolist()) - set(plain.labels.tolist())
-    accuracy = "balanced_accuracy"
-    bootstrap = Bootstrap(plain.labels, len(classes) + 1, num_resamples=_NUM_RESAMPLES)
-    before = None
+    wider = ClassSet((*classes.names, "another class"))
+    never = np.full((len(plain.labels), 1), plain.logits.min() - _NEVER, dtype=np.float32)
+    networks = {AFTER: {0: replace(plain, logits=np.hstack([plain.logits, never]), classes=wider)}}
     if (of_old >= 0).any():
         answers = base.answer(own.images[judged.rows])
         names = [old.index(a.predicted_class) for a in answers]
         places = np.where(of_old[names] < 0, len(classes), of_old[names])  # the last: none of these
-        one_hot = np.eye(len(classes) + 1, dtype=np.float32)[places]
-        wider = ClassSet((*classes.names, "another class"))
-        answered = Predictions(plain.ids, one_hot, plain.labels, wider)
-        before = bootstrap([answered]).interval(accuracy)
-    after = Bootstrap(plain.labels, len(classes), num_resamples=_NUM_RESAMPLES)([plain])
+        one_hot = np.eye(len(wider), dtype=np.float32)[places]
+        networks[BEFORE] = {0: Predictions(plain.ids, one_hot, plain.labels, wider)}
     return Fitted(
         head,
         classes,
         own.labels,
         decisions,
         Judged(
-            num_cells=len(plain.labels),
+            answers=plain.scaled(decisions[0].temperature),
             not_judged=tuple(classes.names[label] for label in sorted(left_out)),
             num_groups=len(set(own.groups)) if own.groups else None,
             num_folds=len(folds),
-            before=before,
-            after=after.interval(accuracy),
+            comparison=compare_networks(networks, num_resamples=_NUM_RESAMPLES),
             ece_after=ece(plain.scaled(decisions[0].temperature)),
             old_val=old_val,
             deeper=said,
         ),
+        judged.rows,
         deepened,
     )
 
@@ -557,9 +570,13 @@ def _own(base: Predictor, data: DataSettings, reporter: Reporter) -> Own:
     return Own(train.take(balanced(train.labels, _MOST_OWN)), val)
 
 
-def _share_apart(guard: Guard, images: Images, features: NDArray[np.float32]) -> float:
+def _share(apart: NDArray[np.bool_]) -> Estimate:
+    return estimate(float(apart.mean()), len(apart))
+
+
+def _share_apart(guard: Guard, images: Images, features: NDArray[np.float32]) -> Estimate:
     """The share of every other picture set apart by a guard adapted to those between them."""
     fitted, held_out = slice(0, None, 2), slice(1, None, 2)
     unknown = np.full(len(images[fitted]), -1)
     half = guard.adapted(images[fitted], features[fitted], unknown)
-    return float(half.apart(images[held_out], half.distances(features[held_out])).mean())
+    return _share(half.apart(images[held_out], half.distances(features[held_out])))
