@@ -31,7 +31,7 @@ _COLUMN, _PAGE = 3.46, 7.09  # inches: 88 and 180 mm, a paper's one and two colu
 _STYLE = mpl.rc_params_from_file(
     Path(__file__).with_name("paper.mplstyle"), use_default_template=False
 )
-PALETTE = tuple(f"#{color}" for color in _STYLE["axes.prop_cycle"].by_key()["color"])
+PALETTE = tuple(_STYLE["axes.prop_cycle"].by_key()["color"])
 _MARKERS = "osD^v"
 _MOST_IN_COLUMN = 8  # classes of a confusion matrix
 _MOST_LETTERS = 48  # in a legend beside the axes
