@@ -35,8 +35,8 @@ def pages(
     small_npz: Path, exported: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
     """The pages of a study of two tiny runs, of a run, an audit, a comparison, adaptations."""
-    from hemascope.analyses.compare.run import compare
     from hemascope.analyses.audit.run import audit
+    from hemascope.analyses.compare.run import compare
     from hemascope.study.report import write_report
     from hemascope.workflows.adapt import adapt
     from hemascope.workflows.plan import choose_settings

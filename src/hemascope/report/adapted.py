@@ -11,12 +11,12 @@ from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.framing import Frame
 from hemascope.core.predictions import Predictions
 from hemascope.metrics.classification import confusion_of
-from hemascope.metrics.comparison import Comparison, Difference, NetworkFigure
+from hemascope.metrics.comparison import Comparison, NetworkFigure
 from hemascope.metrics.summary import Estimate
 from hemascope.report import plots, statistics
 from hemascope.report.export import licenses_text
 from hemascope.report.figures import cells_of, confident_errors, draw_sensitivity
-from hemascope.report.numbers import interval, percent
+from hemascope.report.numbers import interval, percent, ranged
 from hemascope.report.page import environment, pixels, render
 from hemascope.store.files import make_folder, write_text
 from hemascope.store.model_folder import ArtifactInfo
@@ -51,12 +51,6 @@ class Judged:
     ece_after: float
     old_val: tuple[float, float] | None
     deeper: str
-
-    @property
-    def gain(self) -> Difference | None:
-        """By how much the balanced accuracy rose."""
-        pairs = self.comparison.pairs
-        return pairs[0].differences["balanced_accuracy"] if pairs else None
 
     def balanced_accuracy(self, when: str) -> NetworkFigure | None:
         """Before or after; None where it is not defined."""
@@ -128,8 +122,8 @@ class Adapted:
         if judged is None:
             before, after = (percent(share.value) for share in self.apart)
             return statistics.Headline(
-                f"The guard sets apart {after} of the laboratory's images, {before} before",
-                f"95 % intervals {interval(self.apart[1])} and {interval(self.apart[0])}",
+                f"The guard sets apart {after} of these images, {before} before",
+                f"95 % intervals {ranged(self.apart[1])} and {ranged(self.apart[0])}",
             )
         names = {BEFORE: self.base.settings.name, AFTER: "the adapted model"}
         return statistics.headline(

@@ -60,8 +60,8 @@ def draw_evaluation(network: Network, names: Sequence[str], folder: Path, captio
         caption=caption,
         bounds={
             key: (
-                [value.mean - value.sd for value in values if value.sd is not None],
-                [value.mean + value.sd for value in values if value.sd is not None],
+                [max(value.mean - value.sd, 0) for value in values if value.sd is not None],
+                [min(value.mean + value.sd, 1) for value in values if value.sd is not None],
             )
             for key, values in found.items()
         }

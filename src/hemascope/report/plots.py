@@ -99,7 +99,7 @@ def learning_curves(
 ) -> Figure:
     """Mean curve of each group with the range over its seeds, and the published points if any."""
     figure, axes = _figure(_COLUMN, 2.5, title, caption)
-    ends: list[tuple[float, int, str, str]] = []
+    ends: list[tuple[float, float, str, str]] = []
     for i, group in enumerate(groups):
         epochs = np.arange(1, group.values.shape[1] + 1)
         mean, color = group.values.mean(axis=0), PALETTE[i % len(PALETTE)]
@@ -118,13 +118,19 @@ def learning_curves(
     if as_percent:
         _in_percent(axes.yaxis)
     axes.grid(visible=False, axis="x")
+    _label_ends(axes, ends)
+    return figure
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Labels (y, x, text, color) at the ends of curves, none over another."""
     low, high = axes.get_ylim()
     place = low - 1
-    for end, epoch, label, color in sorted(ends):  # labels at the curves' ends, none over another
+    for end, x, label, color in sorted(ends):
         place = max(end, place + 0.08 * (high - low))
         axes.annotate(
             label,
-            (epoch, place),
+            (x, place),
             (6, 0),
             textcoords="offset points",
             color=color,
@@ -133,7 +139,6 @@ def learning_curves(
             annotation_clip=False,
         )
     axes.set_ylim(low, high)
-    return figure
 
 
 @mpl.rc_context(_STYLE)
@@ -285,6 +290,8 @@ def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption:
     _in_percent(axes.xaxis, axes.yaxis)
     axes.legend()
     counts.set_yscale("log")
+    counts.minorticks_off()
+    counts.yaxis.set_major_formatter("{x:g}")
     counts.set_ylabel("images")
     counts.set_xlabel("confidence")
     return figure
@@ -294,13 +301,15 @@ def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption:
 def risk_coverage_curves(curves: Mapping[str, tuple[Series, Series]], *, caption: str) -> Figure:
     """The share of errors among the images answered, as more and more of them are."""
     figure, axes = _figure(_COLUMN, 2.5, "Risk-coverage curve", caption)
+    ends: list[tuple[float, float, str, str]] = []
     for i, (label, (coverage, risk)) in enumerate(curves.items()):
         color = PALETTE[i % len(PALETTE)]
-        axes.plot(coverage, risk, color=color, ls=("-", "--", ":", "-.")[i % 4], label=label)
+        axes.plot(coverage, risk, color=color, ls=("-", "--", ":", "-.")[i % 4])
+        ends.append((float(risk[-1]), float(coverage[-1]), _clipped(label), color))
     axes.set_xlabel("coverage")
     axes.set_ylabel("share of errors")
     _in_percent(axes.xaxis, axes.yaxis, decimals=None)
-    axes.legend()
+    _label_ends(axes, ends)
     return figure
 
 
@@ -365,8 +374,7 @@ def speed_curves(
         caption: Below it.
     """
     names = {label: _clipped(label) for curves in panels.values() for label in curves}
-    width = 1.4 + 0.07 * max(map(len, names.values())) + 3.0 * len(panels)
-    figure = _sheet(width, 5.2, title, caption)
+    figure = _sheet(_PAGE, 4.6 + 0.16 * len(names), title, caption)
     grid = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
     lines: dict[str, Artist] = {}
     sizes = sorted({p.batch_size for curves in panels.values() for c in curves.values() for p in c})
@@ -396,7 +404,7 @@ def speed_curves(
     figure.legend(
         list(lines.values()),
         [names[label] for label in lines],
-        loc="outside right upper",
+        loc="outside upper right",
     )
     return figure
 
@@ -426,12 +434,12 @@ def contact_sheet(
         caption: Below it.
     """
     wide = 1 + len(maps)
-    columns = min(max((5 if maps else 6) // wide, 2), len(images))
+    columns = max((5 if maps else 6) // wide, 2)
     rows = -(-len(images) // columns)
-    side = 1.25 if maps else 1.3  # inches; the title above has to fit
-    width, height = side * wide * columns + 0.3, (side + 0.5) * rows + 0.9
+    side = (_PAGE - 0.3) / (wide * columns)
+    height = (side + 0.5) * rows + 0.9
     heading = f"{title} (image; {'; '.join(maps)})" if maps else title
-    figure = _sheet(width, height, heading, caption)
+    figure = _sheet(_PAGE, height, heading, caption)
     cells = figure.subfigures(rows, columns, squeeze=False)
     for i, cell in enumerate(cells.flat):
         panels = cell.subplots(1, wide, squeeze=False)[0]
@@ -439,7 +447,7 @@ def contact_sheet(
             axes.set_axis_off()
         if i >= len(images):
             continue
-        cell.suptitle(titles[i], fontsize=6)
+        cell.suptitle(titles[i], fontsize=6.5, fontweight="normal")
         panels[0].imshow(images[i], interpolation="nearest")
         for axes, found in zip(panels[1:], maps.values(), strict=True):
             axes.imshow(images[i].mean(axis=2), cmap="gray", vmin=0, vmax=255)

@@ -491,13 +491,14 @@ def _fit(
     left_out = set(own.labels.tolist()) - set(plain.labels.tolist())
     wider = ClassSet((*classes.names, "another class"))
     never = np.full((len(plain.labels), 1), plain.logits.min() - _NEVER, dtype=np.float32)
-    networks = {AFTER: {0: replace(plain, logits=np.hstack([plain.logits, never]), classes=wider)}}
+    networks: dict[str, dict[int, Predictions]] = {}
     if (of_old >= 0).any():
         answers = base.answer(own.images[judged.rows])
         names = [old.index(a.predicted_class) for a in answers]
         places = np.where(of_old[names] < 0, len(classes), of_old[names])  # the last: none of these
         one_hot = np.eye(len(wider), dtype=np.float32)[places]
         networks[BEFORE] = {0: Predictions(plain.ids, one_hot, plain.labels, wider)}
+    networks[AFTER] = {0: replace(plain, logits=np.hstack([plain.logits, never]), classes=wider)}
     return Fitted(
         head,
         classes,
