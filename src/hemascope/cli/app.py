@@ -490,11 +490,28 @@ def export(
         Path | None,
         Option(metavar="FILE", help="TOML: license of the weights, sources of the data."),
     ] = None,
+    whole_pipeline: Annotated[
+        bool,
+        Option(
+            "--whole-pipeline",
+            help="Of an exported model: one graph that takes photographs of any size.",
+        ),
+    ] = False,
 ) -> str:
     """Export a trained network to ONNX for predict.
 
     Example: hemascope export runs/cells --int8 --out my-model
     """
+    if whole_pipeline:
+        if data.data or int8 or fp16 or weights or about:
+            raise UsageError(
+                "it takes an exported model as it is; leave the other options out.",
+                field="whole_pipeline",
+            )
+        from hemascope.workflows.export import export_whole
+
+        output = _output(out, results, inputs=[model])
+        return export_whole(model, output, crop=data.crop, frame=data.frame or "")
     chosen = _data(data, _own_data(model))
     output = _output(out, results, chosen, [*data.inputs, model])
     from hemascope.settings.about import About

@@ -14,10 +14,10 @@ from hemascope.core.framing import MOST, Cell, Frame, background, choose_frame, 
 from hemascope.core.jpeg import jpeg_round_trip
 
 DEFAULT_IMAGE_SIZE = 28
-_TILE_SHARE = 0.7  # of the photographs' size: what is smaller was cropped to the cell by its owner
+TILE_SHARE = 0.7  # of the photographs' size: what is smaller was cropped to the cell by its owner
 SAME_SIZE = 0.1  # by which photographs of one microscope may differ in size
-_SAME = 0.03  # by which pictures of a known geometry may
-_SQUARE = 1.1  # longer over shorter side of what still counts as square
+SAME = 0.03  # by which pictures of a known geometry may
+SQUARE = 1.1  # longer over shorter side of what still counts as square
 
 FrameChoice = Literal["whole", "auto", "cell"]
 Geometries = tuple[tuple[int, Annotated[float, Field(gt=0, le=1)]], ...]
@@ -104,11 +104,11 @@ class ImageSpec(BaseModel):
     def knows(self, picture: Image.Image) -> float | None:
         """The share to keep of a picture of a size that training had, or of its own; else None."""
         shorter, longer = sorted(picture.size)
-        if longer > _SQUARE * shorter:
+        if longer > SQUARE * shorter:
             return None
         if picture.size == (self.size, self.size):
             return 1.0
-        near = [crop for size, crop in self.geometries if abs(shorter - size) <= _SAME * size]
+        near = [crop for size, crop in self.geometries if abs(shorter - size) <= SAME * size]
         return near[0] if near else None
 
     def prepare(self, pictures: Iterable[Image.Image]) -> Prepared:
@@ -134,7 +134,7 @@ class ImageSpec(BaseModel):
         shorter, longer = sorted(picture.size)
         if (known := self.knows(picture)) is not None:
             return known, ""
-        if self.crop < 1 and shorter < _TILE_SHARE * self.photo_size:
+        if self.crop < 1 and shorter < TILE_SHARE * self.photo_size:
             return 1.0, (
                 f"taken as already cropped to the cell, being smaller than the {self.photo_size} "
                 "pixels of the training photographs"
@@ -144,7 +144,7 @@ class ImageSpec(BaseModel):
                 f"size differs from the {self.photo_size} pixels of the training photographs: "
                 f"{'the same central fraction' if self.crop < 1 else 'the whole'} was used"
             )
-        if longer > _SQUARE * shorter:
+        if longer > SQUARE * shorter:
             return self.crop, "not square: only the center was used"
         return self.crop, ""
 
