@@ -149,9 +149,8 @@ def test_the_graph_with_its_preparation_agrees_with_predict(
         names: dict[str, Any] = {}
         exec(program, names)  # noqa: S102 - the page's own
         [expected] = predictor.predict([cell])
-        np.testing.assert_allclose(names["probs"], expected.probs, atol=0.15)
-        if expected.confidence > 0.6:
-            assert names["name"] == expected.predicted_class
+        np.testing.assert_allclose(names["probs"], expected.probs, atol=1e-5)
+        assert names["name"] == expected.predicted_class
 
 
 @pytest.fixture(scope="module")

@@ -208,7 +208,7 @@ def test_a_graph_with_its_preparation_is_made_of_an_exported_model(
     session = ort.InferenceSession(out / "photographs.onnx")
     [probs] = session.run(["probs"], {"photographs": cells})
     expected = Predictor(exported, crop=0.8).predict_proba(cells)
-    np.testing.assert_allclose(probs, expected, atol=0.02)
+    np.testing.assert_allclose(probs, expected, atol=1e-5)
     refused = hemascope(*args[:4], tmp_path / "x", "--frame", "cell")
     assert refused.code == 2
     assert "--frame: a graph cannot look for cells" in refused.err

@@ -555,12 +555,12 @@ def adapt(
     """Fit an exported model to your laboratory.
 
     Labeled data (class folders, a table) give it a new last layer, and deeper ones where
-    cross-validation supports it; loose pictures fit framing and guard.
+    cross-validation supports it; loose photographs fit framing and guard.
 
     Example: hemascope adapt hemanet-64-labs --data cells.csv --out adapted
     """
     if not data.data:
-        raise UsageError("it is missing; name your laboratory's pictures.", field="data")
+        raise UsageError("it is missing; name your laboratory's images.", field="data")
     chosen = _data(data)
     output = _output(out, results, chosen, [*data.inputs, Path(model)])
     if suggest:

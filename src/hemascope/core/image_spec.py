@@ -1,4 +1,4 @@
-"""What a picture must become before a network sees it: the only code that crops or resizes."""
+"""What a photograph must become before a network sees it: the only code that crops or resizes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ Geometries = tuple[tuple[int, Annotated[float, Field(gt=0, le=1)]], ...]
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Pictures as a network sees them.
+    """Photographs as a network sees them.
 
     Attributes:
         images: RGB pixels, shape (N, H, H, 3), uint8.
-        notes: What was guessed or lost for each picture; "" where nothing was.
-        fields: Whether each picture is a whole field, in which no single cell was asked for.
+        notes: What was guessed or lost for each photograph; "" where nothing was.
+        fields: Whether each photograph is a whole field, in which no single cell was asked for.
     """
 
     images: NDArray[np.uint8]
@@ -39,20 +39,20 @@ class Prepared:
 
 
 class ImageSpec(BaseModel):
-    """How a picture becomes a network's image; travels from the data to every use of the model.
+    """How a photograph becomes a network's image; travels from the data to every use of the model.
 
-    A picture of `size` by `size` pixels is taken as it is. Of any other, a square is cropped,
+    A photograph of `size` by `size` pixels is taken as it is. Of any other, a square is cropped,
     resized (bilinear, antialiased), and, where `jpeg_quality` is not 0, saved as a JPEG file and
-    read again. The square is the share of the central one that `geometries` lists for pictures of
-    that size (pairs of shorter side in pixels and share), unless most of the laboratory's have
+    read again. The square is the share of the central one that `geometries` lists for photographs
+    of that size (pairs of shorter side in pixels and share), unless most of the laboratory's have
     others; for those `frame` says:
 
     - "whole": the share `crop`. `photo_size` is the shorter side in pixels of the photographs that
-      it was chosen for, 0 where that is unknown: much smaller pictures have been cropped to the
+      it was chosen for, 0 where that is unknown: much smaller photographs have been cropped to the
       cell already and are used whole.
-    - "auto": the share that the cell in each picture asks for; `framed` decides it for all, after
-      which it is "framed", or "field" where the pictures are much larger than their cells. Where
-      cells fill their pictures, it is above 1, and the background's color is added around them.
+    - "auto": the share that the cell in each photograph asks for; `framed` decides it for all,
+      after which it is "framed", or "field" where the photographs are much larger than their cells.
+      Where cells fill their photos, it is above 1, and the background's color is added around them.
     - "cell": the same share, but around the cell instead of the middle; decided, it is "centered".
     """
 
@@ -67,7 +67,7 @@ class ImageSpec(BaseModel):
 
     @property
     def is_undecided(self) -> bool:
-        """Whether pictures decide how they are framed; see `framed`."""
+        """Whether photographs decide how they are framed; see `framed`."""
         return self.frame in ("auto", "cell")
 
     @property
@@ -76,7 +76,7 @@ class ImageSpec(BaseModel):
         return blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
 
     def decide(self, pictures: Iterable[Image.Image]) -> Frame | None:
-        """How pictures of one laboratory are framed; None if that is settled without them."""
+        """How photographs of one laboratory are framed; None if that is settled without them."""
         if not self.is_undecided:
             return None
         known: list[Cell] = []
@@ -91,7 +91,7 @@ class ImageSpec(BaseModel):
         return choose_frame(cells).model_copy(update=changes)
 
     def framed(self, frame: Frame) -> "ImageSpec":
-        """The same with one share for all pictures, where that is undecided."""
+        """The same with one share for all photographs, where that is undecided."""
         if not self.is_undecided:
             return self
         of_middle = "field" if frame.is_field else "framed"
@@ -102,7 +102,7 @@ class ImageSpec(BaseModel):
         return self.model_copy(update=changes)
 
     def knows(self, picture: Image.Image) -> float | None:
-        """The share to keep of a picture of a size that training had, or of its own; else None."""
+        """The share to keep of a photo of a size that training had, or of its own; else None."""
         shorter, longer = sorted(picture.size)
         if longer > SQUARE * shorter:
             return None
@@ -112,7 +112,7 @@ class ImageSpec(BaseModel):
         return near[0] if near else None
 
     def prepare(self, pictures: Iterable[Image.Image]) -> Prepared:
-        """RGB pictures of any size as images of this one; one picture is held at a time."""
+        """RGB photographs of any size as images of this one; one photograph is held at a time."""
         images = [np.empty((0, self.size, self.size, 3), dtype=np.uint8)]
         notes: list[str] = []
         changed: list[bool] = []
@@ -130,7 +130,7 @@ class ImageSpec(BaseModel):
         return Prepared(together, tuple(notes), tuple(fields))
 
     def _crop_of(self, picture: Image.Image) -> tuple[float, str]:
-        """The share to keep of a picture's central square, and what is guessed or lost thereby."""
+        """The share to keep of a photo's central square, and what is guessed or lost thereby."""
         shorter, longer = sorted(picture.size)
         if (known := self.knows(picture)) is not None:
             return known, ""
@@ -149,7 +149,7 @@ class ImageSpec(BaseModel):
         return self.crop, ""
 
     def _square(self, picture: Image.Image) -> tuple[NDArray[np.uint8], str, bool]:
-        """The image, what is to be noted, and whether the picture is a whole field."""
+        """The image, what is to be noted, and whether the photograph is a whole field."""
         x = y = 0.0
         crop, note = self._crop_of(picture)
         is_field = False

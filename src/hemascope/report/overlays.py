@@ -1,4 +1,4 @@
-"""Draws what speaks for an answer over the picture it is about; needs Pillow alone."""
+"""Draws what speaks for an answer over the photograph it is about; needs Pillow alone."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -36,8 +36,8 @@ def draw_overlay(
 
     Args:
         folder: Where to.
-        number: Of the picture in its run.
-        path: Of the picture; nothing but letters and digits of its last part gets into the name.
+        number: Of the photograph in its run.
+        path: Of the photograph; nothing but letters and digits of its last part gets into the name.
         image: What the network was given, shape (H, H, 3).
         contributions: What each place adds to the class's logit, shape (h, w).
         answer: What the network said.

@@ -1,4 +1,4 @@
-"""A comparison of networks, as `metrics.comparison` makes it, in words and pictures."""
+"""A comparison of networks, as `metrics.comparison` makes it, in words and figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

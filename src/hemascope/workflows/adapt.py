@@ -76,12 +76,12 @@ _SUGGESTED = ("path", "label", "predicted_class", "confidence", "thumbnail")
 
 @dataclass(frozen=True, eq=False)
 class Laboratory:
-    """The pictures of a laboratory, as a model sees them.
+    """The photographs of a laboratory, as a model sees them.
 
     Attributes:
         title: What they are called.
         images: Shape (N, H, H, 3).
-        paths: What each picture is called.
+        paths: What each photograph is called.
         frame: How they are framed, where that was decided by them.
         labeled: The same images with labels, where there are any.
         classes: What the labels mean.
@@ -172,9 +172,9 @@ def adapt(
 
     Args:
         model: An exported model or a packaged one.
-        data: The laboratory's pictures.
+        data: The laboratory's photographs.
         output: The new model folder.
-        unlabeled: Whether labels are to be left aside; a folder of loose pictures has none.
+        unlabeled: Whether labels are to be left aside; a folder of loose photographs has none.
         keep: Whether the old classes stay, held by stored features of training images.
         own_data: The images that the model was trained on, without which `keep` changes no more
             than the last layer.
@@ -297,13 +297,13 @@ def adapt(
 def suggest(
     model: str, data: DataSettings, output: Output, *, count: int, reporter: Reporter
 ) -> str:
-    """Writes a table of the pictures most worth labeling, to be filled in, with thumbnails.
+    """Writes a table of the photographs most worth labeling, to be filled in, with thumbnails.
 
     Returns:
         What to do with it, as text.
 
     Raises:
-        DataError: If the model has no features or guard, or there is no picture.
+        DataError: If the model has no features or guard, or there is no photograph.
         OutputError: If `output` cannot be written.
     """
     base, _ = _base(model, data)
@@ -328,7 +328,7 @@ def suggest(
         write_text(out / "suggested.csv", table.getvalue())
     return "\n".join(
         [
-            f"{len(chosen)} of {len(found.images):,} pictures to label: {out / 'suggested.csv'}",
+            f"{len(chosen)} of {len(found.images):,} images to label: {out / 'suggested.csv'}",
             "Fill in the column 'label' and delete the rows that you leave out.",
             f"Next: hemascope adapt {model} --data {out / 'suggested.csv'} --out DIR",
             RESEARCH_USE_ONLY,
@@ -354,7 +354,7 @@ def _base(model: str, data: DataSettings) -> tuple[Predictor, Guard]:
 def _laboratory(
     base: Predictor, data: DataSettings, *, unlabeled: bool, reporter: Reporter
 ) -> Laboratory:
-    """The pictures that settings name, labeled or not.
+    """The photographs that settings name, labeled or not.
 
     Raises:
         DataError: If there is none, or no cell in any of them.
@@ -381,15 +381,15 @@ def _laboratory(
     with_cell = sum(bool(find_cell(Image.fromarray(image)).diameter) for image in looked_at)
     if with_cell < _LEAST_WITH_CELL * len(looked_at):
         raise DataError(
-            f"no cell is found in {len(looked_at) - with_cell} of {len(looked_at)} pictures of "
-            f"{found.title}; give pictures of single cells.",
+            f"no cell is found in {len(looked_at) - with_cell} of {len(looked_at)} images of "
+            f"{found.title}; give images of single cells.",
             field="data",
         )
     return found
 
 
 def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Laboratory:
-    """Pictures of folders and files, at most a few thousand, spread evenly."""
+    """Photographs of folders and files, at most a few thousand, spread evenly."""
     passed = PassedOver()
     everything = list(items(data.sources, passed))
     step = max(len(everything) / _MOST, 1)
@@ -397,7 +397,7 @@ def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Labor
     frame = base.decide_frame(item.read for item in spread(looked_at))
     images, paths = list[Images](), list[str]()
     failed, notes = 0, Counter[str]()
-    with reporter.counted("pictures", len(looked_at)) as advance:
+    with reporter.counted("images", len(looked_at)) as advance:
         for start in range(0, len(looked_at), _BATCH):
             batch = looked_at[start : start + _BATCH]
             answered = base.answer_all([item.read for item in batch], frame)
@@ -407,11 +407,11 @@ def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Labor
             notes.update(n for answer in answered.answers for n in answer.note.split("; ") if n)
             advance(len(batch))
     if not paths:
-        raise DataError(f"no picture of {data.title} can be read.", field="data")
+        raise DataError(f"no image of {data.title} can be read.", field="data")
     if failed:
-        reporter.say(f"Note: {failed:,} pictures could not be read and were left out.")
+        reporter.say(f"Note: {failed:,} images could not be read and were left out.")
     if len(looked_at) < len(everything):
-        reporter.say(f"Note: {len(looked_at):,} of {len(everything):,} pictures were looked at.")
+        reporter.say(f"Note: {len(looked_at):,} of {len(everything):,} images were looked at.")
     for note in (*passed.notes(), *(f"{n:,} image(s): {note}." for note, n in notes.items())):
         reporter.say(f"Note: {note}")
     title = f"{', '.join(Path(source).name for source in data.sources)} (unlabeled)"
@@ -576,7 +576,7 @@ def _share(apart: NDArray[np.bool_]) -> Estimate:
 
 
 def _share_apart(guard: Guard, images: Images, features: NDArray[np.float32]) -> Estimate:
-    """The share of every other picture set apart by a guard adapted to those between them."""
+    """The share of every other photograph set apart by a guard adapted to those between them."""
     fitted, held_out = slice(0, None, 2), slice(1, None, 2)
     unknown = np.full(len(images[fitted]), -1)
     half = guard.adapted(images[fitted], features[fitted], unknown)
