@@ -539,7 +539,7 @@ def adapt(
     data: DataOptions,
     results: OverwriteOptions,
     unlabeled: Annotated[
-        bool, Option("--unlabeled", help="Leave labels aside: fit framing and guard alone.")
+        bool, Option("--unlabeled", help="Ignore labels: fit framing and guard alone.")
     ] = False,
     keep: Annotated[
         bool, Option("--keep", help="Keep the old classes beside those of the data.")
@@ -713,7 +713,7 @@ def predict(
     to_file = out is not None and str(out) != "-"
     if results.resume and (results.overwrite or not to_file):
         raise UsageError(
-            "it continues an `out` file, and does not go with `overwrite`.", field="resume"
+            "it continues an `out` file and cannot be combined with `overwrite`.", field="resume"
         )
     from hemascope.workflows.predict import Asked
     from hemascope.workflows.predict import predict as run
@@ -876,7 +876,7 @@ def _check_medmnist(folder: Path, split: SplitOption, out: Path | None) -> None:
     if split == "all":
         problem = "MedMNIST's evaluator knows train, val and test."
     elif other and (one.is_relative_to(other) or other.is_relative_to(one)):
-        problem = "it and `out` lie in one another; give two folders apart."
+        problem = "one of it and `out` contains the other; give two separate folders."
     elif folder.exists() and not folder.is_dir():
         problem = f"{folder} is a file; name a folder."
     if problem:

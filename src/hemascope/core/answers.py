@@ -8,9 +8,9 @@ class Answer:
     """What a model says of one photograph, or why it says nothing.
 
     Attributes:
-        predicted_class: The likeliest class; "" where there is an error.
+        predicted_class: The most probable class; "" where there is an error.
         confidence: Its probability, after temperature scaling.
-        prediction_set: The classes that may be meant, the likeliest first; among photographs like
+        prediction_set: The classes that may be meant, the most probable first; among photographs like
             those of val, it holds the true class as often as the coverage asked for. It may be
             empty: then no class is usual enough.
         abstain: Whether the photograph should go to an expert for review.

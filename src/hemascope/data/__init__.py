@@ -194,7 +194,7 @@ def _common_spec(sources: Sequence[Source]) -> tuple[ImageSpec, list[str]]:
         spec = spec.model_copy(update={"photo_size": 0})
         notes.append(
             f"The photographs of the sources are of different sizes ({', '.join(map(str, sizes))} "
-            "pixels, 0 where unknown); a model of them guesses nothing from an image's size."
+            "pixels, 0 where unknown); a model trained on them infers nothing from an image's size."
         )
     return spec, notes
 
@@ -215,7 +215,7 @@ def _told_apart(sources: Sequence[Source]) -> list[Source]:
     for source, name in zip(sources, names, strict=True):
         notes = source.notes
         if has_groups and not says("groups", source):
-            notes = (*notes, f"{name} says no groups: each of its images counts as its own.")
+            notes = (*notes, f"{name} has no groups: each of its images counts as its own.")
         parts = {
             split: replace(
                 part,

@@ -174,7 +174,7 @@ class Guard:
             DataError: If it is none.
         """
         if set(arrays) != {field.name for field in fields(cls)}:
-            raise DataError("the model's guard file holds something else; export the model again.")
+            raise DataError("the model's guard file does not hold a guard; export the model again.")
         whole: dict[str, Any] = {name: arrays[name].astype(np.float32) for name in _IN_HALF}
         return cls(**{**arrays, **whole})
 

@@ -109,7 +109,7 @@ class Adapted:
         ]
         if judged.not_judged:
             names = ", ".join(judged.not_judged)
-            lines.append(f"not judged, being of a single cell or group: {names}")
+            lines.append(f"not judged, having a single cell or group: {names}")
         lines.append(judged.deeper)
         if judged.old_val:
             first, then = (f"{100 * share:.2f} %" for share in judged.old_val)

@@ -62,7 +62,9 @@ def draw_overlay(
         ImageFont.load_default(11),
     )
     text = f"{answer.predicted_class}, {100 * answer.confidence:.1f} %"
-    pen.text((6, _SIDE + 5), text + (": for an expert" if answer.abstain else ""), "black", large)
+    pen.text(
+        (6, _SIDE + 5), text + (": flagged for review" if answer.abstain else ""), "black", large
+    )
     pen.text((6, _SIDE + 27), RESEARCH_USE_ONLY, "#555555", small)
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", PurePosixPath(path).stem)[:80].strip("-") or "picture"
     with written_whole(folder / f"{number:06d}-{stem}.png") as file:

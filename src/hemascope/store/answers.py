@@ -263,9 +263,9 @@ def _parsed(line: bytes, path: Path) -> Row:
     try:
         cells = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged ({error}); delete it and begin again.") from error
+        raise DataError(f"{path} is damaged ({error}); delete it and start over.") from error
     if not isinstance(cells, dict) or not {*_FIXED, *_LAST} <= cells.keys():
-        raise DataError(f"{path} holds something else than answers; delete it and begin again.")
+        raise DataError(f"{path} does not hold answers; delete it and start over.")
     fixed = {name: cells[name] for name in (*_FIXED, *_LAST)}
     probs = {key.removeprefix(_PROB): cells[key] for key in cells if key.startswith(_PROB)}
     return Row(**fixed, probs=probs)

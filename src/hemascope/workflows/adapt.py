@@ -203,7 +203,7 @@ def adapt(
         if seen is not None and (known := int(look_alike(found.labeled.looks, seen).sum())):
             reporter.say(
                 f"Note: {known:,} of these {len(found.images):,} images are among those that the "
-                "model was trained on: the figures of before are too good."
+                "model was trained on: the figures before adapting are too optimistic."
             )
         own = _own(base, own_data, reporter) if own_data and deeper else None
 
@@ -373,7 +373,7 @@ def _laboratory(
             for name in dataset.classes.names
         )
         if len(set(names)) < len(names):
-            raise DataError(f"two classes of {dataset.title} mean the same: {', '.join(names)}.")
+            raise DataError(f"two classes of {dataset.title} are the same one: {', '.join(names)}.")
         frame = dataset.frames[0] if len(dataset.frames) == 1 else None
         classes = ClassSet(names, dataset.classes.aliases if names == dataset.classes.names else {})
         found = Laboratory(dataset.title, own.images, own.ids, frame, own, classes)
@@ -548,7 +548,7 @@ class _CrossValidated:
 
 
 def _is_better(tried: Predictions, best: Predictions) -> bool:
-    """Whether the true classes are likelier by more than a standard error, all weighing alike."""
+    """Whether the true classes gain more than a standard error of probability, weighted alike."""
     gains = np.subtract(
         *(
             scaled.log_probs[np.arange(len(scaled.labels)), scaled.labels]

@@ -268,7 +268,7 @@ def _journal_path(out: Path, predictor: Predictor, asked: Asked) -> Path:
         if not asked.overwrite:
             raise OutputError(
                 f"an interrupted run left answers for {out}: add `resume` to continue, or "
-                "`overwrite` to begin again."
+                "`overwrite` to start over."
             )
         for path in (*others, journal):
             with explained(path):
