@@ -73,7 +73,7 @@ def _cold(work: Path, hemascope: str, picture: str) -> float:
 
 
 def _judge(path: Path, only: set[str] | None = None) -> str:
-    """What the answers in a file come to, of all pictures or some, by the names of folders."""
+    """What the answers in a file come to, of all images or some, by the names of folders."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = [r for r in csv.DictReader(file) if only is None or Path(r["path"]).stem in only]
     folders = [Path(row["path"]).parent.name for row in rows]

@@ -80,7 +80,7 @@ def laboratories(
 
 
 def prepared(predictor: Predictor, paths: list[Path]) -> tuple[Images, float]:
-    """The images of files as `predict` makes them, and the share of each picture used."""
+    """The images of files as `predict` makes them, and the share of each photograph used."""
     frame = predictor.decide_frame([lambda p=path: read_picture(p) for path in spread(paths)])
     spec = predictor.spec.framed(frame) if frame else predictor.spec
     return spec.prepare(

@@ -16,7 +16,7 @@ _INTERRUPTED = 130  # what shells expect after Ctrl-C, 128 + SIGINT, and typer r
 def main() -> None:
     """The `hemascope` command.
 
-    Exit codes: 0 done, 1 some pictures could not be read, 2 usage or input, 3 unreachable data,
+    Exit codes: 0 done, 1 some images could not be read, 2 usage or input, 3 unreachable data,
     130 interrupted.
     """
     for stream in (sys.stdout, sys.stderr):  # a terminal without a sign shows another one for it

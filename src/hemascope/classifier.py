@@ -175,7 +175,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         return np.exp(log_softmax(engine.logits(images)))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The likeliest label of each image, shape (N,); for the rest see `predict_proba`."""
+        """The most probable label of each image, shape (N,); for the rest see `predict_proba`."""
         probs = self.predict_proba(X)
         return self.classes_[probs.argmax(axis=1)]
 

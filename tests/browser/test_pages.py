@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from conftest import save_cells
 from hemascope.data import load
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.source import Request
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 Open = Callable[..., "Page"]
-PAGES = ("run", "study", "audit")
+PAGES = ("run", "study", "audit", "compare", "adapted", "unlabeled")
 _MOST_PIXELS = 8000
 _MOST_BYTES = 6_000_000
 _WIDE = """
@@ -29,10 +31,14 @@ _WIDE = """
 
 
 @pytest.fixture(scope="session")
-def pages(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The page of a study of two tiny runs on rendered cells, of its first run, of an audit."""
+def pages(
+    small_npz: Path, exported: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """The pages of a study of two tiny runs, of a run, an audit, a comparison, adaptations."""
     from hemascope.analyses.audit.run import audit
+    from hemascope.analyses.compare.run import compare
     from hemascope.study.report import write_report
+    from hemascope.workflows.adapt import adapt
     from hemascope.workflows.plan import choose_settings
     from hemascope.workflows.progress import Reporter
     from hemascope.workflows.train import train
@@ -55,7 +61,15 @@ def pages(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     np.savez(folder / "faulty.npz", **arrays)
     faulty = DataSettings(sources=(str(folder / "faulty.npz"),))
     audit(faulty, Output(folder / "audit"), Reporter())
+    compare([folder / "study"], Output(folder / "compare"), views=False, num_resamples=200)
+    counts = dict.fromkeys(BLOOD_CELLS.names[:4], 12)
+    cells = DataSettings(sources=(str(save_cells(folder / "cells", counts)),))
+    for name in ("adapted", "unlabeled"):
+        is_unlabeled = name == "unlabeled"
+        out = Output(folder / name)
+        adapt(str(exported), cells, out, unlabeled=is_unlabeled, keep=False, reporter=Reporter())
     return {
+        **{n: RunFolder(folder / n).page for n in ("compare", "adapted", "unlabeled")},
         "run": RunFolder(folder / "study" / "paper-cnn").page,
         "study": RunFolder(folder / "study").page,
         "audit": folder / "audit" / "audit.html",
@@ -100,7 +114,7 @@ def test_every_link_has_its_target_and_its_section_is_marked(
 ) -> None:
     page = open_page(pages[name])
     links = page.evaluate("[...document.links].map(a => a.getAttribute('href'))")
-    assert len(links) > 4
+    assert len(links) > 3
     assert all(link.startswith("#") for link in links)
     assert [link for link in links if page.locator(link).count() != 1] == []
     page.click(f".bar a[href='{links[2]}']")

@@ -22,6 +22,7 @@ from typer.main import get_command
 from hemascope.cli.app import app
 from hemascope.data.rendered import render
 from hemascope.inference.predictor import Predictor
+from hemascope.settings.output import Output
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -120,7 +121,7 @@ def _packaged(name: str) -> Path:
 def test_plain_onnxruntime_agrees_with_predict(
     size: int, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [program] = _programs("python")
+    program, _ = _programs("python")
     program = program.replace('Path("my-model"), 1.0', f'Path("my-model"), {share}')
     (tmp_path / "my-model").symlink_to(_packaged("hemanet-64-labs"))
     monkeypatch.chdir(tmp_path)
@@ -132,6 +133,33 @@ def test_plain_onnxruntime_agrees_with_predict(
         exec(program, names)  # noqa: S102 - the page's own
         expected = predictor.predict_proba(cell)[0]
         np.testing.assert_allclose(names["probs"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [64, 128, 150, 360])
+def test_the_graph_with_its_preparation_agrees_with_predict(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_graph: Path
+) -> None:
+    _, program = _programs("python")
+    (tmp_path / "edge").symlink_to(whole_graph)
+    monkeypatch.chdir(tmp_path)
+    predictor = Predictor("hemanet-64-labs", frame="" if size == 360 else "whole")
+    for label in (0, 3, 7):
+        [cell] = render(np.array([label]), seed=label, image_size=size)
+        Image.fromarray(cell).save("cell.png")
+        names: dict[str, Any] = {}
+        exec(program, names)  # noqa: S102 - the page's own
+        [expected] = predictor.predict([cell])
+        np.testing.assert_allclose(names["probs"], expected.probs, atol=1e-5)
+        assert names["name"] == expected.predicted_class
+
+
+@pytest.fixture(scope="module")
+def whole_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from hemascope.workflows.export import export_whole
+
+    out = tmp_path_factory.mktemp("whole") / "edge"
+    export_whole(Path("hemanet-64-labs"), Output(out))
+    return out
 
 
 @pytest.fixture

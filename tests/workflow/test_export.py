@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 from conftest import Outcome, read
 from hemascope.core.classes import Split
 from hemascope.core.errors import UsageError
+from hemascope.data.rendered import render
 from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.predictor import Predictor
 from hemascope.inference.to_onnx import to_int8
@@ -194,3 +195,23 @@ def test_an_altered_graph_is_refused(exported: Path, tmp_path: Path, hemascope: 
     assert "SHA-256 differs" in outcome.err
     graph.unlink()
     assert "the model is incomplete" in hemascope("predict", tmp_path, "--model", copy).err
+
+
+def test_a_graph_with_its_preparation_is_made_of_an_exported_model(
+    exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    out = tmp_path / "edge"
+    args = ("export", exported, "--whole-pipeline", "--out", out)
+    outcome = hemascope(*args, "--crop", "0.8")
+    assert outcome.code == 0, outcome.err
+    cells = render(np.arange(8), seed=0, image_size=90)
+    session = ort.InferenceSession(out / "photographs.onnx")
+    [probs] = session.run(["probs"], {"photographs": cells})
+    expected = Predictor(exported, crop=0.8).predict_proba(cells)
+    np.testing.assert_allclose(probs, expected, atol=1e-5)
+    refused = hemascope(*args[:4], tmp_path / "x", "--frame", "cell")
+    assert refused.code == 2
+    assert "--frame: a graph cannot look for cells" in refused.err
+    refused = hemascope(*args[:4], tmp_path / "x", "--int8")
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1

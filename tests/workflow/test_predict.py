@@ -355,7 +355,7 @@ def test_one_bad_picture_has_its_own_error(
     assert bad.abstain
     assert first == last
     assert not first.error
-    with pytest.raises(DataError, match="picture 1 cannot be read"):
+    with pytest.raises(DataError, match="image 1 cannot be read"):
         predictor.predict_proba([pixels, form])
 
 

@@ -1,6 +1,7 @@
 """`compare` and `trust`: what they write from saved predictions alone, and what they refuse."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -72,8 +73,22 @@ def test_compare_says_which_network_is_better(hemascope: Run, runs: Path, tmp_pa
     assert "| good - poor |" in text
     assert "Research use only" in text
     assert {path.name for path in (out / "figures").glob("*.png")} == {
-        "networks.png", "differences.png",
+        "networks.png", "differences.png", "sensitivity.png",
     }  # fmt: skip
+    page = (out / "report.html").read_text()
+    assert re.search(r"<h1>good beats poor by [\d.]+ points<small>95 % interval", page)
+    first, *_ = sorted((out / "figures").glob("*.pdf"))
+    assert b"/FontFile2" in first.read_bytes()
+
+
+def test_compare_says_that_networks_cannot_be_told_apart(hemascope: Run, tmp_path: Path) -> None:
+    for seed, name in ((0, "one"), (1, "other")):
+        _save(tmp_path / "runs" / name, name, 0, lean=3 + seed / 100)
+    out = tmp_path / "comparison"
+    assert hemascope("compare", tmp_path / "runs", "--out", out, "--resamples", "300").code == 0
+    said = re.search("<h1>(.*?)<small>", (out / "report.html").read_text())
+    assert said is not None
+    assert said[1].startswith("No clear difference in accuracy between ")
 
 
 def test_one_network_alone_gets_its_intervals(hemascope: Run, runs: Path, tmp_path: Path) -> None:

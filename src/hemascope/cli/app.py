@@ -495,11 +495,28 @@ def export(
         Path | None,
         Option(metavar="FILE", help="TOML: license of the weights, sources of the data."),
     ] = None,
+    whole_pipeline: Annotated[
+        bool,
+        Option(
+            "--whole-pipeline",
+            help="Of an exported model: one graph that takes photographs of any size.",
+        ),
+    ] = False,
 ) -> str:
     """Export a trained network to ONNX for predict.
 
     Example: hemascope export runs/cells --int8 --out my-model
     """
+    if whole_pipeline:
+        if data.data or int8 or fp16 or weights or about:
+            raise UsageError(
+                "it takes an exported model as it is; leave the other options out.",
+                field="whole_pipeline",
+            )
+        from hemascope.workflows.export import export_whole
+
+        output = _output(out, results, inputs=[model])
+        return export_whole(model, output, crop=data.crop, frame=data.frame or "")
     chosen = _data(data, _own_data(model))
     output = _output(out, results, chosen, [*data.inputs, model])
     from hemascope.settings.about import About
@@ -527,7 +544,7 @@ def adapt(
     data: DataOptions,
     results: OverwriteOptions,
     unlabeled: Annotated[
-        bool, Option("--unlabeled", help="Leave labels aside: fit framing and guard alone.")
+        bool, Option("--unlabeled", help="Ignore labels: fit framing and guard alone.")
     ] = False,
     keep: Annotated[
         bool, Option("--keep", help="Keep the old classes beside those of the data.")
@@ -543,12 +560,12 @@ def adapt(
     """Fit an exported model to your laboratory.
 
     Labeled data (class folders, a table) give it a new last layer, and deeper ones where
-    cross-validation supports it; loose pictures fit framing and guard.
+    cross-validation supports it; loose photographs fit framing and guard.
 
     Example: hemascope adapt hemanet-64-labs --data cells.csv --out adapted
     """
     if not data.data:
-        raise UsageError("it is missing; name your laboratory's pictures.", field="data")
+        raise UsageError("it is missing; name your laboratory's images.", field="data")
     chosen = _data(data)
     output = _output(out, results, chosen, [*data.inputs, Path(model)])
     if suggest:
@@ -701,7 +718,7 @@ def predict(
     to_file = out is not None and str(out) != "-"
     if results.resume and (results.overwrite or not to_file):
         raise UsageError(
-            "it continues an `out` file, and does not go with `overwrite`.", field="resume"
+            "it continues an `out` file and cannot be combined with `overwrite`.", field="resume"
         )
     from hemascope.workflows.predict import Asked
     from hemascope.workflows.predict import predict as run
@@ -960,7 +977,7 @@ def _check_medmnist(folder: Path, split: SplitOption, out: Path | None) -> None:
     if split == "all":
         problem = "MedMNIST's evaluator knows train, val and test."
     elif other and (one.is_relative_to(other) or other.is_relative_to(one)):
-        problem = "it and `out` lie in one another; give two folders apart."
+        problem = "one of it and `out` contains the other; give two separate folders."
     elif folder.exists() and not folder.is_dir():
         problem = f"{folder} is a file; name a folder."
     if problem:

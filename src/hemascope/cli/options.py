@@ -33,7 +33,7 @@ FrameOption = Annotated[
     str | None,
     Option(
         metavar="HOW",
-        help="auto (crop the pictures to their cells), whole, cell (find the one white cell in "
+        help="auto (crop the images to their cells), whole, cell (find the one white cell in "
         "each), or a frame file of predict. Default: the model's own.",
     ),
 ]
@@ -81,7 +81,7 @@ class DataOptions:
         str | None,
         Option(
             metavar="KEY",
-            help="Class names and picture recipe of a published collection, such as bloodmnist.",
+            help="Class names and image recipe of a published collection, such as bloodmnist.",
         ),
     ] = None
     classes: Annotated[

@@ -1,7 +1,7 @@
-"""Where the cell is in a picture, and how much of a laboratory's pictures a network should see.
+"""Where the cell is in a photo, and how much of a laboratory's photographs a network should see.
 
 The nucleus is what all stains color alike: it takes up green light more than blue. Its diameter
-says how large cells are in pictures of any magnification. Needs NumPy and Pillow alone.
+says how large cells are in photographs of any magnification. Needs NumPy and Pillow alone.
 """
 
 from collections.abc import Sequence
@@ -35,16 +35,16 @@ _OBLONG = 1.2  # longer over shorter side of a field
 
 @dataclass(frozen=True)
 class Cell:
-    """What was found in a picture; lengths are shares of its shorter side.
+    """What was found in a photograph; lengths are shares of its shorter side.
 
     Attributes:
         diameter: Of the nucleus, as that of a disk of its area; 0 where there is none.
-        area: Of the nucleus, as a share of the picture's.
-        x: Its center, from the middle of the picture to the right.
+        area: Of the nucleus, as a share of the photograph's.
+        x: Its center, from the middle of the photograph to the right.
         y: The same downwards.
         contrast: How much more its pixels are colored as a nucleus than the rest (optical density).
         num_nuclei: How many nuclei of a like size there are, this one among them.
-        aspect: Longer over shorter side of the picture.
+        aspect: Longer over shorter side of the photograph.
     """
 
     diameter: float = 0.0
@@ -57,21 +57,21 @@ class Cell:
 
     @property
     def is_in_field(self) -> bool:
-        """Whether the picture is rather a field that holds the cell than a picture of it."""
+        """Whether the photograph is rather a field that holds the cell than a photograph of it."""
         is_aside = np.hypot(self.x, self.y) > _ASIDE or self.aspect > _OBLONG
         return 0 < self.area < _FIELD_BELOW and bool(is_aside)
 
 
 class Frame(BaseModel):
-    """How much of each picture of a laboratory is used, and what that was decided by.
+    """How much of each photograph of a laboratory is used, and what that was decided by.
 
     Attributes:
-        share: Of the central square's side; above 1, background is added around the picture.
+        share: Of the central square's side; above 1, background is added around the photograph.
         nucleus: Median diameter of the nuclei, as a share of the shorter side; 0 if there are none.
-        is_field: Whether the pictures are much larger than their cells.
-        num_pictures: How many pictures decided.
-        of_all_sizes: Whether it holds for pictures of a size that training had as well, because
-            most pictures of the laboratory have others.
+        is_field: Whether the photographs are much larger than their cells.
+        num_pictures: How many photographs decided.
+        of_all_sizes: Whether it holds for photographs of a size that training had as well, because
+            most photographs of the laboratory have others.
         made_for: Digest of the `ImageSpec` that it was decided for; "" if for none.
     """
 
@@ -87,19 +87,19 @@ class Frame(BaseModel):
     def describe(self) -> str:
         """A sentence about it."""
         if not self.nucleus:
-            return "No nucleus was found by which to frame the cells: pictures are used whole."
+            return "No nucleus was found by which to frame the cells: images are used whole."
         found = (
-            f"nuclei are {100 * self.nucleus:.0f} % of the side, of {self.num_pictures} picture(s)"
+            f"nuclei are {100 * self.nucleus:.0f} % of the side, of {self.num_pictures} image(s)"
         )
         if self.is_field:
             return f"These are whole fields, not cells ({found}): give `frame` cell."
         if self.share > 1:
             added = (
-                f"background is added around each picture, to {100 * self.share:.0f} % of its side"
+                f"background is added around each image, to {100 * self.share:.0f} % of its side"
             )
             return f"Framed by the cells: {added} ({found})."
         used = "all" if self.share == 1 else f"the central {100 * self.share:.0f} %"
-        return f"Framed by the cells: {used} of each picture is used ({found})."
+        return f"Framed by the cells: {used} of each image is used ({found})."
 
 
 def find_cell(picture: Image.Image) -> Cell:
@@ -141,13 +141,13 @@ def find_cell(picture: Image.Image) -> Cell:
 
 
 def spread(pictures: Sequence[T]) -> list[T]:
-    """Enough pictures to decide for all, spread evenly: the first may be of a single class."""
+    """Enough photographs to decide for all, spread evenly: the first may be of a single class."""
     step = max(len(pictures) / NUM_DECIDING, 1)
     return [pictures[int(i * step)] for i in range(min(len(pictures), NUM_DECIDING))]
 
 
 def choose_frame(cells: Sequence[Cell]) -> Frame:
-    """The one share for pictures of a laboratory, by what was found in some of them."""
+    """The one share for photographs of a laboratory, by what was found in some of them."""
     found = [cell for cell in cells if cell.diameter]
     if not found:
         return Frame(share=1, nucleus=0, is_field=False, num_pictures=len(cells))

@@ -1,4 +1,4 @@
-"""What a picture must become before a network sees it: the only code that crops or resizes."""
+"""What a photograph must become before a network sees it: the only code that crops or resizes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from hemascope.core.framing import MOST, Cell, Frame, background, choose_frame, 
 from hemascope.core.jpeg import jpeg_round_trip
 
 DEFAULT_IMAGE_SIZE = 28
-_TILE_SHARE = 0.7  # of the photographs' size: what is smaller was cropped to the cell by its owner
+TILE_SHARE = 0.7  # of the photographs' size: what is smaller was cropped to the cell by its owner
 SAME_SIZE = 0.1  # by which photographs of one microscope may differ in size
-_SAME = 0.03  # by which pictures of a known geometry may
-_SQUARE = 1.1  # longer over shorter side of what still counts as square
+SAME = 0.03  # by which pictures of a known geometry may
+SQUARE = 1.1  # longer over shorter side of what still counts as square
 
 FrameChoice = Literal["whole", "auto", "cell"]
 Geometries = tuple[tuple[int, Annotated[float, Field(gt=0, le=1)]], ...]
@@ -25,12 +25,12 @@ Geometries = tuple[tuple[int, Annotated[float, Field(gt=0, le=1)]], ...]
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Pictures as a network sees them.
+    """Photographs as a network sees them.
 
     Attributes:
         images: RGB pixels, shape (N, H, H, 3), uint8.
-        notes: What was guessed or lost for each picture; "" where nothing was.
-        fields: Whether each picture is a whole field, in which no single cell was asked for.
+        notes: What was guessed or lost for each photograph; "" where nothing was.
+        fields: Whether each photograph is a whole field, in which no single cell was asked for.
     """
 
     images: NDArray[np.uint8]
@@ -47,20 +47,20 @@ class Look:
 
 
 class ImageSpec(BaseModel):
-    """How a picture becomes a network's image; travels from the data to every use of the model.
+    """How a photograph becomes a network's image; travels from the data to every use of the model.
 
-    A picture of `size` by `size` pixels is taken as it is. Of any other, a square is cropped,
+    A photograph of `size` by `size` pixels is taken as it is. Of any other, a square is cropped,
     resized (bilinear, antialiased), and, where `jpeg_quality` is not 0, saved as a JPEG file and
-    read again. The square is the share of the central one that `geometries` lists for pictures of
-    that size (pairs of shorter side in pixels and share), unless most of the laboratory's have
+    read again. The square is the share of the central one that `geometries` lists for photographs
+    of that size (pairs of shorter side in pixels and share), unless most of the laboratory's have
     others; for those `frame` says:
 
     - "whole": the share `crop`. `photo_size` is the shorter side in pixels of the photographs that
-      it was chosen for, 0 where that is unknown: much smaller pictures have been cropped to the
+      it was chosen for, 0 where that is unknown: much smaller photographs have been cropped to the
       cell already and are used whole.
-    - "auto": the share that the cell in each picture asks for; `framed` decides it for all, after
-      which it is "framed", or "field" where the pictures are much larger than their cells. Where
-      cells fill their pictures, it is above 1, and the background's color is added around them.
+    - "auto": the share that the cell in each photograph asks for; `framed` decides it for all,
+      after which it is "framed", or "field" where the photographs are much larger than their cells.
+      Where cells fill their photos, it is above 1, and the background's color is added around them.
     - "cell": the same share, but around the cell instead of the middle; decided, it is "centered".
     """
 
@@ -75,7 +75,7 @@ class ImageSpec(BaseModel):
 
     @property
     def is_undecided(self) -> bool:
-        """Whether pictures decide how they are framed; see `framed`."""
+        """Whether photographs decide how they are framed; see `framed`."""
         return self.frame in ("auto", "cell")
 
     @property
@@ -84,7 +84,7 @@ class ImageSpec(BaseModel):
         return blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
 
     def decide(self, pictures: Iterable[Image.Image]) -> Frame | None:
-        """How pictures of one laboratory are framed; None if that is settled without them."""
+        """How photographs of one laboratory are framed; None if that is settled without them."""
         if not self.is_undecided:
             return None
         return self.decide_by(map(self.look, pictures))
@@ -107,7 +107,7 @@ class ImageSpec(BaseModel):
         return choose_frame(cells).model_copy(update=changes)
 
     def framed(self, frame: Frame) -> "ImageSpec":
-        """The same with one share for all pictures, where that is undecided."""
+        """The same with one share for all photographs, where that is undecided."""
         if not self.is_undecided:
             return self
         of_middle = "field" if frame.is_field else "framed"
@@ -118,17 +118,17 @@ class ImageSpec(BaseModel):
         return self.model_copy(update=changes)
 
     def knows(self, picture: Image.Image) -> float | None:
-        """The share to keep of a picture of a size that training had, or of its own; else None."""
+        """The share to keep of a photo of a size that training had, or of its own; else None."""
         shorter, longer = sorted(picture.size)
-        if longer > _SQUARE * shorter:
+        if longer > SQUARE * shorter:
             return None
         if picture.size == (self.size, self.size):
             return 1.0
-        near = [crop for size, crop in self.geometries if abs(shorter - size) <= _SAME * size]
+        near = [crop for size, crop in self.geometries if abs(shorter - size) <= SAME * size]
         return near[0] if near else None
 
     def prepare(self, pictures: Iterable[Image.Image]) -> Prepared:
-        """RGB pictures of any size as images of this one; one picture is held at a time."""
+        """RGB photographs of any size as images of this one; one photograph is held at a time."""
         images = [np.empty((0, self.size, self.size, 3), dtype=np.uint8)]
         notes: list[str] = []
         changed: list[bool] = []
@@ -146,11 +146,11 @@ class ImageSpec(BaseModel):
         return Prepared(together, tuple(notes), tuple(fields))
 
     def _crop_of(self, picture: Image.Image) -> tuple[float, str]:
-        """The share to keep of a picture's central square, and what is guessed or lost thereby."""
+        """The share to keep of a photo's central square, and what is guessed or lost thereby."""
         shorter, longer = sorted(picture.size)
         if (known := self.knows(picture)) is not None:
             return known, ""
-        if self.crop < 1 and shorter < _TILE_SHARE * self.photo_size:
+        if self.crop < 1 and shorter < TILE_SHARE * self.photo_size:
             return 1.0, (
                 f"taken as already cropped to the cell, being smaller than the {self.photo_size} "
                 "pixels of the training photographs"
@@ -160,12 +160,12 @@ class ImageSpec(BaseModel):
                 f"size differs from the {self.photo_size} pixels of the training photographs: "
                 f"{'the same central fraction' if self.crop < 1 else 'the whole'} was used"
             )
-        if longer > _SQUARE * shorter:
+        if longer > SQUARE * shorter:
             return self.crop, "not square: only the center was used"
         return self.crop, ""
 
     def _square(self, picture: Image.Image) -> tuple[NDArray[np.uint8], str, bool]:
-        """The image, what is to be noted, and whether the picture is a whole field."""
+        """The image, what is to be noted, and whether the photograph is a whole field."""
         x = y = 0.0
         crop, note = self._crop_of(picture)
         is_field = False

@@ -134,7 +134,7 @@ class Dataset:
     """Splits of labeled images and everything a report must say of where they came from.
 
     Attributes:
-        title: What every page, picture and log calls this data.
+        title: What every page, figure and log calls this data.
         splits: The images by split.
         classes: What the labels mean.
         source: Path or generator it came from.
@@ -143,11 +143,11 @@ class Dataset:
         kind: Whether these are the images of the study's own test split ("official"), of ours
             ("rebuilt"), rendered cells, or anything else.
         notes: What was noticed or changed while reading, in sentences.
-        spec: How a picture becomes one of its images.
+        spec: How a photograph becomes one of its images.
         collection: Key of the published collection it is of, if it is of one.
         is_split: Whether it has splits; if not, all images are in the test split.
         bad: Damaged files that were left out.
-        frames: How its pictures were framed, where they decided that, for each laboratory.
+        frames: How its photographs were framed, where they decided that, for each laboratory.
     """
 
     title: str

@@ -180,21 +180,21 @@ def _joined(sources: Sequence[Source], classes: ClassSet, request: Request) -> D
 
 
 def _common_spec(sources: Sequence[Source]) -> tuple[ImageSpec, list[str]]:
-    """How pictures become images where sources are joined, and what is to be said of it."""
+    """How photographs become images where sources are joined, and what is to be said of it."""
     from hemascope.core.image_spec import SAME_SIZE
 
     specs, notes = [source.spec for source in sources], list[str]()
     spec, sizes = specs[0], [spec.photo_size for spec in specs]
     if len({(spec.crop, spec.jpeg_quality) for spec in specs}) > 1:
         notes.append(
-            "The sources were cropped or compressed differently; a model of them takes pictures as "
+            "The sources were cropped or compressed differently; a model of them takes images as "
             f"those of {sources[0].title}."
         )
     if max(sizes) > (1 + SAME_SIZE) * min(sizes):
         spec = spec.model_copy(update={"photo_size": 0})
         notes.append(
             f"The photographs of the sources are of different sizes ({', '.join(map(str, sizes))} "
-            "pixels, 0 where unknown); a model of them guesses nothing from a picture's size."
+            "pixels, 0 where unknown); a model trained on them infers nothing from an image's size."
         )
     return spec, notes
 
@@ -215,7 +215,7 @@ def _told_apart(sources: Sequence[Source]) -> list[Source]:
     for source, name in zip(sources, names, strict=True):
         notes = source.notes
         if has_groups and not says("groups", source):
-            notes = (*notes, f"{name} says no groups: each of its images counts as its own.")
+            notes = (*notes, f"{name} has no groups: each of its images counts as its own.")
         parts = {
             split: replace(
                 part,

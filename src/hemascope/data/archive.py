@@ -76,7 +76,7 @@ def _read(folder: Path, request: Request, path: Path) -> Source:
 
 
 def _unzip(path: Path, folder: Path) -> dict[Path, str]:
-    """Unpacks a .zip file, each member of which has a checksum; the damaged pictures, and why."""
+    """Unpacks a .zip file, each member of which has a checksum; the damaged images, and why."""
     damaged: dict[Path, str] = {}
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -91,7 +91,7 @@ def _unzip(path: Path, folder: Path) -> dict[Path, str]:
 
 
 def _untar(path: Path, folder: Path) -> dict[Path, str]:
-    """Unpacks a .tar file, whose headers alone have checksums; the damaged pictures, and why."""
+    """Unpacks a .tar file, whose headers alone have checksums; the damaged images, and why."""
     damaged: dict[Path, str] = {}
     members: list[tarfile.TarInfo] = []
     with tarfile.open(path) as archive:
@@ -122,7 +122,7 @@ def _untar(path: Path, folder: Path) -> dict[Path, str]:
 
 
 def _placeholder(folder: Path, member: str, error: Exception) -> Path:
-    """An empty file in the place of a damaged picture, so that it is found and counted as one."""
+    """An empty file in the place of a damaged photo, so that it is found and counted as one."""
     file = (folder / member).resolve()
     if not has_picture_suffix(member) or not file.is_relative_to(folder):
         raise error

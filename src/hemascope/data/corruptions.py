@@ -1,4 +1,4 @@
-"""What goes wrong with pictures of cells, in five severities, at the size the network sees.
+"""What goes wrong with photographs of cells, in five severities, at the size the network sees.
 
 Lengths are in 28ths of the image's side: pixels, where it has 28. BloodMNIST shrinks the central
 200 pixels of a photograph to 28, so that one of them is 7.1 pixels of the photograph. Only noise
@@ -27,7 +27,7 @@ _BUBBLE_RADII = (2.0, 4.5)
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way in which pictures get worse.
+    """One way in which photographs get worse.
 
     Attributes:
         unit: What the numbers in `levels` are.

@@ -1,4 +1,4 @@
-"""What `predict` is given, one picture at a time: files, folders, patterns, arrays, archives.
+"""What `predict` is given, one photograph at a time: files, folders, patterns, arrays, archives.
 
 Nothing is ever unpacked to disk, and nothing is held but the current picture: a folder may have
 millions of files, and an archive may say what it likes.
@@ -41,7 +41,7 @@ _Member = tuple[str, int, Callable[[], IO[bytes] | None]]
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One picture, not yet decoded.
+    """One photograph, not yet decoded.
 
     Attributes:
         path: What it is called in results: a path, or `archive!/member`, or `file.npz!/test/12`.
@@ -79,16 +79,16 @@ def count_items(paths: Sequence[str]) -> int | None:
 def items(
     paths: Sequence[str], passed: PassedOver, stdin: BinaryIO | None = None
 ) -> Iterator[Item]:
-    """All pictures of some paths, in order.
+    """All photographs of some paths, in order.
 
     Args:
         paths: Image files, folders, patterns such as `cells/*.png`, .npz, .zip and .tar files, and
             `-` for what is on standard input: an image, or paths of images, a line each.
-        passed: Takes note of the files in folders and archives that are not pictures.
+        passed: Takes note of the files in folders and archives that are not photographs.
         stdin: Standard input.
 
     Raises:
-        DataError: If there is no picture at all.
+        DataError: If there is no photograph at all.
     """
     found = False
     for path in _expanded(paths):
@@ -170,7 +170,7 @@ def _of_npz(path: str) -> Iterator[Item]:
 
 
 def _of_archive(path: str, kind: str, passed: PassedOver) -> Iterator[Item]:
-    """The pictures in an archive, whose bytes are read at once and decoded later."""
+    """The photographs in an archive, whose bytes are read at once and decoded later."""
     try:
         for name, num_bytes, opened in (_zip_members if kind == "zip" else _tar_members)(path):
             where, named_so = f"{path}!/{name}", has_picture_suffix(name)

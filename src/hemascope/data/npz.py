@@ -128,7 +128,7 @@ def _classes(names: tuple[str, ...], request: Request, path: Path) -> ClassSet:
 
 
 def _spec(parts: dict[Split | None, LabeledImages], request: Request, key: str) -> ImageSpec:
-    """How pictures become images like these: of a collection by its recipe, else by their size."""
+    """How photos become images like these: of a collection by its recipe, else by their size."""
     shapes = {part.images.shape[1:3] for part in parts.values()}
     height, width = next(iter(shapes))
     own = height if len(shapes) == 1 and height == width <= 1024 else None

@@ -71,7 +71,7 @@ class BadPictureError(ValueError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a person sees it in an ordinary viewer.
+    """A photograph as a person sees it in an ordinary viewer.
 
     Attributes:
         image: RGB pixels, loaded, upright, in sRGB, on white where they were transparent.
@@ -98,7 +98,7 @@ def _signatures() -> tuple[Callable[[bytes], bool | str], ...]:
 
 
 def read_picture(file: Path | BinaryIO | bytes) -> Picture:
-    """A picture file as a viewer shows it: RGB, upright, in sRGB, on white.
+    """A photograph file as a viewer shows it: RGB, upright, in sRGB, on white.
 
     Raises:
         BadPictureError: If it is not an image, damaged, too large, or of a kind whose colors

@@ -36,12 +36,12 @@ class Request:
 
     Attributes:
         settings: The sources and the options beside them.
-        spec: How a picture becomes an image, where a model decides that.
+        spec: How a photograph becomes an image, where a model decides that.
         classes: The classes that labels are to mean, where a model decides that.
         as_found: Whether data that is not split stays whole.
         wanted: The only split that is needed; data that has it is not split further.
         on_download: Told how far a download is.
-        damaged: Pictures that were damaged before they could be read, and why.
+        damaged: Photographs that were damaged before they could be read, and why.
     """
 
     settings: DataSettings = field(default_factory=DataSettings)
@@ -61,7 +61,7 @@ class Request:
         return with_aliases(asked.classes) if asked.classes else None
 
     def spec_for(self, size: int | None = None) -> ImageSpec:
-        """How a source's pictures become images; `size` is its own, where it has one."""
+        """How a source's photographs become images; `size` is its own, where it has one."""
         asked = self.settings
         if self.spec:
             return asked_spec(self.spec, crop=asked.crop, frame=asked.frame)
@@ -81,14 +81,14 @@ class Source:
         path: Where it is.
         parts: Its images by split; under None what has no split. Labels index `classes`.
         classes: The names of its own labels.
-        spec: How its pictures became images.
+        spec: How its photographs became images.
         md5: Of its file; "" where it has no single one.
         kind: Whose split it is.
         collection: Key of the published collection it is of, if any.
         ordered: Whether the order of the classes is the source's own, not the alphabet's.
         notes: What was noticed or changed, in sentences.
         bad: Damaged files that were left out.
-        frames: How its pictures were framed, where they decided that, for each laboratory.
+        frames: How its photographs were framed, where they decided that, for each laboratory.
     """
 
     title: str
@@ -107,7 +107,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Record:
-    """One labeled picture in a file, and what its source says of it."""
+    """One labeled photograph in a file, and what its source says of it."""
 
     id: str
     path: Path
@@ -121,11 +121,11 @@ class Record:
 def read_records(
     records: Sequence[Record], request: Request, *, title: str, path: str, notes: Sequence[str] = ()
 ) -> Source:
-    """Decodes labeled pictures on all cores and shuffles them once, always the same way.
+    """Decodes labeled photographs on all cores and shuffles them once, always the same way.
 
     Raises:
-        DataError: If pictures are damaged, all of which it names, unless they are to be left out;
-            or if none is left.
+        DataError: If photographs are damaged, all of which it names, unless they are to be left
+            out; or if none is left.
     """
     spec = request.spec_for()
     specs, frames = _framed(records, spec, request.damaged)
@@ -185,7 +185,7 @@ def prepared(images: NDArray[np.uint8], spec: ImageSpec) -> tuple[NDArray[np.uin
 def _framed(
     records: Sequence[Record], spec: ImageSpec, damaged: Mapping[Path, str]
 ) -> tuple[Mapping[str | None, ImageSpec], Mapping[str | None, Frame]]:
-    """For each laboratory how its pictures become images, and how that was decided, if it was."""
+    """For each laboratory how its photos become images, and how that was decided, if it was."""
     specs: dict[str | None, ImageSpec] = {}
     frames: dict[str | None, Frame] = {}
     for laboratory in dict.fromkeys(record.laboratory for record in records):
@@ -209,7 +209,7 @@ def _decode(
     specs: Mapping[str | None, ImageSpec],
     damaged: Mapping[Path, str],
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], Counter[str], list[BadFile]]:
-    """The images; the pictures' sizes (N, 2), 0 where one is damaged; what to note; the damaged."""
+    """The images; the photos' sizes (N, 2), 0 where one is damaged; what to note; the damaged."""
     count = len(records)
     spec = next(iter(specs.values()))
     images = np.zeros((count, spec.size, spec.size, 3), dtype=np.uint8)

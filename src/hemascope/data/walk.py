@@ -1,4 +1,4 @@
-"""One walk over files: pictures by content, in order; what is passed over is counted and named."""
+"""One walk over files: images by content, in order; what is passed over is counted and named."""
 
 import os
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ _SORTED_AT_ONCE = 100_000  # names of a folder; a larger one is read in parts th
 
 @dataclass
 class PassedOver:
-    """Files that are not pictures, counted, the first of them by name; hidden ones apart."""
+    """Files that are not images, counted, the first of them by name; hidden ones apart."""
 
     count: int = 0
     num_hidden: int = 0
     names: list[str] = field(default_factory=list)
 
     def add(self, path: str) -> None:
-        """Takes note of a file that is not a picture."""
+        """Takes note of a file that is not an image."""
         self.count += 1
         if len(self.names) < _NAMED:
             self.names.append(PurePosixPath(path).name)
@@ -46,12 +46,12 @@ def is_hidden(path: str) -> bool:
 
 
 def walk(folder: str, passed: PassedOver) -> Iterator[tuple[str, str]]:
-    """The pictures below a folder, by name; links to folders are not followed.
+    """The images below a folder, by name; links to folders are not followed.
 
-    A file counts as a picture by its content, or, lest a damaged one be lost, by its suffix.
+    A file counts as an image by its content, or, lest a damaged one be lost, by its suffix.
 
     Yields:
-        The path of a picture and ""; or of a folder that cannot be read, and why.
+        The path of an image and ""; or of a folder that cannot be read, and why.
     """
     waiting = [_entries(folder)]  # and not a call for each level: there may be thousands
     while waiting:
@@ -72,7 +72,7 @@ def walk(folder: str, passed: PassedOver) -> Iterator[tuple[str, str]]:
 
 
 def count_files(folder: str) -> int:
-    """How many files `walk` looks at: at least as many as it finds pictures."""
+    """How many files `walk` looks at: at least as many as it finds images."""
     count = 0
     for _, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_hidden(name)]
@@ -81,7 +81,7 @@ def count_files(folder: str) -> int:
 
 
 def has_picture_suffix(path: str) -> bool:
-    """Whether a file calls itself a picture."""
+    """Whether a file calls itself an image."""
     return PurePosixPath(path).suffix.lower() in SUFFIXES
 
 

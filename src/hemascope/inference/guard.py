@@ -1,7 +1,7 @@
-"""Which pictures are unlike those a model was trained on, and what is odd about them.
+"""Which photographs are unlike those a model was trained on, and what is odd about them.
 
-A picture's distance is that of its features (what the last layer is given) to the nearest ones of
-training images. Needs NumPy and Pillow alone.
+A photograph's distance is that of its features (what the last layer is given) to the nearest ones
+of training images. Needs NumPy and Pillow alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -145,7 +145,7 @@ class Guard:
         from their neighbors than others', and folders may hold any mixture.
 
         Args:
-            distances: Of the laboratory's pictures.
+            distances: Of the laboratory's photographs.
             labels: Their predicted classes.
         """
         found, of_class, of_val = np.asarray(distances), np.asarray(labels), self._val_distances
@@ -174,7 +174,7 @@ class Guard:
             DataError: If it is none.
         """
         if set(arrays) != {field.name for field in fields(cls)}:
-            raise DataError("the model's guard file holds something else; export the model again.")
+            raise DataError("the model's guard file does not hold a guard; export the model again.")
         whole: dict[str, Any] = {name: arrays[name].astype(np.float32) for name in _IN_HALF}
         return cls(**{**arrays, **whole})
 

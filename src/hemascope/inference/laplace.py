@@ -1,4 +1,4 @@
-"""How sure a last layer can be of its weights: a Laplace approximation around them."""
+"""Uncertainty of a last layer's weights: a Laplace approximation around them."""
 
 from dataclasses import dataclass
 

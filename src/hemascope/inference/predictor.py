@@ -1,4 +1,4 @@
-"""Answers about cells: pictures in, classes and their uncertainty out. Needs no torch."""
+"""Answers about cells: photographs in, classes and their uncertainty out. Needs no torch."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _GRAY_NOTE = "no color, so a model trained on color images cannot classify it"
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """Answers to some pictures, and what the network saw of those that could be read.
+    """Answers to some photographs, and what the network saw of those that could be read.
 
     Attributes:
-        answers: One for each picture.
+        answers: One for each photograph.
         images: Of the readable ones, shape (M, H, H, 3).
-        places: Which of the pictures each image is, shape (M,).
+        places: Which of the photographs each image is, shape (M,).
         features: What the network's last layer was given, as `Guard.project` shortens it, shape
             (M, P + 1); None without a guard.
     """
@@ -70,10 +70,10 @@ class Predictor:
             work, a little more accuracy.
         coverage: How often prediction sets are to contain the true class; one of those fitted, by
             default the largest.
-        crop: The share of a picture's central square to use where it is not of the network's size
-            already; by default what the model's own images were made with.
-        frame: "auto" crops pictures to their cells, by one share for all pictures of a call; "cell"
-            crops around the white cell of each; "whole"; or the path of a frame file.
+        crop: The share of a photograph's central square to use where it is not of the network's
+            size already; by default what the model's own images were made with.
+        frame: "auto" crops photographs to their cells, by one share for all photographs of a call;
+            "cell" crops around the white cell of each; "whole"; or the path of a frame file.
         threads: Threads for each call; 0 for all cores.
 
     Raises:
@@ -144,15 +144,15 @@ class Predictor:
         return self.info.class_names
 
     def predict(self, pictures: Source | Sequence[Source]) -> list[Answer]:
-        """What the model says of each picture; one that cannot be read has its error.
+        """What the model says of each photograph; one that cannot be read has its error.
 
         Args:
             pictures: Paths, encoded bytes, binary files, PIL images, or arrays or tensors of uint8
                 (H, W, 3), (H, W, 4) or (H, W); one of them or a sequence, or an array (N, H, W, 3).
 
         Warns:
-            UserWarning: Where pictures were converted, cropped by guess, or the like; the note of
-                each answer says what.
+            UserWarning: Where photographs were converted, cropped by guess, or the like; the note
+                of each answer says what.
         """
         reads = [partial(_read, one) for one in _each(pictures)]
         answers = self.answer_all(reads, self.decide_frame(spread(reads))).answers
@@ -166,16 +166,16 @@ class Predictor:
         """The probability of each class, after temperature scaling, shape (N, C).
 
         Raises:
-            DataError: If one of the pictures cannot be read.
+            DataError: If one of the photographs cannot be read.
         """
         answers = self.predict(pictures)
         for number, answer in enumerate(answers):
             if answer.error:
-                raise DataError(f"picture {number} cannot be read ({answer.error}); leave it out.")
+                raise DataError(f"image {number} cannot be read ({answer.error}); leave it out.")
         return np.array([answer.probs for answer in answers]).reshape(-1, len(self.class_names))
 
     def decide_frame(self, reads: Iterable[Read]) -> Frame | None:
-        """How pictures of one laboratory are framed, by some of them; None where that is settled.
+        """How photos of one laboratory are framed, by some of them; None where that is settled.
 
         Args:
             reads: As `answer_all`.
@@ -189,11 +189,11 @@ class Predictor:
         return self.spec.decide(readable())
 
     def answer_all(self, reads: Sequence[Read], frame: Frame | None = None) -> Answered:
-        """Answers to pictures that are read one after another: what every front door asks.
+        """Answers to photographs that are read one after another: what every front door asks.
 
         Args:
-            reads: For each picture, what gives it or raises a `BadPictureError` or `OSError`.
-            frame: How pictures of their laboratory are framed; see `decide_frame`.
+            reads: For each photograph, what gives it or raises a `BadPictureError` or `OSError`.
+            frame: How photographs of their laboratory are framed; see `decide_frame`.
         """
         spec = self.spec.framed(frame) if frame else self.spec
         answers: list[Answer | None] = [None] * len(reads)
@@ -310,7 +310,7 @@ class Predictor:
 
 
 def _each(pictures: Source | Sequence[Source]) -> Sequence[Source]:
-    """The pictures one by one; an array is one picture unless it has one axis, or four."""
+    """The photographs one by one; an array is one photograph unless it has one axis, or four."""
     alone = isinstance(pictures, str | Path | bytes | bytearray | Image.Image)
     if alone or hasattr(pictures, "read") or not hasattr(pictures, "__iter__"):
         return [cast("Source", pictures)]
@@ -320,10 +320,10 @@ def _each(pictures: Source | Sequence[Source]) -> Sequence[Source]:
 
 
 def _read(picture: Source) -> Picture:
-    """One picture, however it is given.
+    """One photograph, however it is given.
 
     Raises:
-        BadPictureError: If it is not a picture, damaged, or an array of another layout.
+        BadPictureError: If it is not an image, damaged, or an array of another layout.
     """
     if isinstance(picture, str | Path):
         if "\0" in str(picture):

@@ -1,4 +1,4 @@
-"""Answers to any number of pictures, in order: what a command, a server or a batch engine calls."""
+"""Answers to any number of photos, in order: what a command, a server or a batch engine calls."""
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -20,10 +20,10 @@ _AHEAD = 2  # batches for each thread that wait their turn
 
 @dataclass(frozen=True, eq=False)
 class Reply:
-    """The answer to one picture.
+    """The answer to one photograph.
 
     Attributes:
-        number: Its place among all pictures.
+        number: Its place among all photographs.
         path: What it is called.
         answer: What the model says, or why it could not be read.
         image: What the network saw, shape (H, H, 3); None where there is an error.
@@ -44,7 +44,7 @@ def answer_stream(
     threads: int,
     frame: Frame | None = None,
 ) -> Generator[list[Reply]]:
-    """Answers numbered pictures a batch at a time, in order; a few batches are held, never more.
+    """Answers numbered photographs a batch at a time, in order; a few batches are held, never more.
 
     Closing the iterator drops what was not yet answered.
     """
@@ -64,7 +64,7 @@ def answer_stream(
 def answer_batch(
     predictor: Predictor, batch: Sequence[tuple[int, Item]], frame: Frame | None = None
 ) -> list[Reply]:
-    """Answers to some numbered pictures."""
+    """Answers to some numbered photographs."""
     found = predictor.answer_all([item.read for _, item in batch], frame)
     images = dict(zip(found.places, found.images, strict=True))
     features = (

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from string import Template
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -24,7 +25,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
+from hemascope.core.image_spec import SAME, SQUARE, TILE_SHARE, ImageSpec
 from hemascope.inference.torch_engine import to_input
+from hemascope.store.model_folder import Head
 
 _BATCH = 64  # quantization samples at a time
 _WHOLE = "Conv"  # what is quantized: nearly all of the work
@@ -144,6 +147,56 @@ def with_properties(graph: bytes, properties: Mapping[str, str]) -> bytes:
     model = onnx.load_from_string(graph)
     onnx.helper.set_model_props(model, dict(properties))
     return model.SerializeToString()
+
+
+def with_preparation(
+    graph: bytes, spec: ImageSpec, temperature: float, head: Head | None = None
+) -> bytes:
+    """A graph from `photographs` of any size, uint8 (N, height, width, 3), to `probs` (N, C).
+
+    Crop, resize and temperature are inside; the JPEG round trip of a spec and framing by the cells
+    are not. All photographs of a call have one size.
+
+    Args:
+        graph: By `to_onnx`, or made from it.
+        spec: How photographs become its images.
+        temperature: What divides the logits.
+        head: The last layer, where it is not the graph's own.
+    """
+    network = onnx.load_from_string(graph)
+    text = Path(__file__).with_name("preparation.onnxtxt").read_text("utf-8")
+    known = spec.geometries or ((-1, 0.0),)
+    values = {
+        "ir": network.ir_version,
+        "opset": next(one.version for one in network.opset_import if not one.domain),
+        "size": spec.size,
+        "num_known": len(known),
+        "known_sizes": ", ".join(f"{size}.0" for size, _ in known),
+        "known_shares": ", ".join(repr(float(share)) for _, share in known),
+        "same": SAME,
+        "square": SQUARE,
+        "tile": TILE_SHARE * spec.photo_size if spec.crop < 1 else 0.0,
+        "crop": float(spec.crop),
+    }
+    before = onnx.parser.parse_model(Template(text).substitute(values))
+    model = onnx.compose.merge_models(
+        before, onnx.compose.add_prefix(network, "network/"), [("images", "network/images")]
+    )
+    logits, constants = "network/logits", {"temperature": np.array(temperature, dtype=np.float32)}
+    if head:
+        logits, constants = "logits", constants | {"w": head.weights, "b": head.biases}
+        inputs = ["network/features", "w", "b"]
+        model.graph.node.append(onnx.helper.make_node("Gemm", inputs, [logits], transB=1))
+    for name, array in constants.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    for kind, *names in (("Div", logits, "temperature", "scaled"), ("Softmax", "scaled", "probs")):
+        model.graph.node.append(onnx.helper.make_node(kind, names[:-1], names[-1:]))
+    del model.graph.output[:]
+    shape = ("N", network.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
+    shape = ("N", len(head.biases)) if head else shape
+    kind = onnx.TensorProto.FLOAT
+    model.graph.output.append(onnx.helper.make_tensor_value_info("probs", kind, shape))
+    return _finished(model)
 
 
 def _finished(model: onnx.ModelProto) -> bytes:

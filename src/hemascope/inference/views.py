@@ -11,8 +11,8 @@ from hemascope.inference import Engine
 class ViewsEngine:
     """Answers with the mean of what an engine says of the eight symmetries of each image.
 
-    A cell has no up and no left, so all eight are as good a picture of it. Works with any engine;
-    takes eight times as long. The logits are the logarithm of the mean probabilities.
+    A cell has no up and no left, so all eight are as good a view of it. Works with any
+    engine; takes eight times as long. The logits are the logarithm of the mean probabilities.
     """
 
     num_views = 8

@@ -22,7 +22,7 @@ Confusion = NDArray[np.int64]
 def confusion_matrix(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int
 ) -> Confusion:
-    """Counts who was taken for whom: shape (C, C), row = true class, column = predicted class."""
+    """Confusion matrix: shape (C, C), row = true class, column = predicted class."""
     cells = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
     return cells.reshape(num_classes, num_classes)
 

@@ -1,4 +1,4 @@
-"""What to do with a network's doubt: temperature, prediction sets, abstaining.
+"""Acting on a network's uncertainty: temperature, prediction sets, abstaining.
 
 Everything that is fitted here is fitted on val: the functions that fit take those predictions and
 no others.
@@ -216,8 +216,8 @@ def entropy(log_probs: Floats) -> Floats:
 def mutual_information(log_probs: Floats) -> Floats:
     """How far several answers (S, N, C) disagree, in nats, shape (N,), at least 0.
 
-    The entropy of the mean less the mean entropy: what is left of a network's doubt when the doubt
-    that each answer has by itself is taken away.
+    The entropy of the mean less the mean entropy: what is left of a network's uncertainty when that
+    of each answer by itself is taken away.
 
     Source: BALD, Houlsby et al., arXiv 1112.5745.
     """

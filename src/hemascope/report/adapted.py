@@ -1,14 +1,30 @@
-"""What an adapted model says of itself: for the terminal, and as a model card in its folder."""
+"""What an adapted model says of itself: for the terminal, in its card, and on its page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
-from hemascope.metrics.statistics import Interval
-from hemascope.report.cards import card_markdown
+from hemascope.core.framing import Frame
+from hemascope.core.predictions import Predictions
+from hemascope.metrics.classification import confusion_of
+from hemascope.metrics.comparison import Comparison, NetworkFigure
+from hemascope.metrics.summary import Estimate
+from hemascope.report import plots, statistics
 from hemascope.report.export import licenses_text
-from hemascope.report.numbers import interval
+from hemascope.report.figures import cells_of, confident_errors, draw_sensitivity
+from hemascope.report.numbers import interval, percent, ranged
+from hemascope.report.page import environment, pixels, render
+from hemascope.store.files import make_folder, write_text
 from hemascope.store.model_folder import ArtifactInfo
+from hemascope.store.provenance import Provenance
+from hemascope.store.run_folder import RunFolder
+
+BEFORE, AFTER = "before", "after"
+_SHOWN = 24  # images on the page
 
 
 @dataclass(frozen=True)
@@ -16,91 +32,142 @@ class Judged:
     """How the old model and the new one do on the same labeled cells.
 
     Attributes:
-        num_cells: How many there are.
+        answers: Of last layers, or more, that were fitted to the other folds; one for each cell.
         not_judged: Classes whose cells are too few to be judged.
         num_groups: From how many groups; None where nobody says.
         num_folds: Into how many parts they were divided.
-        before: Balanced accuracy of the old model; None if it knows none of the classes.
-        after: Balanced accuracy of last layers that were fitted to the other folds.
-        ece_after: Expected calibration error of those, after temperature scaling.
+        comparison: The new model ("after") and, if it knows one of the classes, the old one.
+        ece_after: Expected calibration error of the new one, after temperature scaling.
         old_val: Accuracy on the stored val images of the old model, before and after; None where
             its classes were not kept.
         deeper: Whether more than the last layer was fitted, and if not, why.
     """
 
-    num_cells: int
+    answers: Predictions
     not_judged: tuple[str, ...]
     num_groups: int | None
     num_folds: int
-    before: Interval | None
-    after: Interval
+    comparison: Comparison
     ece_after: float
     old_val: tuple[float, float] | None
     deeper: str
 
+    def balanced_accuracy(self, when: str) -> NetworkFigure | None:
+        """Before or after; None where it is not defined."""
+        net = self.comparison.networks.get(when)
+        return net.figures["balanced_accuracy"] if net else None
 
-def judged_lines(
-    judged: Judged | None, num_pictures: int, set_apart: tuple[float, float]
-) -> list[str]:
-    """What was fitted and how good it is, in lines.
 
-    Args:
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """A laboratory's images and what became of the model.
+
+    Attributes:
+        title: What the images are called.
+        images: As the model sees them, shape (N, H, H, 3).
+        paths: What each is called.
+        frame: How they were framed, where that was decided by them.
+        apart: The share of them that the guard sets apart, before and, of those held out, after.
+        base: The model it was made from.
+        info: The adapted model.
         judged: The last layer's figures; None where there are no labels.
-        num_pictures: How many pictures of the laboratory there were.
-        set_apart: Share of them that the guard sets apart before, and after adapting to the
-            others.
+        rows: Which of the images were judged.
     """
-    before, after = (f"{100 * share:.1f} %" for share in set_apart)
-    apart = f"set apart as unlike training: {before} before, {after} after (held-out pictures)"
-    if judged is None:
-        return [
-            f"Fitted to {num_pictures:,} unlabeled pictures: framing and guard; the classes and "
-            "how they are told apart are as before.",
+
+    title: str
+    images: NDArray[np.uint8]
+    paths: tuple[str, ...]
+    frame: Frame | None
+    apart: tuple[Estimate, Estimate]
+    base: ArtifactInfo
+    info: ArtifactInfo
+    judged: Judged | None
+    rows: NDArray[np.intp]
+
+    def lines(self) -> list[str]:
+        """What was fitted and how good it is."""
+        before, after = (percent(share.value) for share in self.apart)
+        apart = f"set apart as unlike training: {before} before, {after} after (held-out images)"
+        judged = self.judged
+        if judged is None:
+            return [
+                f"Fitted to {len(self.images):,} unlabeled images: framing and guard; the classes "
+                "and the last layer are unchanged.",
+                apart,
+            ]
+        groups = (
+            f"{judged.num_groups} groups, kept apart" if judged.num_groups else "groups unknown"
+        )
+        old, new = map(judged.balanced_accuracy, (BEFORE, AFTER))
+        lines = [
+            f"Cross-validated on {len(judged.answers.labels):,} labeled cells ({groups}; "
+            f"{judged.num_folds} folds), with 95 % intervals:",
+            f"balanced accuracy before: {interval(old) if old else 'not defined: other classes'}",
+            f"balanced accuracy after:  {interval(new) if new else 'not defined'}",
+            f"expected calibration error after: {judged.ece_after:.3f}",
             apart,
         ]
-    groups = f"{judged.num_groups} groups, kept apart" if judged.num_groups else "no groups known"
-    old = interval(judged.before) if judged.before else "not defined: other classes"
-    lines = [
-        f"Cross-validated on {judged.num_cells:,} labeled cells ({groups}; {judged.num_folds} "
-        "folds), with 95 % intervals:",
-        f"balanced accuracy before: {old}",
-        f"balanced accuracy after:  {interval(judged.after)}",
-        f"expected calibration error after: {judged.ece_after:.3f}",
-        apart,
-    ]
-    if judged.not_judged:
-        lines.append(f"not judged, being of a single cell or group: {', '.join(judged.not_judged)}")
-    lines.append(judged.deeper)
-    if judged.old_val:
-        first, then = (f"{100 * share:.2f} %" for share in judged.old_val)
-        lines.append(f"accuracy on the old model's val images: {first} before, {then} after")
-    return lines
+        if judged.not_judged:
+            names = ", ".join(judged.not_judged)
+            lines.append(f"not judged, having a single cell or group: {names}")
+        lines.append(judged.deeper)
+        if judged.old_val:
+            first, then = (f"{100 * share:.2f} %" for share in judged.old_val)
+            lines.append(f"accuracy on the old model's val images: {first} before, {then} after")
+        return lines
+
+    def headline(self) -> statistics.Headline:
+        """What adapting brought, in one sentence."""
+        judged = self.judged
+        if judged is None:
+            before, after = (percent(share.value) for share in self.apart)
+            return statistics.Headline(
+                f"The guard sets apart {after} of these images, {before} before",
+                f"95 % intervals {ranged(self.apart[1])} and {ranged(self.apart[0])}",
+            )
+        names = {BEFORE: self.base.settings.name, AFTER: "the adapted model"}
+        return statistics.headline(
+            judged.comparison, list(judged.comparison.networks), names, key="balanced_accuracy"
+        )
 
 
-def card_text(info: ArtifactInfo, base: ArtifactInfo, title: str, lines: Sequence[str]) -> str:
-    """The model card as Markdown.
+def write_pages(adapted: Adapted, folder: Path, facts: Provenance) -> None:
+    """Writes model card, figures and page into the folder of an adapted model.
 
-    Args:
-        info: The adapted model.
-        base: The model it was made from.
-        title: What it was adapted to.
-        lines: Of `judged_lines`.
+    Raises:
+        OutputError: If one cannot be written.
     """
-    card = [
-        ("Intended use and users", f"Classes: {', '.join(info.class_names)}. {RESEARCH_USE_ONLY}"),
-        (
-            "Base model",
-            f"{base.settings.name}, trained on {base.trained_on.num_images:,} images of "
-            f"{base.trained_on.title} (md5 {base.trained_on.md5}).",
-        ),
-        ("Adapted to", f"{title}. Its license and its patients are its owner's to state."),
-        ("Licenses of the weights and of the data", licenses_text(info.about)),
-        ("Model performance", "\n".join(f"- {line}" for line in lines)),
-        (
-            "Limitations",
-            "Fitted to few cells of one laboratory: judge it on more of them, of other patients, "
-            "before you rely on it.",
-        ),
-        ("Version", f"hemascope {info.hemascope_version}; format version {info.format_version}."),
-    ]
-    return card_markdown(f"Model card: {base.settings.name}, adapted", card)
+    values: Mapping[str, object] = {"a": adapted, "facts": facts}
+    card = environment(autoescape=False).get_template("adapted.md.jinja")
+    licenses = licenses_text(adapted.info.about)
+    notice = RESEARCH_USE_ONLY
+    text = card.render(notice=notice, licenses=licenses, **values)
+    write_text(folder / "MODEL_CARD.md", text)
+    run, judged = RunFolder(folder), adapted.judged
+    errors: Sequence[object] = ()
+    if judged:
+        answers, figures = judged.answers, make_folder(run.figures)
+        caption = f"{adapted.base.settings.name} adapted to {adapted.title}\n{notice}"
+        draw_sensitivity(statistics.sensitivities(judged.comparison), figures, caption)
+        figure = plots.confusion_heatmap(
+            confusion_of(answers),
+            answers.classes.names,
+            normalize=True,
+            title="Confusion matrix after, % of the true class",
+            caption=caption,
+        )
+        plots.save_figure(figure, figures / "confusion-normalized")
+        wrong = confident_errors(answers, _SHOWN)
+        errors = cells_of(answers, wrong, adapted.images[adapted.rows][wrong])
+    step = max(len(adapted.images) // _SHOWN, 1)
+    page = render(
+        "adapted.html.jinja",
+        folder,
+        autoescape=True,
+        headline=adapted.headline(),
+        shown=[pixels(image) for image in adapted.images[::step][:_SHOWN]],
+        errors=errors,
+        statistics=statistics,
+        **values,
+    )
+    write_text(run.page, page)

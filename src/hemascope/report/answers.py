@@ -30,7 +30,7 @@ class Outcome:
         by_confidence: Whether the rows that are kept are the least confident ones.
         rows: The first rows.
         num_rows: How many there were, those of an interrupted run counted.
-        num_failed: How many pictures could not be read.
+        num_failed: How many photographs could not be read.
         num_abstained: How many of the answered ones are flagged for review.
         notes: How many have each note.
         warnings: How many have each warning.

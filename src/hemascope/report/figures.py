@@ -10,6 +10,8 @@ from PIL import Image
 
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.predictions import Predictions
+from hemascope.metrics.statistics import Interval
+from hemascope.metrics.summary import Estimate
 from hemascope.report import plots
 from hemascope.report.network import Network
 from hemascope.report.page import pixels, png
@@ -36,9 +38,7 @@ def draw_history(history: History, folder: Path, caption: str) -> None:
         plots.save_figure(figure, folder / key)
 
 
-def draw_evaluation(
-    network: Network, names: Sequence[str], folder: Path, caption: str, *, pdf: bool = False
-) -> None:
+def draw_evaluation(network: Network, names: Sequence[str], folder: Path, caption: str) -> None:
     """The confusion matrix, precision and recall of a network over its runs."""
     pooled = np.array(network.confusion_matrix_pooled, dtype=np.int64)
     over = f", over {network.n} runs" if network.n > 1 else ""
@@ -49,7 +49,7 @@ def draw_evaluation(
         figure = plots.confusion_heatmap(
             pooled, names, normalize=normalize, title=title, caption=caption
         )
-        plots.save_figure(figure, folder / stem, pdf=pdf)
+        plots.save_figure(figure, folder / stem)
     rows = network.per_class.values()
     found = {"precision": [r.precision for r in rows], "recall": [r.recall for r in rows]}
     figure = plots.class_dots(
@@ -60,42 +60,34 @@ def draw_evaluation(
         caption=caption,
         bounds={
             key: (
-                [value.mean - value.sd for value in values if value.sd is not None],
-                [value.mean + value.sd for value in values if value.sd is not None],
+                [max(value.mean - value.sd, 0) for value in values if value.sd is not None],
+                [min(value.mean + value.sd, 1) for value in values if value.sd is not None],
             )
             for key, values in found.items()
         }
         if over
         else None,
     )
-    plots.save_figure(figure, folder / "precision-recall", pdf=pdf)
+    plots.save_figure(figure, folder / "precision-recall")
 
 
 def draw_sensitivity(
-    networks: Mapping[str, Network],
-    names: Sequence[str],
-    folder: Path,
-    caption: str,
-    *,
-    pdf: bool = False,
+    found: Mapping[str, Mapping[str, Estimate | Interval]], folder: Path, caption: str
 ) -> None:
     """The sensitivity of each class as a dot for each network; of one with its intervals."""
-    shown = [name for name in names if any(n.per_class[name].support for n in networks.values())]
-    found = {
-        title: [s for name in shown if (s := network.per_class[name].sensitivity)]
-        for title, network in networks.items()
-    }
+    alone = len(found) == 1
+    rows = {title: list(of.values()) for title, of in found.items()}
     figure = plots.class_dots(
-        {title: [s.value for s in shares] for title, shares in found.items()},
-        shown,
+        {title: [share.value for share in of] for title, of in rows.items()},
+        list(next(iter(found.values()))),
         quantity="sensitivity",
-        title="Sensitivity by class" + (" with its 95 % interval" if len(found) == 1 else ""),
+        title="Sensitivity by class" + (" with its 95 % interval" if alone else ""),
         caption=caption,
-        bounds={title: ([s.low for s in of], [s.high for s in of]) for title, of in found.items()}
-        if len(found) == 1
+        bounds={title: ([s.low for s in of], [s.high for s in of]) for title, of in rows.items()}
+        if alone
         else None,
     )
-    plots.save_figure(figure, folder / "sensitivity", pdf=pdf)
+    plots.save_figure(figure, folder / "sensitivity")
 
 
 def confident_errors(found: Predictions, count: int) -> NDArray[np.intp]:
@@ -151,16 +143,23 @@ def error_cells(folder: RunFolder, test: Predictions) -> list[ErrorCell]:
     except OSError as error:
         raise DataError(f"{folder.error_cells} is damaged ({error}); train again.") from error
     images = images.reshape(-1, images.shape[1], images.shape[1], 3)
-    names = test.classes.names
+    return cells_of(test, confident_errors(test, len(images)), images)
+
+
+def cells_of(
+    found: Predictions, chosen: NDArray[np.intp], images: NDArray[np.uint8]
+) -> list[ErrorCell]:
+    """Some predictions with their images (n, H, H, 3), as a page shows them."""
+    names = found.classes.names
     return [
         ErrorCell(
-            id=test.ids[i],
-            label=names[test.labels[i]],
-            predicted=names[test.predicted[i]],
-            confidence=float(test.probs[i].max()),
+            id=found.ids[i],
+            label=names[found.labels[i]],
+            predicted=names[found.predicted[i]],
+            confidence=float(found.probs[i].max()),
             pixels=pixels(image),
         )
-        for i, image in zip(confident_errors(test, len(images)), images, strict=False)
+        for i, image in zip(chosen, images, strict=False)
     ]
 
 

@@ -72,6 +72,11 @@ class Network:
     f1_macro: Estimate | None
     worst_class: str | None
 
+    @property
+    def sensitivities(self) -> dict[str, Estimate]:
+        """The sensitivity of each class that has images."""
+        return {name: row.sensitivity for name, row in self.per_class.items() if row.sensitivity}
+
 
 def summarize(
     settings: RunSettings,

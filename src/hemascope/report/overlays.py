@@ -1,4 +1,4 @@
-"""Draws what speaks for an answer over the picture it is about; needs Pillow alone."""
+"""Draws what speaks for an answer over the photograph it is about; needs Pillow alone."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -36,8 +36,8 @@ def draw_overlay(
 
     Args:
         folder: Where to.
-        number: Of the picture in its run.
-        path: Of the picture; nothing but letters and digits of its last part gets into the name.
+        number: Of the photograph in its run.
+        path: Of the photograph; nothing but letters and digits of its last part gets into the name.
         image: What the network was given, shape (H, H, 3).
         contributions: What each place adds to the class's logit, shape (h, w).
         answer: What the network said.
@@ -56,7 +56,9 @@ def draw_overlay(
         ImageFont.load_default(11),
     )
     text = f"{answer.predicted_class}, {100 * answer.confidence:.1f} %"
-    pen.text((6, _SIDE + 5), text + (": for an expert" if answer.abstain else ""), "black", large)
+    pen.text(
+        (6, _SIDE + 5), text + (": flagged for review" if answer.abstain else ""), "black", large
+    )
     pen.text((6, _SIDE + 27), RESEARCH_USE_ONLY, "#555555", small)
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", PurePosixPath(path).stem)[:80].strip("-") or "picture"
     with written_whole(folder / f"{number:06d}-{stem}.png") as file:

@@ -1,4 +1,4 @@
-"""How every page is rendered: its templates and the pictures inside it."""
+"""How every page is rendered: its templates and the figures inside it."""
 
 import base64
 import io

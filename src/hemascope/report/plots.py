@@ -13,7 +13,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -28,43 +27,26 @@ from hemascope.store.files import write_bytes
 
 Series = Sequence[float] | NDArray[np.float64]
 
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#a85c8a", "#a97200", "#3a8fc2", "#555555")
-_DPI = 300
-_COLUMN, _COLUMN_AND_HALF, _PAGE = 3.46, 4.72, 7.09  # inches: 88, 120 and 180 mm
-_STYLE: Any = {
-    **sns.axes_style("whitegrid"),
-    "axes.edgecolor": "0.6",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 8,
-    "figure.titlesize": 8,
-    "font.size": 8,
-    "grid.color": "0.9",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 3.5,
-    "legend.fontsize": 7.5,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,  # fonts are embedded, and text can be edited
-    "svg.hashsalt": "hemascope",  # the same figure gives the same file
-    "svg.fonttype": "path",
-}
+_COLUMN, _PAGE = 3.46, 7.09  # inches: 88 and 180 mm, a paper's one and two columns
+_STYLE = mpl.rc_params_from_file(
+    Path(__file__).with_name("paper.mplstyle"), use_default_template=False
+)
+PALETTE = tuple(_STYLE["axes.prop_cycle"].by_key()["color"])
 _MARKERS = "osD^v"
+_MOST_IN_COLUMN = 8  # classes of a confusion matrix
 _MOST_LETTERS = 48  # in a legend beside the axes
 _LETTERS_PER_INCH = 21  # of a caption
 _DARK_SHARE = 0.65  # from here on white is easier to read on the blue than black
 _FILES = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-def save_figure(figure: Figure, stem: Path, *, pdf: bool = False) -> None:
-    """Writes `stem`.png at 300 dpi and `stem`.svg, and `stem`.pdf with its fonts embedded if asked.
+def save_figure(figure: Figure, stem: Path) -> None:
+    """Writes `stem`.png at 300 dpi, `stem`.svg, and `stem`.pdf with its fonts embedded.
 
     Raises:
         OutputError: If a file cannot be written.
     """
     for kind, metadata in _FILES.items():
-        if kind == "pdf" and not pdf:
-            continue
         write_bytes(stem.with_suffix(f".{kind}"), render(figure, kind, metadata))
         figure.set_layout_engine("none")  # laid out once is enough
 
@@ -73,7 +55,7 @@ def save_figure(figure: Figure, stem: Path, *, pdf: bool = False) -> None:
 def render(figure: Figure, kind: str, metadata: Mapping[str, None] | None = None) -> bytes:
     """The figure as the bytes of a "png", "svg" or "pdf" file."""
     content = io.BytesIO()
-    figure.savefig(content, format=kind, dpi=_DPI, metadata=metadata)
+    figure.savefig(content, format=kind, metadata=metadata)
     return content.getvalue()
 
 
@@ -86,7 +68,7 @@ def _sheet(width: float, height: float, title: str, caption: str) -> Figure:
     """A figure of one panel or several under one title."""
     figure = Figure(figsize=(width, height), layout="constrained")
     if title:
-        figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
+        figure.suptitle(title, x=0.01, ha="left")
     lines = (fill(line, round(_LETTERS_PER_INCH * width)) for line in caption.split("\n"))
     figure.supxlabel("\n".join(lines), fontsize=6, color="0.35", x=0.01, ha="left")
     return figure
@@ -117,7 +99,7 @@ def learning_curves(
 ) -> Figure:
     """Mean curve of each group with the range over its seeds, and the published points if any."""
     figure, axes = _figure(_COLUMN, 2.5, title, caption)
-    ends: list[tuple[float, int, str, str]] = []
+    ends: list[tuple[float, float, str, str]] = []
     for i, group in enumerate(groups):
         epochs = np.arange(1, group.values.shape[1] + 1)
         mean, color = group.values.mean(axis=0), PALETTE[i % len(PALETTE)]
@@ -136,13 +118,19 @@ def learning_curves(
     if as_percent:
         _in_percent(axes.yaxis)
     axes.grid(visible=False, axis="x")
+    _label_ends(axes, ends)
+    return figure
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Labels (y, x, text, color) at the ends of curves, none over another."""
     low, high = axes.get_ylim()
     place = low - 1
-    for end, epoch, label, color in sorted(ends):  # labels at the curves' ends, none over another
+    for end, x, label, color in sorted(ends):
         place = max(end, place + 0.08 * (high - low))
         axes.annotate(
             label,
-            (epoch, place),
+            (x, place),
             (6, 0),
             textcoords="offset points",
             color=color,
@@ -151,7 +139,6 @@ def learning_curves(
             annotation_clip=False,
         )
     axes.set_ylim(low, high)
-    return figure
 
 
 @mpl.rc_context(_STYLE)
@@ -164,30 +151,31 @@ def confusion_heatmap(
     caption: str,
 ) -> Figure:
     """The confusion matrix: counts, or each row in per cent of its true class."""
-    figure, axes = _figure(_COLUMN_AND_HALF, 4.4, title, caption)
+    is_small = len(names) <= _MOST_IN_COLUMN
+    size = (_COLUMN, 3.8) if is_small else (_PAGE, 1.6 + 0.3 * len(names))
+    figure, axes = _figure(*size, title, caption)
     totals = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
-    sns.heatmap(
-        shares,  # colored by share in both, so that rare classes can be read as well
-        annot=100 * shares if normalize else confusion,
-        fmt=".0f" if normalize else "d",
-        annot_kws={"fontsize": 7.5},
-        cmap="Blues",
-        vmin=0,
-        vmax=1,
-        square=True,
-        linewidths=0.5,
-        xticklabels=list(names),
-        yticklabels=list(names),
-        cbar=False,
-        ax=axes,
-    )
-    for text, share in zip(axes.texts, shares.flat, strict=True):
-        text.set_color("white" if share > _DARK_SHARE else "0.1" if share else "0.7")
+    # Colored by share in both, so that rare classes can be read as well.
+    axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="w", linewidth=0.5)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    for (row, column), share in np.ndenumerate(shares):
+        axes.text(
+            column + 0.5,
+            row + 0.5,
+            f"{100 * share:.0f}" if normalize else str(confusion[row, column]),
+            ha="center",
+            va="center",
+            fontsize=8 if is_small else 7,
+            color="white" if share > _DARK_SHARE else "0.1" if share else "0.7",
+        )
+    places = np.arange(len(names)) + 0.5
+    axes.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
     return figure
 
 
@@ -302,6 +290,8 @@ def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption:
     _in_percent(axes.xaxis, axes.yaxis)
     axes.legend()
     counts.set_yscale("log")
+    counts.minorticks_off()
+    counts.yaxis.set_major_formatter("{x:g}")
     counts.set_ylabel("images")
     counts.set_xlabel("confidence")
     return figure
@@ -311,13 +301,15 @@ def reliability_diagram(bins: Mapping[str, Reliability], *, title: str, caption:
 def risk_coverage_curves(curves: Mapping[str, tuple[Series, Series]], *, caption: str) -> Figure:
     """The share of errors among the images answered, as more and more of them are."""
     figure, axes = _figure(_COLUMN, 2.5, "Risk-coverage curve", caption)
+    ends: list[tuple[float, float, str, str]] = []
     for i, (label, (coverage, risk)) in enumerate(curves.items()):
         color = PALETTE[i % len(PALETTE)]
-        axes.plot(coverage, risk, color=color, ls=("-", "--", ":", "-.")[i % 4], label=label)
+        axes.plot(coverage, risk, color=color, ls=("-", "--", ":", "-.")[i % 4])
+        ends.append((float(risk[-1]), float(coverage[-1]), _clipped(label), color))
     axes.set_xlabel("coverage")
     axes.set_ylabel("share of errors")
     _in_percent(axes.xaxis, axes.yaxis, decimals=None)
-    axes.legend()
+    _label_ends(axes, ends)
     return figure
 
 
@@ -341,7 +333,7 @@ def small_curves(
     """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = _sheet(2.2 * columns + 0.6, 1.7 * rows + 1.2, title, caption)
+    figure = _sheet(_PAGE if columns > 1 else _COLUMN, 1.7 * rows + 1.2, title, caption)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, (name, curves) in zip(grid.flat, panels.items(), strict=False):
         for i, (label, values) in enumerate(curves.items()):
@@ -356,7 +348,7 @@ def small_curves(
         axes.set_xlabel(x_label)
     for axes in grid[:, 0]:
         axes.set_ylabel(y_label)
-    grid[0][0].legend(fontsize=7)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower right", ncols=4)
     return figure
 
 
@@ -382,8 +374,7 @@ def speed_curves(
         caption: Below it.
     """
     names = {label: _clipped(label) for curves in panels.values() for label in curves}
-    width = 1.4 + 0.07 * max(map(len, names.values())) + 3.0 * len(panels)
-    figure = _sheet(width, 5.2, title, caption)
+    figure = _sheet(_PAGE, 4.6 + 0.16 * len(names), title, caption)
     grid = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
     lines: dict[str, Artist] = {}
     sizes = sorted({p.batch_size for curves in panels.values() for c in curves.values() for p in c})
@@ -413,7 +404,7 @@ def speed_curves(
     figure.legend(
         list(lines.values()),
         [names[label] for label in lines],
-        loc="outside right upper",
+        loc="outside upper right",
     )
     return figure
 
@@ -443,12 +434,12 @@ def contact_sheet(
         caption: Below it.
     """
     wide = 1 + len(maps)
-    columns = min(max((5 if maps else 6) // wide, 2), len(images))
+    columns = max((5 if maps else 6) // wide, 2)
     rows = -(-len(images) // columns)
-    side = 1.25 if maps else 1.3  # inches; the title above has to fit
-    width, height = side * wide * columns + 0.3, (side + 0.5) * rows + 0.9
+    side = (_PAGE - 0.3) / (wide * columns)
+    height = (side + 0.5) * rows + 0.9
     heading = f"{title} (image; {'; '.join(maps)})" if maps else title
-    figure = _sheet(width, height, heading, caption)
+    figure = _sheet(_PAGE, height, heading, caption)
     cells = figure.subfigures(rows, columns, squeeze=False)
     for i, cell in enumerate(cells.flat):
         panels = cell.subplots(1, wide, squeeze=False)[0]
@@ -456,7 +447,7 @@ def contact_sheet(
             axes.set_axis_off()
         if i >= len(images):
             continue
-        cell.suptitle(titles[i], fontsize=6)
+        cell.suptitle(titles[i], fontsize=6.5, fontweight="normal")
         panels[0].imshow(images[i], interpolation="nearest")
         for axes, found in zip(panels[1:], maps.values(), strict=True):
             axes.imshow(images[i].mean(axis=2), cmap="gray", vmin=0, vmax=255)

@@ -44,7 +44,7 @@ def write_run_page(folder: RunFolder) -> None:
     for history in histories:
         draw_history(history, figures, caption)
     draw_evaluation(network, results.class_names, figures, caption)
-    draw_sensitivity({results.name: network}, results.class_names, figures, caption)
+    draw_sensitivity({results.name: network.sensitivities}, figures, caption)
     scaled, stem = test.scaled(trust.temperature), figures / "reliability"
     draw_reliability([test], [scaled], stem, title="Reliability", caption=caption)
     subject = Subject(

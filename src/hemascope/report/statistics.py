@@ -1,11 +1,13 @@
-"""A comparison of networks, as `metrics.comparison` makes it, in words and pictures."""
+"""A comparison of networks, as `metrics.comparison` makes it, in words and figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hemascope.metrics.comparison import Comparison, Difference, NetworkFigure
 from hemascope.metrics.statistics import FIGURES, Interval
 from hemascope.report import plots
+from hemascope.report.numbers import percent, ranged
 from hemascope.report.text import markdown_table
 
 LABELS = {
@@ -15,7 +17,57 @@ LABELS = {
     "auroc_ovr_macro": "AUROC, macro",
 }
 _SMALLEST_P = 0.0001
+_CHANCE = 0.05  # the p-value from which on two networks cannot be told apart
 _UNDEFINED = "-"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What was found in one sentence, and its interval."""
+
+    text: str
+    detail: str
+
+
+def headline(
+    comparison: Comparison,
+    names: Sequence[str],
+    titles: Mapping[str, str],
+    where: str = "",
+    key: str = "accuracy",
+) -> Headline:
+    """Which of two networks is better and by how much; of one, how good it is.
+
+    Args:
+        comparison: What was found.
+        names: The two networks, or one.
+        titles: What each is called in a sentence.
+        where: What the sentence begins with.
+        key: The figure that decides, one of `LABELS`.
+    """
+    label = LABELS[key]
+    for pair in comparison.pairs:
+        if {pair.first, pair.second} == set(names) and (d := pair.differences[key]):
+            sign = 1 if d.value >= 0 else -1
+            first, second = (titles[name] for name in (pair.first, pair.second)[::sign])
+            low, high = sorted(100 * sign * bound for bound in (d.low, d.high))
+            text = f"no clear difference in {label} between {first} and {second}"
+            if low > 0 and d.p_holm < _CHANCE:
+                text = f"{first} beats {second} by {100 * abs(d.value):.1f} points"
+            p = p_text(d.p_holm, comparison.smallest_p)
+            detail = f"{low:.1f} to {high:.1f} points (p {p})"
+            detail = f"95 % interval of the difference in {label}: {detail}"
+            return Headline(_sentence(where + text), detail)
+    figure = comparison.networks[names[0]].figures[key]
+    assert figure is not None  # noqa: S101 - there are images
+    text = f"{titles[names[0]]} has a {label} of {percent(figure.value)}"
+    if key == "accuracy":
+        text = f"{titles[names[0]]} classifies {percent(figure.value)} of the test images correctly"
+    return Headline(_sentence(where + text), f"95 % interval {ranged(figure)}")
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] if text.startswith(("the ", "no ")) else text
 
 
 def statistics_text(comparison: Comparison) -> str:
@@ -51,7 +103,7 @@ def draw_comparison(comparison: Comparison, folder: Path, caption: str) -> None:
         + ("; ticks are single runs" if any(n.n > 1 for n in comparison.networks.values()) else ""),
         caption=caption,
     )
-    plots.save_figure(figure, folder / "networks", pdf=True)
+    plots.save_figure(figure, folder / "networks")
     if comparison.pairs:
         pairs = {f"{pair.first}\n− {pair.second}": pair.differences for pair in comparison.pairs}  # noqa: RUF001 - a minus
         figure = plots.forest(
@@ -60,7 +112,16 @@ def draw_comparison(comparison: Comparison, folder: Path, caption: str) -> None:
             caption=caption,
             zero_line=True,
         )
-        plots.save_figure(figure, folder / "differences", pdf=True)
+        plots.save_figure(figure, folder / "differences")
+
+
+def sensitivities(comparison: Comparison) -> dict[str, dict[str, Interval]]:
+    """The sensitivity of every class with its interval, in each network."""
+    kind = "sensitivity:"
+    return {
+        name: {k.removeprefix(kind): f for k, f in net.figures.items() if f and k.startswith(kind)}
+        for name, net in comparison.networks.items()
+    }
 
 
 def networks_table(comparison: Comparison) -> list[list[str]]:
@@ -110,7 +171,7 @@ def how_to_read(comparison: Comparison) -> str:
         f"the n runs, from {comparison.num_resamples:,} stratified bootstrap resamples of these "
         "images; ±: standard deviation over the seeds. Intervals of one class are Wilson's. "
         "Differences and their p-values are paired on the same resamples; the smallest p-value "
-        f"that so many can show is {comparison.smallest_p:.2g}. 'Right alone' counts the images "
+        f"that so many resamples can show is {comparison.smallest_p:.2g}. 'Right alone' counts the images "
         "that only one of the two classifies correctly, tested by McNemar's exact test: the mean "
         "over the tests, one for each shared seed, and twice their median p-value where there "
         "are several. All p-values are Holm-corrected for the number of pairs."

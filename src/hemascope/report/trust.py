@@ -1,4 +1,4 @@
-"""What `hemascope trust` found, in words and pictures."""
+"""What `hemascope trust` found, in words and figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -209,7 +209,7 @@ def draw_trust(
     Args:
         networks: The predictions of each network's runs.
         content: What was found in them.
-        folder: Gets the pictures.
+        folder: Gets the figures.
         caption: Below each.
     """
     lines: dict[str, tuple[plots.Series, plots.Series]] = {}

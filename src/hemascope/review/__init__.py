@@ -1,1 +1,1 @@
-"""The review station: from pictures of cells to a signed differential, in a browser."""
+"""The review station: from photographs of cells to a signed differential, in a browser."""

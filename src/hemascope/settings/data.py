@@ -17,13 +17,13 @@ class DataSettings(Settings):
     """What `data` and the inputs beside it say; a run keeps it, so that it knows its data.
 
     `sources` are names of data sets, .npz files, tables, folders or archives, which are joined.
-    `collection` is the key of a published collection whose class names and picture recipe the data
-    follows; `classes` are class names alone, in the order of the labels. `map` says which class a
-    class of the data is ("" leaves its images out). `image_size` and `crop` are for pictures that
-    are not images of a network's size already; `frame` is "auto" to crop each laboratory's pictures
-    to the cell, "cell" around it, "whole" or the path of a frame file, and `geometries` the sizes
-    of pictures whose share is known. `group_from` is a regular expression that finds in
-    a file's name what an image comes from, such as a patient, or "folder" for the folder inside
+    `collection` is the key of a published collection whose class names and image recipe the
+    data follows; `classes` are class names alone, in the order of the labels. `map` says which
+    class a class of the data is ("" leaves its images out). `image_size`, `crop` are for
+    photographs that are not images of a network's size already; `frame` is "auto" to crop each
+    laboratory's photographs to the cell, "cell" around it, "whole" or the path of a frame file, and `geometries`
+    the sizes of photographs whose share is known. `group_from` is a regular expression that finds
+    in a file's name what an image comes from, such as a patient, or "folder" for the folder inside
     the class folder. `skip_bad` leaves damaged files out, `skip_rare` classes too small to split.
     """
 

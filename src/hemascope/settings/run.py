@@ -133,7 +133,7 @@ class RunSettings(Settings):
     `start` and `teacher` are paths of trained models: whose weights to begin with, and whom to
     learn from. `views` is how many of the eight symmetries of a square each image is also shown in
     when the finished network is evaluated. `data` is which data it is trained on and how that is
-    read, `image` how a picture becomes one of its images: what came of the data and its options.
+    read, `image` how a photograph becomes one of its images: what came of the data and its options.
     """
 
     name: str = Field(pattern=NAME_PATTERN)

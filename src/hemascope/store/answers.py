@@ -55,7 +55,7 @@ def format_of(out: Path) -> Format:
 
 @dataclass(frozen=True)
 class Row:
-    """An answer about one picture, as the files hold it.
+    """An answer about one photograph, as the files hold it.
 
     `confidence`, `distance` and the probabilities are rounded, and None where there is an error;
     the other fields are those of `Answer`.
@@ -137,9 +137,9 @@ class Journal:
             self._file.truncate(whole)
 
     def take(self, path: str) -> bool:
-        """Whether it held a row of this picture when it was opened, that was not yet taken.
+        """Whether it held a row of this photograph when it was opened, that was not yet taken.
 
-        A picture that is given twice has two rows. 16 bytes a row are kept.
+        A photograph that is given twice has two rows. 16 bytes a row are kept.
         """
         place = np.searchsorted(self._done, value := np.uint64(_hash(path)))
         if place == len(self._done) or self._done[place] != value or not self._left[place]:
@@ -205,7 +205,7 @@ class Journal:
 
 
 def confidence_of(row: Row) -> float:
-    """What rows are sorted by: pictures that could not be read come first."""
+    """What rows are sorted by: photographs that could not be read come first."""
     return -1.0 if row.confidence is None else row.confidence
 
 
@@ -263,9 +263,9 @@ def _parsed(line: bytes, path: Path) -> Row:
     try:
         cells = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged ({error}); delete it and begin again.") from error
+        raise DataError(f"{path} is damaged ({error}); delete it and start over.") from error
     if not isinstance(cells, dict) or not {*_FIXED, *_LAST} <= cells.keys():
-        raise DataError(f"{path} holds something else than answers; delete it and begin again.")
+        raise DataError(f"{path} does not hold answers; delete it and start over.")
     fixed = {name: cells[name] for name in (*_FIXED, *_LAST)}
     probs = {key.removeprefix(_PROB): cells[key] for key in cells if key.startswith(_PROB)}
     return Row(**fixed, probs=probs)

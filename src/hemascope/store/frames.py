@@ -1,4 +1,4 @@
-"""The file that says how a laboratory's pictures are framed, and what a user may ask instead."""
+"""The file that says how a laboratory's photographs are framed, and what a user may ask instead."""
 
 from pathlib import Path
 from typing import get_args
@@ -16,8 +16,8 @@ def asked_spec(spec: ImageSpec, *, crop: float | None, frame: str) -> ImageSpec:
     """A spec with the share or the framing that a user asks for instead of its own.
 
     Args:
-        spec: What pictures become images by.
-        crop: The share of the central square to use, of pictures of all sizes.
+        spec: What photographs become images by.
+        crop: The share of the central square to use, of photographs of all sizes.
         frame: "whole", "auto", "cell", or the path of a frame file.
 
     Raises:

@@ -181,7 +181,7 @@ def save_artifact(
         seen: What the images it was trained on look like (`LabeledImages.looks`), if that is
             known: by it images of a test are recognized, at any size.
         graphs: Its ONNX graphs, in the order of `info.onnx`.
-        guard: What tells pictures unlike those of training (`Guard.arrays`), if there is one.
+        guard: What tells photographs unlike those of training (`Guard.arrays`), if there is one.
         head: The last layer that replaces that of the graphs, if there is one.
 
     Raises:

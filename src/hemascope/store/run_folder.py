@@ -174,7 +174,7 @@ class RunFolder:
         results = _read(self.results, RunResults)
         names, rows = results.class_names, results.confusion_matrix
         if {len(names)} != {len(rows), *map(len, rows)} or results.per_class.keys() != set(names):
-            raise DataError(f"{self.results}: its tables are not of its classes; train again.")
+            raise DataError(f"{self.results}: its tables do not match its classes; train again.")
         return results
 
     def read_fingerprint(self) -> Fingerprint:

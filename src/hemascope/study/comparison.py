@@ -153,7 +153,9 @@ def group(runs: Sequence[SavedRun]) -> dict[str, list[SavedRun]]:
         groups.setdefault(run.settings.name, []).append(run)
     for name, members in groups.items():
         if len({run.settings.model_copy(update={"seed": 0}).to_toml() for run in members}) > 1:
-            raise DataError(f"the runs of {name} differ in more than the seed; report them apart.")
+            raise DataError(
+                f"the runs of {name} differ in more than the seed; report them separately."
+            )
     accuracy = {name: np.mean([r.results.accuracy for r in of]) for name, of in groups.items()}
     return {name: groups[name] for name in sorted(groups, key=lambda name: -accuracy[name])}
 

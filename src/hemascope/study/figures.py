@@ -47,5 +47,5 @@ def draw_curves(runs: Runs, folder: Path, *, comparable: bool) -> list[str]:
             published=published.get(key),
         )
         stems.append(f"curves-{key.replace('_', '-')}")
-        plots.save_figure(figure, folder / stems[-1], pdf=True)
+        plots.save_figure(figure, folder / stems[-1])
     return stems

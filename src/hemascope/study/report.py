@@ -1,6 +1,6 @@
 """`hemascope report`: comparison, figures and pages from saved runs alone."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hemascope.analyses.compare.run import NUM_RESAMPLES, compare_saved
@@ -104,46 +104,18 @@ def _with_certainty(comparison: Comparison, certainty: Certainty) -> Comparison:
     return replace(comparison, networks=networks, certainty=certainty)
 
 
-@dataclass(frozen=True)
-class Headline:
-    """What was found in one sentence, and its interval."""
-
-    text: str
-    detail: str
-
-
 def _titles(comparison: Comparison) -> dict[str, str]:
     return {name: published.TITLES.get(name, name) for name in comparison.networks}
 
 
-def _headline(comparison: Comparison) -> Headline:
+def _headline(comparison: Comparison) -> statistics.Headline:
     """The study's CNN against its MLNN, or else the best network against the next."""
     where = "On rendered cells, " if comparison.data.kind == "rendered" else ""
     names, titles = list(comparison.networks), _titles(comparison)
     named = {n: f"the {t}" if n in published.TITLES else t for n, t in titles.items()}
-    found = comparison.certainty.statistics
-    wanted = {"paper-cnn", "paper-mlnn"} if {"paper-cnn", "paper-mlnn"} <= set(names) else names[:2]
-    for pair in found.pairs if found else ():
-        if {pair.first, pair.second} == set(wanted) and (d := pair.differences["accuracy"]):
-            sign = 1 if d.value >= 0 else -1
-            first, second = (named[name] for name in (pair.first, pair.second)[::sign])
-            low, high = sorted(100 * sign * bound for bound in (d.low, d.high))
-            text = f"no clear difference in accuracy between {first} and {second}"
-            if low > 0:
-                text = f"{first} beats {second} by {100 * abs(d.value):.1f} points"
-            p = statistics.p_text(d.p_holm, found.smallest_p if found else 0)
-            detail = f"{low:.1f} to {high:.1f} points (p {p})"
-            detail = f"95 % interval of the difference in accuracy: {detail}"
-            return Headline(_sentence(where + text), detail)
-    best = comparison.networks[names[0]].accuracy
-    text = (
-        f"{named[names[0]]} classifies {numbers.percent(best.value)} of the test images correctly"
-    )
-    return Headline(_sentence(where + text), f"95 % interval {numbers.ranged(best)}")
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] if text.startswith(("the ", "no ")) else text
+    wanted = ["paper-cnn", "paper-mlnn"] if {"paper-cnn", "paper-mlnn"} <= set(names) else names[:2]
+    assert comparison.certainty.statistics is not None  # noqa: S101 - just computed
+    return statistics.headline(comparison.certainty.statistics, wanted, named, where)
 
 
 def _draw(runs: Runs, comparison: Comparison, figures: Path) -> None:
@@ -151,10 +123,10 @@ def _draw(runs: Runs, comparison: Comparison, figures: Path) -> None:
     for name, members in runs.items():
         caption = caption_of(members[0].results, seeds_text(members))
         target = make_folder(figures / name)
-        draw_evaluation(comparison.networks[name], names, target, caption, pdf=True)
-    titled = dict(zip(_titles(comparison).values(), comparison.networks.values(), strict=True))
-    caption = f"{comparison.data.title}\n{RESEARCH_USE_ONLY}"
-    draw_sensitivity(titled, names, figures, caption, pdf=True)
+        draw_evaluation(comparison.networks[name], names, target, caption)
+    titles = _titles(comparison)
+    found = {titles[name]: net.sensitivities for name, net in comparison.networks.items()}
+    draw_sensitivity(found, figures, f"{comparison.data.title}\n{RESEARCH_USE_ONLY}")
 
 
 def _cards(runs: Runs, comparison: Comparison) -> dict[str, list[Entry]]:

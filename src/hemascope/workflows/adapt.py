@@ -35,9 +35,10 @@ from hemascope.inference.onnx_engine import OnnxEngine
 from hemascope.inference.predictor import Predictor
 from hemascope.metrics import METRICS
 from hemascope.metrics.calibration import ece
-from hemascope.metrics.statistics import Bootstrap
+from hemascope.metrics.comparison import compare_networks
+from hemascope.metrics.summary import Estimate, estimate
 from hemascope.metrics.uncertainty import fit_temperature
-from hemascope.report.adapted import Judged, card_text, judged_lines
+from hemascope.report.adapted import AFTER, BEFORE, Adapted, Judged, write_pages
 from hemascope.settings.about import About, DataSource
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
@@ -56,6 +57,7 @@ from hemascope.store.model_folder import (
     save_artifact,
 )
 from hemascope.store.provenance import begun_out, provenance
+from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
 
 Images = NDArray[np.uint8]
@@ -67,18 +69,19 @@ _NUM_RESAMPLES = 2000
 _NUM_VIEWS = 8
 _MOST_OWN = 2000  # images of `own_data` that are shown to deeper layers
 _MOST_FORGOTTEN = 0.005  # of the accuracy on val of `own_data`
+_NEVER = 50.0  # below every logit: a class that is never predicted
 _THUMBNAIL = 160  # pixels
 _SUGGESTED = ("path", "label", "predicted_class", "confidence", "thumbnail")
 
 
 @dataclass(frozen=True, eq=False)
 class Laboratory:
-    """The pictures of a laboratory, as a model sees them.
+    """The photographs of a laboratory, as a model sees them.
 
     Attributes:
         title: What they are called.
         images: Shape (N, H, H, 3).
-        paths: What each picture is called.
+        paths: What each photograph is called.
         frame: How they are framed, where that was decided by them.
         labeled: The same images with labels, where there are any.
         classes: What the labels mean.
@@ -101,6 +104,7 @@ class Fitted:
     labels: NDArray[np.int64]
     decisions: tuple[Decision, ...]
     judged: Judged
+    rows: Rows
     deepened: "Deepened | None"
 
 
@@ -168,9 +172,9 @@ def adapt(
 
     Args:
         model: An exported model or a packaged one.
-        data: The laboratory's pictures.
+        data: The laboratory's photographs.
         output: The new model folder.
-        unlabeled: Whether labels are to be left aside; a folder of loose pictures has none.
+        unlabeled: Whether labels are to be left aside; a folder of loose photographs has none.
         keep: Whether the old classes stay, held by stored features of training images.
         own_data: The images that the model was trained on, without which `keep` changes no more
             than the last layer.
@@ -199,7 +203,7 @@ def adapt(
         if seen is not None and (known := int(look_alike(found.labeled.looks, seen).sum())):
             reporter.say(
                 f"Note: {known:,} of these {len(found.images):,} images are among those that the "
-                "model was trained on: the figures of before are too good."
+                "model was trained on: the figures before adapting are too optimistic."
             )
         own = _own(base, own_data, reporter) if own_data and deeper else None
 
@@ -212,7 +216,7 @@ def adapt(
 
         fitted = _fit(base, guard, found, np.stack(views), start, keep=keep, reporter=reporter)
         seen = all_seen(seen, found.labeled.looks)
-    before = guard.apart(found.images, guard.distances(views[0])).mean()
+    before = _share(guard.apart(found.images, guard.distances(views[0])))
     deepened = fitted and fitted.deepened
     features, rest = views[0], slice(None)
     if fitted and deepened:
@@ -228,7 +232,7 @@ def adapt(
         )
     labels = fitted.labels if fitted else np.full(len(features), -1)
     adapted = guard.adapted(found.images[rest], features[rest], labels[rest])
-    apart = float(before), _share_apart(guard, found.images[rest], features[rest])
+    apart = before, _share_apart(guard, found.images[rest], features[rest])
     statistics = channel_statistics(found.images)
     about = base.info.about
     source = DataSource(title=found.title, num_images=len(found.images))
@@ -262,16 +266,28 @@ def adapt(
         weights, contents, head = deepened.weights, deepened.contents, None
     else:
         contents = [read_verified(find_artifact(path), g.file, g.sha256) for g in base.info.onnx]
-    lines = judged_lines(fitted.judged if fitted else None, len(found.images), apart)
-    with begun_out(output, provenance()) as out:
+    result = Adapted(
+        title=found.title,
+        images=found.images,
+        paths=found.paths,
+        frame=found.frame,
+        apart=apart,
+        base=base.info,
+        info=info,
+        judged=fitted.judged if fitted else None,
+        rows=fitted.rows if fitted else np.arange(0),
+    )
+    facts = provenance()
+    with begun_out(output, facts) as out:
         arrays = adapted.arrays()
         save_artifact(out, info, weights, seen=seen, graphs=contents, guard=arrays, head=head)
-        write_text(out / "MODEL_CARD.md", card_text(info, base.info, found.title, lines))
+        write_pages(result, out, facts)
     return "\n".join(
         [
             f"{base.info.settings.name}, adapted to {found.title}: {output.folder}",
             *([found.frame.describe()] if found.frame else []),
-            *lines,
+            *result.lines(),
+            f"Report: {RunFolder(output.folder).page}",
             f"Next: hemascope predict PATH... --model {output.folder}",
             RESEARCH_USE_ONLY,
         ]
@@ -281,13 +297,13 @@ def adapt(
 def suggest(
     model: str, data: DataSettings, output: Output, *, count: int, reporter: Reporter
 ) -> str:
-    """Writes a table of the pictures most worth labeling, to be filled in, with thumbnails.
+    """Writes a table of the photographs most worth labeling, to be filled in, with thumbnails.
 
     Returns:
         What to do with it, as text.
 
     Raises:
-        DataError: If the model has no features or guard, or there is no picture.
+        DataError: If the model has no features or guard, or there is no photograph.
         OutputError: If `output` cannot be written.
     """
     base, _ = _base(model, data)
@@ -312,7 +328,7 @@ def suggest(
         write_text(out / "suggested.csv", table.getvalue())
     return "\n".join(
         [
-            f"{len(chosen)} of {len(found.images):,} pictures to label: {out / 'suggested.csv'}",
+            f"{len(chosen)} of {len(found.images):,} images to label: {out / 'suggested.csv'}",
             "Fill in the column 'label' and delete the rows that you leave out.",
             f"Next: hemascope adapt {model} --data {out / 'suggested.csv'} --out DIR",
             RESEARCH_USE_ONLY,
@@ -338,7 +354,7 @@ def _base(model: str, data: DataSettings) -> tuple[Predictor, Guard]:
 def _laboratory(
     base: Predictor, data: DataSettings, *, unlabeled: bool, reporter: Reporter
 ) -> Laboratory:
-    """The pictures that settings name, labeled or not.
+    """The photographs that settings name, labeled or not.
 
     Raises:
         DataError: If there is none, or no cell in any of them.
@@ -357,7 +373,7 @@ def _laboratory(
             for name in dataset.classes.names
         )
         if len(set(names)) < len(names):
-            raise DataError(f"two classes of {dataset.title} mean the same: {', '.join(names)}.")
+            raise DataError(f"two classes of {dataset.title} are the same one: {', '.join(names)}.")
         frame = dataset.frames[0] if len(dataset.frames) == 1 else None
         classes = ClassSet(names, dataset.classes.aliases if names == dataset.classes.names else {})
         found = Laboratory(dataset.title, own.images, own.ids, frame, own, classes)
@@ -365,15 +381,15 @@ def _laboratory(
     with_cell = sum(bool(find_cell(Image.fromarray(image)).diameter) for image in looked_at)
     if with_cell < _LEAST_WITH_CELL * len(looked_at):
         raise DataError(
-            f"no cell is found in {len(looked_at) - with_cell} of {len(looked_at)} pictures of "
-            f"{found.title}; give pictures of single cells.",
+            f"no cell is found in {len(looked_at) - with_cell} of {len(looked_at)} images of "
+            f"{found.title}; give images of single cells.",
             field="data",
         )
     return found
 
 
 def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Laboratory:
-    """Pictures of folders and files, at most a few thousand, spread evenly."""
+    """Photographs of folders and files, at most a few thousand, spread evenly."""
     passed = PassedOver()
     everything = list(items(data.sources, passed))
     step = max(len(everything) / _MOST, 1)
@@ -381,7 +397,7 @@ def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Labor
     frame = base.decide_frame(item.read for item in spread(looked_at))
     images, paths = list[Images](), list[str]()
     failed, notes = 0, Counter[str]()
-    with reporter.counted("pictures", len(looked_at)) as advance:
+    with reporter.counted("images", len(looked_at)) as advance:
         for start in range(0, len(looked_at), _BATCH):
             batch = looked_at[start : start + _BATCH]
             answered = base.answer_all([item.read for item in batch], frame)
@@ -391,11 +407,11 @@ def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Labor
             notes.update(n for answer in answered.answers for n in answer.note.split("; ") if n)
             advance(len(batch))
     if not paths:
-        raise DataError(f"no picture of {data.title} can be read.", field="data")
+        raise DataError(f"no image of {data.title} can be read.", field="data")
     if failed:
-        reporter.say(f"Note: {failed:,} pictures could not be read and were left out.")
+        reporter.say(f"Note: {failed:,} images could not be read and were left out.")
     if len(looked_at) < len(everything):
-        reporter.say(f"Note: {len(looked_at):,} of {len(everything):,} pictures were looked at.")
+        reporter.say(f"Note: {len(looked_at):,} of {len(everything):,} images were looked at.")
     for note in (*passed.notes(), *(f"{n:,} image(s): {note}." for note, n in notes.items())):
         reporter.say(f"Note: {note}")
     title = f"{', '.join(Path(source).name for source in data.sources)} (unlabeled)"
@@ -473,34 +489,32 @@ def _fit(
     plain, together = best
     decisions = decide(plain, num_views=1), decide(together, num_views=8)
     left_out = set(own.labels.tolist()) - set(plain.labels.tolist())
-    accuracy = "balanced_accuracy"
-    bootstrap = Bootstrap(plain.labels, len(classes) + 1, num_resamples=_NUM_RESAMPLES)
-    before = None
+    wider = ClassSet((*classes.names, "another class"))
+    never = np.full((len(plain.labels), 1), plain.logits.min() - _NEVER, dtype=np.float32)
+    networks: dict[str, dict[int, Predictions]] = {}
     if (of_old >= 0).any():
         answers = base.answer(own.images[judged.rows])
         names = [old.index(a.predicted_class) for a in answers]
         places = np.where(of_old[names] < 0, len(classes), of_old[names])  # the last: none of these
-        one_hot = np.eye(len(classes) + 1, dtype=np.float32)[places]
-        wider = ClassSet((*classes.names, "another class"))
-        answered = Predictions(plain.ids, one_hot, plain.labels, wider)
-        before = bootstrap([answered]).interval(accuracy)
-    after = Bootstrap(plain.labels, len(classes), num_resamples=_NUM_RESAMPLES)([plain])
+        one_hot = np.eye(len(wider), dtype=np.float32)[places]
+        networks[BEFORE] = {0: Predictions(plain.ids, one_hot, plain.labels, wider)}
+    networks[AFTER] = {0: replace(plain, logits=np.hstack([plain.logits, never]), classes=wider)}
     return Fitted(
         head,
         classes,
         own.labels,
         decisions,
         Judged(
-            num_cells=len(plain.labels),
+            answers=plain.scaled(decisions[0].temperature),
             not_judged=tuple(classes.names[label] for label in sorted(left_out)),
             num_groups=len(set(own.groups)) if own.groups else None,
             num_folds=len(folds),
-            before=before,
-            after=after.interval(accuracy),
+            comparison=compare_networks(networks, num_resamples=_NUM_RESAMPLES),
             ece_after=ece(plain.scaled(decisions[0].temperature)),
             old_val=old_val,
             deeper=said,
         ),
+        judged.rows,
         deepened,
     )
 
@@ -534,7 +548,7 @@ class _CrossValidated:
 
 
 def _is_better(tried: Predictions, best: Predictions) -> bool:
-    """Whether the true classes are likelier by more than a standard error, all weighing alike."""
+    """Whether the true classes gain more than a standard error of probability, weighted alike."""
     gains = np.subtract(
         *(
             scaled.log_probs[np.arange(len(scaled.labels)), scaled.labels]
@@ -557,9 +571,13 @@ def _own(base: Predictor, data: DataSettings, reporter: Reporter) -> Own:
     return Own(train.take(balanced(train.labels, _MOST_OWN)), val)
 
 
-def _share_apart(guard: Guard, images: Images, features: NDArray[np.float32]) -> float:
-    """The share of every other picture set apart by a guard adapted to those between them."""
+def _share(apart: NDArray[np.bool_]) -> Estimate:
+    return estimate(float(apart.mean()), len(apart))
+
+
+def _share_apart(guard: Guard, images: Images, features: NDArray[np.float32]) -> Estimate:
+    """The share of every other photograph set apart by a guard adapted to those between them."""
     fitted, held_out = slice(0, None, 2), slice(1, None, 2)
     unknown = np.full(len(images[fitted]), -1)
     half = guard.adapted(images[fitted], features[fitted], unknown)
-    return float(half.apart(images[held_out], half.distances(features[held_out])).mean())
+    return _share(half.apart(images[held_out], half.distances(features[held_out])))

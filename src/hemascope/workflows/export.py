@@ -7,7 +7,7 @@ from torch import nn
 
 from hemascope import __version__
 from hemascope.core.classes import Split
-from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.core.errors import RESEARCH_USE_ONLY, DataError, UsageError
 from hemascope.core.images import Dataset, LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.data.collections import collections
@@ -21,6 +21,7 @@ from hemascope.inference.to_onnx import (
     to_fp16,
     to_int8,
     to_onnx,
+    with_preparation,
     with_properties,
 )
 from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
@@ -31,7 +32,8 @@ from hemascope.settings.about import About, DataSource
 from hemascope.settings.compute import OnnxPrecision
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
-from hemascope.store.files import write_text
+from hemascope.store.files import write_bytes, write_text
+from hemascope.store.frames import asked_spec
 from hemascope.store.model_folder import (
     FORMAT_VERSION,
     ArtifactInfo,
@@ -39,11 +41,13 @@ from hemascope.store.model_folder import (
     OnnxGraph,
     find_artifact,
     load_artifact,
+    load_graph,
+    load_head,
     load_seen,
     name_graph,
     save_artifact,
 )
-from hemascope.store.provenance import begun_out, fingerprint
+from hemascope.store.provenance import begun_out, fingerprint, provenance
 from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers
@@ -144,6 +148,53 @@ def export(
         card = card_text(info, dataset.describe(), results, base)
         write_text(out / "MODEL_CARD.md", card)
     return export_text(info, output.folder)
+
+
+def export_whole(model: Path, output: Output, *, crop: float | None = None, frame: str = "") -> str:
+    """Writes one graph of an exported model that takes photographs and gives probabilities.
+
+    Args:
+        model: A folder of `export` or `adapt`, or the name of a packaged model.
+        output: The folder for it.
+        crop: The share of a photograph's central square to use, as in `predict`.
+        frame: "whole" or a frame file, as in `predict`.
+
+    Returns:
+        What came out, as text.
+
+    Raises:
+        UsageError: If the graph cannot do what is asked.
+        DataError: If there is no exported model.
+        OutputError: If `output` cannot be written.
+    """
+    info, graph, content = load_graph(model, None)
+    spec = asked_spec(info.image, crop=crop, frame=frame)
+    if not 0 < spec.crop <= 1 or spec.frame in ("cell", "centered"):
+        raise UsageError(
+            "a graph cannot look for cells or add background; give a `crop` up to 1 or no `frame`.",
+            field="frame" if frame else "crop",
+        )
+    decision, jpeg = graph.decisions[0], info.image.jpeg_quality
+    content = with_preparation(content, spec, decision.temperature, load_head(model, info))
+    missing = f"; the JPEG round trip of quality {jpeg} is not in the graph" if jpeg else ""
+    said = {
+        "input": "photographs: RGB pixels, uint8, NHWC, of any size, one in a call",
+        "image_spec": spec.model_dump_json(),
+        "preparation": f"crop, resize and temperature are in the graph{missing}",
+        "output": "probs: the probability of each class",
+        "abstain_below": f"{decision.abstain_below:.6g}",
+    }
+    properties = graph_properties(info, decision.temperature) | said
+    with begun_out(output, provenance()) as out:
+        file = out / "photographs.onnx"
+        write_bytes(file, with_properties(content, properties))
+    return "\n".join(
+        [
+            f"{info.settings.name} with its preparation, from {graph.precision}: {file} "
+            f"({len(content) / 1e6:.2f} MB{missing})",
+            RESEARCH_USE_ONLY,
+        ]
+    )
 
 
 def _source(dataset: Dataset) -> DataSource:

@@ -1,4 +1,4 @@
-"""`hemascope predict`: classes of any number of pictures, with what to think of them."""
+"""`hemascope predict`: classes of any number of photographs, with what to think of them."""
 
 import sys
 from collections import deque
@@ -51,11 +51,11 @@ class Asked:
         model: A packaged model or an exported one; "" for the packaged one that fits the first
             picture: one for tiles of 28 pixels, or the one for photographs.
         out: Gets the answers, in the format of its suffix, if given; `-` prints them as CSV.
-        explain: A new folder that gets a picture of what speaks for each answer, if given.
+        explain: A new folder that gets a figure of what speaks for each answer, if given.
         precision: Which graph of the model.
-        views: How many views of each picture.
+        views: How many views of each photograph.
         coverage: How often prediction sets are to contain the true class; by default the highest.
-        crop: The share of each picture to use, if not the model's own.
+        crop: The share of each photograph to use, if not the model's own.
         frame: How the cells are framed, if not as the model says; see `asked_spec`.
         threads: How many batches are read and answered at once; 0 for as many as there are cores.
         resume: Whether to resume an interrupted run into `out`.
@@ -81,11 +81,11 @@ class Asked:
 
 
 def predict(asked: Asked, reporter: Reporter) -> Outcome:
-    """Answers pictures one after another, whatever their number, and writes the answers if asked.
+    """Answers photos one after another, whatever their number, and writes the answers if asked.
 
     Raises:
         UsageError: If the model cannot do what is asked.
-        DataError: If there is no whole model, or no picture.
+        DataError: If there is no whole model, or no photograph.
         OutputError: If the answers cannot be written.
     """
     to_file = asked.out if asked.out != _STDOUT else None
@@ -159,7 +159,7 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
 
 
 def _fitting_model(found: Iterator[Item]) -> tuple[str, Iterator[Item]]:
-    """The packaged model for pictures like the first, and all pictures again."""
+    """The packaged model for photographs like the first, and all photographs again."""
     first = next(found)
     is_tile = False
     with suppress(BadPictureError, OSError):  # whose answer will say why
@@ -170,7 +170,7 @@ def _fitting_model(found: Iterator[Item]) -> tuple[str, Iterator[Item]]:
 def _frame(
     predictor: Predictor, found: Iterator[Item], asked: Asked, to_file: Path | None
 ) -> tuple[Frame | None, Iterator[Item]]:
-    """How the pictures are framed, kept beside the answers, and all pictures again.
+    """How the photographs are framed, kept beside the answers, and all photographs again.
 
     Those of folders are looked at all over; of an archive or a list, the first.
     """
@@ -217,7 +217,7 @@ def _check_explain(folder: Path, paths: Sequence[str], predictor: Predictor) -> 
 
     Raises:
         UsageError: If the model has no maps.
-        OutputError: If the folder holds something, lies among the pictures, or cannot be made.
+        OutputError: If the folder holds something, lies among the photographs, or cannot be made.
     """
     predictor.check_maps()
     inside = [path for path in paths if Path(path).is_dir() and _lies_in(folder, Path(path))]
@@ -238,7 +238,7 @@ def _lies_in(path: Path, folder: Path) -> bool:
 
 
 def _unanswered(pictures: Iterator[Item], journal: Journal | None) -> Iterator[tuple[int, Item]]:
-    """The pictures that the journal has no row of, with their numbers among all."""
+    """The photographs that the journal has no row of, with their numbers among all."""
     for number, item in enumerate(pictures):
         if not (journal and journal.take(item.path)):
             yield number, item
@@ -268,7 +268,7 @@ def _journal_path(out: Path, predictor: Predictor, asked: Asked) -> Path:
         if not asked.overwrite:
             raise OutputError(
                 f"an interrupted run left answers for {out}: add `resume` to continue, or "
-                "`overwrite` to begin again."
+                "`overwrite` to start over."
             )
         for path in (*others, journal):
             with explained(path):

@@ -185,7 +185,7 @@ def answers(engine: Engine, images: LabeledImages, classes: ClassSet) -> Predict
     """What a finished network says of some images.
 
     Raises:
-        DataError: If it answers with something else than numbers.
+        DataError: If it does not answer with finite numbers.
     """
     predictions = predict(engine, images, classes)
     if not np.isfinite(predictions.logits).all():

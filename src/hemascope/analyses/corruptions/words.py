@@ -1,4 +1,4 @@
-"""What `hemascope corruptions` found, in words and one picture."""
+"""What `hemascope corruptions` found, in words and one figure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What `hemascope benchmark` found, as tables and one picture."""
+"""What `hemascope benchmark` found, as tables and one figure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ class Transfer:
         name: What the network is called.
         data: What the images are called.
         split: Which of them.
-        image: How pictures become images.
+        image: How photographs become images.
         temperature: What logits were divided by for the calibration; None where none was fitted.
         calibration: For each way.
         comparison: Every way as a network, with intervals, and all pairs with their tests.
@@ -50,7 +50,7 @@ def transfer_text(transfer: Transfer) -> str:
     scaling = f"temperature {temperature:.3f}, of val" if temperature else "no temperature"
     return "\n\n".join(
         [
-            f"Preprocessing: the central {100 * image.crop:.3g} % of pictures of other sizes, "
+            f"Preprocessing: the central {100 * image.crop:.3g} % of images of other sizes, "
             f"bilinear to {image.size} pixels; colors as they are, or fitted to the training "
             "images' mean and spread of each channel.",
             f"{comparison.num_images:,} images, every way to fit their colors; 'classes known' "
