@@ -21,6 +21,7 @@ from hemascope.cli.options import (
     NameOption,
     OutOption,
     OverwriteOptions,
+    ProcessOptions,
     ResumeOptions,
     RunsArgument,
     SavedViewsOption,
@@ -113,6 +114,7 @@ def train(
     data: DataOptions,
     compute: TrainingComputeOptions,
     results: ResumeOptions,
+    group: ProcessOptions,
     preset: Annotated[
         str | None,
         Option(
@@ -164,11 +166,12 @@ def train(
         Literal["laboratory", "group"] | None,
         Option(help="Cross-validate: leave out each one in turn."),
     ] = None,
-) -> str:
+) -> str | None:
     """Train one network and evaluate it.
 
     Example: hemascope train --preset hemanet-64 --data cells/ --out runs/cells
     """
+    from hemascope.settings.compute import is_follower
     from hemascope.store.run_folder import RunFolder
     from hemascope.workflows.plan import choose_settings
 
@@ -194,15 +197,25 @@ def train(
     settings = choose_settings(preset, config, changes)
     chosen = _data(data, settings.data)
     inputs = [Path(path) for path in (config, settings.start, settings.teacher) if path]
-    output = _output(out, results, chosen, [*data.inputs, *inputs])
+    processes = group.processes()
+    if is_follower():  # the first process looks at the folder, and writes
+        output = Output(out, results.overwrite, results.resume)
+    else:
+        output = _output(out, results, chosen, [*data.inputs, *inputs])
     settings = settings.model_copy(update={"data": chosen})
     if scheme := leave_out or folds:
+        if processes:
+            raise UsageError("folds are trained in one process; leave it out.", field="devices")
         from hemascope.workflows.folds import cross_validate
 
         return cross_validate(settings, output, scheme=scheme, reporter=Reporter())
+    if processes:
+        from hemascope.training.parallel import launch
+
+        return launch(processes, settings.device)
     from hemascope.workflows.train import train_and_tell
 
-    return train_and_tell(settings, output, Reporter())
+    return train_and_tell(settings, output, Reporter(quiet=is_follower()))
 
 
 @command(app)

@@ -44,8 +44,11 @@ class Task(Protocol[Batch, Examples]):
         """The number of training examples, N."""
         ...
 
-    def batch(self, chosen: Tensor) -> Batch:
-        """The training examples at the indices `chosen`, in a new random variant."""
+    def batch(self, chosen: Tensor, rows: slice) -> Batch:
+        """Of the training examples at the indices `chosen`, in a new random variant, some rows.
+
+        The variants of all of `chosen` are drawn, so that each is the same whoever asks for it.
+        """
         ...
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -124,15 +127,16 @@ class ClassificationTask:
         """The number of training images."""
         return len(self._labels)
 
-    def batch(self, chosen: Tensor) -> ImageBatch:
-        """Images at the indices `chosen`, augmented and mixed as the settings say."""
+    def batch(self, chosen: Tensor, rows: slice) -> ImageBatch:
+        """Images at the indices `chosen`, augmented and mixed as the settings say; their `rows`."""
         labels = self._labels[chosen]
         inputs = self._augmentation(self._images[chosen], labels)
         weights = None if self._weights is None else self._weights[chosen]
         inputs, targets, weights = self._augmentation.mix(
             inputs, labels, len(self._classes), weights
         )
-        return ImageBatch(inputs, targets, labels, weights)
+        weights = None if weights is None else weights[rows]
+        return ImageBatch(inputs[rows], targets[rows], labels[rows], weights)
 
     def loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch in nats, with the teacher's share in it; counts correct predictions.
