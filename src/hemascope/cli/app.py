@@ -47,7 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Describe, check or download data.")
+data_app = typer.Typer(help="Describe, check, download or shard data.")
 app.add_typer(data_app, name="data")
 
 
@@ -796,6 +796,27 @@ def data_download(
     from hemascope.workflows.data import fetch
 
     return fetch(source, Reporter())
+
+
+@command(data_app, "shard")
+def data_shard(
+    out: OutOption,
+    data: DataOptions,
+    results: OverwriteOptions,
+    source: SourceArgument = None,
+    rows: Annotated[
+        int | None, Option(metavar="N", min=1, help="Images in a shard. Default: 128 MB of them.")
+    ] = None,
+) -> str:
+    """Write data larger than memory as shards.
+
+    Example: hemascope data shard cells/ --out shards
+    """
+    chosen = _data(data, sources=source)
+    output = _output(out, results, chosen, data.inputs)
+    from hemascope.workflows.data import shard
+
+    return shard(chosen, output, Reporter(), rows=rows)
 
 
 def _data(

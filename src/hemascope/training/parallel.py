@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -209,10 +209,11 @@ def _cause(failures: "dict[int, ProcessFailure]", asked: Processes) -> Hemascope
                 f"{failure.signal_name()}, possibly out of memory; {_KEPT} For less memory, give "
                 "fewer `devices` or a smaller training.batch_size."
             )
-    said = [one for one in failures.values() if isinstance(one.message, dict)]
-    for failure in sorted(said, key=lambda one: one.exitcode == 1):
-        kind = UnreachableError if failure.exitcode == UnreachableError.exit_code else UsageError
-        return kind(failure.message["message"].partition(": ")[2])
+    for failure in sorted(failures.values(), key=lambda one: one.exitcode == 1):
+        said: Any = failure.error_file_data["message"]  # a text where the process said nothing
+        if isinstance(said, dict):
+            kind = UnreachableError if failure.exitcode == 3 else UsageError
+            return kind(said["message"].partition(": ")[2])
     return UsageError(f"a process ended by an error of its own, shown above; {_KEPT}")
 
 

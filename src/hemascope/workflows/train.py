@@ -168,7 +168,9 @@ def fit(
         pick_precision(settings.precision, device),
     )
     with _claimed(output.folder):
-        earlier = parallel.from_first(lambda: run.look_back() if output.resume else "nothing")
+        earlier: _Stage = "nothing"
+        if output.resume:
+            earlier = parallel.from_first(run.look_back)
         if earlier == "finished":
             run.history = parallel.from_first(run.read_history)
             return run

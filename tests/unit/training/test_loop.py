@@ -158,7 +158,7 @@ class _Line:
     def __len__(self) -> int:
         return len(self._x)
 
-    def batch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, chosen: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         x = self._x[chosen]
         return x, 2 * x + 1 + 0.01 * torch.randn(x.shape, generator=self._state.variants)
 
