@@ -21,7 +21,6 @@ from hemascope.cli.options import (
     NameOption,
     OutOption,
     OverwriteOptions,
-    ProcessOptions,
     ResumeOptions,
     RunsArgument,
     SavedViewsOption,
@@ -114,7 +113,6 @@ def train(
     data: DataOptions,
     compute: TrainingComputeOptions,
     results: ResumeOptions,
-    group: ProcessOptions,
     preset: Annotated[
         str | None,
         Option(
@@ -166,12 +164,16 @@ def train(
         Literal["laboratory", "group"] | None,
         Option(help="Cross-validate: leave out each one in turn."),
     ] = None,
+    devices: Annotated[
+        int | None, Option(metavar="N", min=1, help="Train on N GPUs, or CPU cores, at once.")
+    ] = None,
+    nodes: Annotated[int, Option(metavar="N", min=1, help="Machines, each with --devices.")] = 1,
 ) -> str | None:
     """Train one network and evaluate it.
 
     Example: hemascope train --preset hemanet-64 --data cells/ --out runs/cells
     """
-    from hemascope.settings.compute import is_follower
+    from hemascope.settings.compute import in_group, is_follower
     from hemascope.store.run_folder import RunFolder
     from hemascope.workflows.plan import choose_settings
 
@@ -197,22 +199,19 @@ def train(
     settings = choose_settings(preset, config, changes)
     chosen = _data(data, settings.data)
     inputs = [Path(path) for path in (config, settings.start, settings.teacher) if path]
-    processes = group.processes()
-    if is_follower():  # the first process looks at the folder, and writes
-        output = Output(out, results.overwrite, results.resume)
-    else:
-        output = _output(out, results, chosen, [*data.inputs, *inputs])
+    output = _output(out, results, chosen, [*data.inputs, *inputs])
     settings = settings.model_copy(update={"data": chosen})
+    is_group = (devices or 1) * nodes > 1
+    if is_group and (leave_out or folds):
+        raise UsageError("folds are trained in one process; leave it out.", field="devices")
+    if is_group and not in_group():
+        from hemascope.training.parallel import launch
+
+        return launch(devices or 1, nodes, settings.device)
     if scheme := leave_out or folds:
-        if processes:
-            raise UsageError("folds are trained in one process; leave it out.", field="devices")
         from hemascope.workflows.folds import cross_validate
 
         return cross_validate(settings, output, scheme=scheme, reporter=Reporter())
-    if processes:
-        from hemascope.training.parallel import launch
-
-        return launch(processes, settings.device)
     from hemascope.workflows.train import train_and_tell
 
     return train_and_tell(settings, output, Reporter(quiet=is_follower()))
@@ -804,9 +803,6 @@ def data_shard(
     data: DataOptions,
     results: OverwriteOptions,
     source: SourceArgument = None,
-    rows: Annotated[
-        int | None, Option(metavar="N", min=1, help="Images in a shard. Default: 128 MB of them.")
-    ] = None,
 ) -> str:
     """Write data larger than memory as shards.
 
@@ -816,7 +812,7 @@ def data_shard(
     output = _output(out, results, chosen, data.inputs)
     from hemascope.workflows.data import shard
 
-    return shard(chosen, output, Reporter(), rows=rows)
+    return shard(chosen, output, Reporter())
 
 
 def _data(
@@ -870,6 +866,7 @@ def _output(
 ) -> Output:
     """Where results go, refused at once where they may not."""
     from hemascope.data import files_of
+    from hemascope.settings.compute import is_follower
     from hemascope.store.files import MARK, check_out
 
     resume = isinstance(options, ResumeOptions) and options.resume
@@ -881,7 +878,8 @@ def _output(
             raise OutputError(
                 f"{out} lies inside the data {file}; choose another place.", field="out"
             )
-    if not (resume and (out / MARK).is_file()):  # else the workflow looks at what is there
+    # else the workflow, in the first process of a group, looks at what is there
+    if not (is_follower() or (resume and (out / MARK).is_file())):
         check_out(out, overwrite=options.overwrite, inputs=[*files, *inputs])
     return Output(out, options.overwrite, resume)
 

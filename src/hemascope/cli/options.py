@@ -1,7 +1,6 @@
 """The options that several commands share, each written once, as groups that spread themselves."""
 
 import inspect
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
@@ -13,10 +12,8 @@ import typer
 from typer import Argument, Option
 from typer.core import TyperCommand
 
-from hemascope.core.errors import UsageError
-
 if TYPE_CHECKING:
-    from hemascope.settings.compute import Compute, Processes
+    from hemascope.settings.compute import Compute
 
 Command = TypeVar("Command", bound=Callable[..., str | None])
 
@@ -168,46 +165,6 @@ class TrainingComputeOptions:
 
 
 @dataclass(frozen=True)
-class ProcessOptions:
-    """On how many devices one network is trained together."""
-
-    devices: Annotated[
-        int | None,
-        Option(metavar="N", min=1, help="Train on so many GPUs (or cores) of this machine."),
-    ] = None
-    nodes: Annotated[
-        int, Option(min=1, help="Train on so many machines; run the command on each.")
-    ] = 1
-    node_rank: Annotated[
-        int, Option(min=0, help="Number of this machine, from 0, which writes --out.")
-    ] = 0
-    master: Annotated[
-        str, Option(metavar="HOST:PORT", help="Where machine 0 waits for the others.")
-    ] = ""
-
-    def processes(self) -> "Processes | None":
-        """The same as `Processes`; None where this process is all, or already one of them."""
-        from pydantic import ValidationError
-
-        from hemascope.settings.base import explain
-        from hemascope.settings.compute import Processes, in_group
-
-        local = int(os.environ["LOCAL_WORLD_SIZE"]) if in_group() else self.devices
-        if local != self.devices and self.devices:
-            raise UsageError(
-                f"it is {self.devices}, but torchrun started {local}; leave it out.",
-                field="devices",
-            )
-        try:
-            found = Processes(
-                devices=local or 1, nodes=self.nodes, node_rank=self.node_rank, master=self.master
-            )
-        except ValidationError as error:
-            raise UsageError(f"the options given: {explain(error, Processes)}") from error
-        return None if in_group() or found.devices * found.nodes == 1 else found
-
-
-@dataclass(frozen=True)
 class OverwriteOptions:
     """Whether an earlier result may go."""
 
@@ -238,11 +195,11 @@ _TITLES = {
     for title, kind in (
         ("Data", DataOptions),
         ("Computation", ComputeOptions),
-        ("Computation", ProcessOptions),
         ("Output", ResumeOptions),
     )
     for field in fields(kind)
-} | {"split": "Data", "own_data": "Data", "threads": "Computation", "out": "Output"}
+} | {"split": "Data", "own_data": "Data", "out": "Output"}
+_TITLES.update(dict.fromkeys(("threads", "devices", "nodes"), "Computation"))
 _NUMBERS = {"<int range>": "N", "<float range>": "F"}
 
 

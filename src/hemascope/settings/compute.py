@@ -1,9 +1,7 @@
 """Where and in what a network computes."""
 
 import os
-from typing import Literal, Self
-
-from pydantic import Field, model_validator
+from typing import Literal
 
 from hemascope.settings.base import Settings
 
@@ -26,27 +24,6 @@ class Compute(Settings):
     device: Device = "auto"
     precision: AnyPrecision | None = None
     views: NumViews = 1
-
-
-class Processes(Settings):
-    """How many processes train one network together: one for each of `devices` on each of `nodes`.
-
-    On more than one machine, each runs the same command, with its number `node_rank`, from 0, and
-    the address `master` (HOST:PORT) of number 0, which writes the run.
-    """
-
-    devices: int = Field(default=1, ge=1)
-    nodes: int = Field(default=1, ge=1)
-    node_rank: int = Field(default=0, ge=0)
-    master: str = Field(default="", pattern=r"^(.+:\d+)?$")
-
-    @model_validator(mode="after")
-    def _one_place_each(self) -> Self:
-        if self.node_rank >= self.nodes:
-            raise ValueError("node_rank counts the nodes from 0; give one below their number")
-        if (self.nodes > 1) != bool(self.master):
-            raise ValueError("more than one node needs master (HOST:PORT), and one has none")
-        return self
 
 
 def in_group() -> bool:

@@ -10,34 +10,27 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from itertools import product
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # pyright: ignore[reportPrivateUsage] - the base of all of them
+from torch.distributed.algorithms.model_averaging.utils import average_parameters
 
 from hemascope.core.errors import DataError, HemascopeError, UnreachableError, UsageError
 from hemascope.inference.efficiency import cores
 from hemascope.inference.torch_engine import pick_device
-from hemascope.settings.compute import Device, Processes, in_group
-
-if TYPE_CHECKING:
-    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from hemascope.settings.compute import Device, in_group
 
 T = TypeVar("T")
 
 _PATIENCE = 10  # seconds that whoever lost the others waits, so that the cause is seen first
-_PER_PROCESS = 2**33  # apart from the seeds of order and variants
-
-
-class Part(NamedTuple):
-    """A process's share of a batch: its rows, and by how much the mean loss over them counts."""
-
-    rows: slice
-    weight: float
+_APART = 2**33  # seeds of dropout, from those of order and variants
+_PLACE = ("PET_NODE_RANK", "PET_MASTER_ADDR")  # torchrun's variables
+_KEPT = "what was finished is kept: continue with `resume`"
 
 
 def rank() -> int:
@@ -50,16 +43,15 @@ def size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def part_of(count: int) -> Part:
-    """This process's share of a batch of `count`.
+def part_of(count: int) -> tuple[slice, float]:
+    """This process's rows of a batch of `count`, and by how much its mean loss counts.
 
     The weights make the mean over the processes the mean over the batch, also where shares differ.
     A process that is left without an image takes the first one, which then counts nothing.
     """
     first, last = (count * number // size() for number in (rank(), rank() + 1))
-    if first == last:
-        return Part(slice(1), 0.0)
-    return Part(slice(first, last), (last - first) * size() / count)
+    rows = slice(first, last) if first < last else slice(1)
+    return rows, (last - first) * size() / count
 
 
 def summed(value: Tensor) -> Tensor:
@@ -71,34 +63,29 @@ def summed(value: Tensor) -> Tensor:
 
 def from_first(make: Callable[[], T]) -> T:
     """What `make` gives the first process, which alone calls it."""
-    if size() == 1:
-        return make()
-    held = [make() if rank() == 0 else None]
-    dist.broadcast_object_list(held)
-    return held[0]  # pyright: ignore[reportReturnType] - the first one's
+    held: list[Any] = [make() if rank() == 0 else None]
+    if size() > 1:
+        dist.broadcast_object_list(held)
+    return held[0]
 
 
 def check_same(**facts: str) -> None:
-    """Holds all processes to what the first one has, such as the md5 of the data.
+    """Holds all processes to what the first one has, such as the data's md5.
 
     Raises:
         DataError: If they differ, in every process alike.
     """
-    found: list[dict[str, str]] = [facts] * size()
+    found = [facts] * size()
     if size() > 1:
         dist.all_gather_object(found, facts)
-    for number, other in enumerate(found):
-        for what in facts:
-            if other[what] != found[0][what]:
-                raise DataError(
-                    f"process {number} has other {what} than process 0 ({other[what]} against "
-                    f"{found[0][what]}); give all machines the same."
-                )
+    for (number, other), what in product(enumerate(found), facts):
+        if other[what] != found[0][what]:
+            raise DataError(f"process {number} has other {what} than process 0; give all the same.")
 
 
 def synchronized(model: nn.Module, device: torch.device) -> tuple[nn.Module, str]:
     """A network whose batch statistics are of whole batches, where PyTorch can; else a note."""
-    if size() == 1 or not any(isinstance(part, BatchNorm) for part in model.modules()):
+    if size() == 1 or not any("running_mean" in name for name, _ in model.named_buffers()):
         return model, ""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model), ""
@@ -110,24 +97,21 @@ def synchronized(model: nn.Module, device: torch.device) -> tuple[nn.Module, str
 
 def shared(model: nn.Module) -> nn.Module:
     """The same network, whose gradients are averaged over all processes."""
-    if size() == 1:
-        return model
-    return nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False)
+    data_parallel = nn.parallel.DistributedDataParallel
+    return model if size() == 1 else data_parallel(model, forward_sync_buffers=False)
 
 
 def average_buffers(model: nn.Module) -> None:
     """Makes the running statistics of all processes their mean."""
-    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-    if size() > 1 and buffers:
-        flat = summed(torch.cat([buffer.flatten() for buffer in buffers])) / size()
-        for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
-            buffer.copy_(mean.view_as(buffer))
+    found = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    if size() > 1 and found:
+        average_parameters(iter(found), dist.group.WORLD)  # pyright: ignore[reportArgumentType]
 
 
 def seed_dropout(seed: int, epoch: int) -> None:
     """Gives all processes but the first a dropout of their own, the same when resumed."""
     if rank():
-        torch.manual_seed(seed + _PER_PROCESS * rank() + epoch)
+        torch.manual_seed(seed + _APART * rank() + epoch)
 
 
 @contextmanager
@@ -142,36 +126,32 @@ def joined(device: Device) -> Generator[None]:
         yield
         return
     try:
-        local, chosen = int(os.environ["LOCAL_RANK"]), pick_device(device)
-        if chosen.type == "cuda":
-            _check_devices(int(os.environ["LOCAL_WORLD_SIZE"]), device)
-            torch.cuda.set_device(local)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+        kind = pick_device(device).type
+        if kind == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
         yield
+        dist.destroy_process_group()
     except KeyboardInterrupt:
         sys.exit(130)
-    except HemascopeError as error:
-        _leave(f"`{error.field}`: {error}" if error.field else str(error), error.exit_code)
-    except RuntimeError as error:
-        if "gloo" not in str(error) and not isinstance(error, dist.DistError):
+    except (HemascopeError, MemoryError, RuntimeError) as error:
+        text, code = str(error), getattr(error, "exit_code", 2)
+        if isinstance(error, HemascopeError):
+            text = f"`{error.field}`: {text}" if error.field else text
+        elif "gloo" in text or isinstance(error, dist.DistError):
+            time.sleep(_PATIENCE)  # another one ended: that is the error to show
+            text, code = f"the connection to the other processes was lost; {_KEPT}.", 1
+        elif isinstance(error, MemoryError) or "memory" in text:
+            text = f"process {rank()} is out of memory ({text}); {_KEPT} and less of it: {_LESS}."
+        else:
             raise
-        time.sleep(_PATIENCE)  # another one ended: that is the error to show
-        _leave(f"the connection to the other processes was lost; {_KEPT}", 1)
-    dist.destroy_process_group()
+        from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
+
+        ErrorHandler().record_exception(RuntimeError(text))
+        sys.exit(code)
 
 
-_KEPT = "what was finished is kept: continue with `resume`."
-
-
-def _leave(message: str, code: int) -> NoReturn:
-    """Ends this process; torchrun's file of errors says why."""
-    from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
-
-    ErrorHandler().record_exception(RuntimeError(message))
-    sys.exit(code)
-
-
-def launch(asked: Processes, device: Device) -> None:
+def launch(devices: int, nodes: int, device: Device) -> None:
     """Runs this command again in a process for each device, through torchrun, and waits for them.
 
     Raises:
@@ -183,46 +163,45 @@ def launch(asked: Processes, device: Device) -> None:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    _check_devices(asked.devices, device)
+    kind = pick_device(device).type
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind, cores())
+    if devices > there:
+        unit = "core(s)" if kind == "cpu" else f"{kind} device(s)"
+        raise UsageError(
+            f"it is {devices}, but this machine has {there} {unit}; give at most {there}.",
+            field="devices",
+        )
+    if nodes > 1 and not all(os.environ.get(name) for name in _PLACE):
+        raise UsageError(
+            f"set {_PLACE[0]} (this machine's number, from 0) and {_PLACE[1]} (of machine 0).",
+            field="nodes",
+        )
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(cores() // asked.devices, 1)))
-    place = ["--local-addr", "localhost"]
-    if asked.nodes > 1:
-        host, _, port = asked.master.rpartition(":")
-        place = ["--nnodes", str(asked.nodes), "--node-rank", str(asked.node_rank)]
-        place += ["--master-addr", host, "--master-port", port]
-    program = ["--nproc-per-node", str(asked.devices), "-m", "hemascope", *sys.argv[1:]]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(cores() // devices, 1)))
+    place = ["--nnodes", str(nodes)] if nodes > 1 else ["--local-addr", "localhost"]
+    command = ["--nproc-per-node", str(devices), "-m", "hemascope", *sys.argv[1:]]
     try:
-        run.run(run.parse_args([*place, *program]))
+        run.run(run.parse_args([*place, *command]))
     except SignalException as error:
         raise KeyboardInterrupt from error
     except ChildFailedError as error:
-        raise _cause(error.failures, asked) from error
+        raise _cause(error.failures) from error
 
 
-def _cause(failures: "dict[int, ProcessFailure]", asked: Processes) -> HemascopeError:
+_LESS = "fewer `devices`, or a smaller training.batch_size"
+
+
+def _cause(failures: Mapping[int, Any]) -> HemascopeError:
     """What ended a group: a process that was killed, else what one of them said."""
     for number, failure in failures.items():
         if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # which torchrun sends
             return UsageError(
-                f"process {number} of {asked.devices * asked.nodes} was ended by "
-                f"{failure.signal_name()}, possibly out of memory; {_KEPT} For less memory, give "
-                "fewer `devices` or a smaller training.batch_size."
+                f"process {number} was ended by {failure.signal_name()}, possibly out of memory; "
+                f"{_KEPT}. For less memory: {_LESS}."
             )
     for failure in sorted(failures.values(), key=lambda one: one.exitcode == 1):
-        said: Any = failure.error_file_data["message"]  # a text where the process said nothing
+        said = failure.error_file_data["message"]  # a text where the process said nothing
         if isinstance(said, dict):
             kind = UnreachableError if failure.exitcode == 3 else UsageError
-            return kind(said["message"].partition(": ")[2])
-    return UsageError(f"a process ended by an error of its own, shown above; {_KEPT}")
-
-
-def _check_devices(count: int, device: Device) -> None:
-    chosen = pick_device(device).type
-    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(chosen, cores())
-    if count > there:
-        kind = "core(s)" if chosen == "cpu" else f"{chosen} device(s)"
-        raise UsageError(
-            f"it is {count}, but this machine has {there} {kind}; give at most {there}.",
-            field="devices",
-        )
+            return kind(str(said["message"]).removeprefix("RuntimeError: "))
+    return UsageError(f"a process ended by an error of its own, shown above; {_KEPT}.")

@@ -1,8 +1,5 @@
 """`hemascope data info | verify | download | shard`."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 from hemascope.core.classes import Split
 from hemascope.core.errors import DataError, UsageError
 from hemascope.core.images import Dataset
@@ -84,7 +81,7 @@ def verify(data: DataSettings, reporter: Reporter) -> str:
     return f"{dataset.source}: sound. {whose}(md5 of {dataset.md5_of}: {dataset.md5})"
 
 
-def shard(data: DataSettings, output: Output, reporter: Reporter, *, rows: int | None) -> str:
+def shard(data: DataSettings, output: Output, reporter: Reporter) -> str:
     """Writes data as shards, which training maps instead of reading them into memory.
 
     Pictures in folders, tables and archives need not fit into memory either; arrays must.
@@ -93,15 +90,15 @@ def shard(data: DataSettings, output: Output, reporter: Reporter, *, rows: int |
         DataError: If the data is not what it should be.
         OutputError: If the folder cannot be written.
     """
-    place = next(folder for folder in output.folder.absolute().parents if folder.is_dir())
-    with TemporaryDirectory(dir=place, prefix=".hemascope-") as scratch:
-        dataset = load_data(data, reporter, scratch=Path(scratch))
-        with begun_out(output, provenance()) as out:
-            manifest = write_shards(dataset, out, rows=rows)
-    count = sum(one.count for one in manifest.shards)
+    parents = output.folder.absolute().parents
+    scratch = next(folder for folder in parents if folder.is_dir())
+    dataset = load_data(data, reporter, scratch=scratch)
+    with begun_out(output, provenance()) as out:
+        shards = write_shards(dataset, out).shards.values()
     return (
-        f"{count:,} images of {dataset.image_size} pixels in {len(manifest.shards):,} shard(s): "
-        f"{output.folder}\nNext: hemascope train --data {output.folder} --out RUN"
+        f"{sum(one.num_images for one in shards):,} images of {dataset.image_size} pixels in "
+        f"{len(shards):,} shard(s): {output.folder}\n"
+        f"Next: hemascope train --data {output.folder} --out RUN"
     )
 
 
