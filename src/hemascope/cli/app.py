@@ -49,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Describe, check or download data.")
+data_app = typer.Typer(help="Describe, check, download or shard data.")
 app.add_typer(data_app, name="data")
 review_app = typer.Typer(help="Use what the review station keeps.")
 app.add_typer(review_app, name="review")
@@ -169,11 +169,16 @@ def train(
         Literal["laboratory", "group"] | None,
         Option(help="Cross-validate: leave out each one in turn."),
     ] = None,
-) -> str:
+    devices: Annotated[
+        int | None, Option(metavar="N", min=1, help="Train on N GPUs, or CPU cores, at once.")
+    ] = None,
+    nodes: Annotated[int, Option(metavar="N", min=1, help="Machines, each with --devices.")] = 1,
+) -> str | None:
     """Train one network and evaluate it.
 
     Example: hemascope train --preset hemanet-64 --data cells/ --out runs/cells
     """
+    from hemascope.settings.compute import in_group, is_follower
     from hemascope.store.run_folder import RunFolder
     from hemascope.workflows.plan import choose_settings
 
@@ -201,13 +206,20 @@ def train(
     inputs = [Path(path) for path in (config, settings.start, settings.teacher) if path]
     output = _output(out, results, chosen, [*data.inputs, *inputs])
     settings = settings.model_copy(update={"data": chosen})
+    is_group = (devices or 1) * nodes > 1
+    if is_group and (leave_out or folds):
+        raise UsageError("folds are trained in one process; leave it out.", field="devices")
+    if is_group and not in_group():
+        from hemascope.training.parallel import launch
+
+        return launch(devices or 1, nodes, settings.device)
     if scheme := leave_out or folds:
         from hemascope.workflows.folds import cross_validate
 
         return cross_validate(settings, output, scheme=scheme, reporter=Reporter())
     from hemascope.workflows.train import train_and_tell
 
-    return train_and_tell(settings, output, Reporter())
+    return train_and_tell(settings, output, Reporter(quiet=is_follower()))
 
 
 @command(app)
@@ -903,6 +915,24 @@ def data_download(
     return fetch(source, Reporter())
 
 
+@command(data_app, "shard")
+def data_shard(
+    out: OutOption,
+    data: DataOptions,
+    results: OverwriteOptions,
+    source: SourceArgument = None,
+) -> str:
+    """Write data larger than memory as shards.
+
+    Example: hemascope data shard cells/ --out shards
+    """
+    chosen = _data(data, sources=source)
+    output = _output(out, results, chosen, data.inputs)
+    from hemascope.workflows.data import shard
+
+    return shard(chosen, output, Reporter())
+
+
 def _data(
     options: DataOptions,
     own: "DataSettings | None" = None,
@@ -954,6 +984,7 @@ def _output(
 ) -> Output:
     """Where results go, refused at once where they may not."""
     from hemascope.data import files_of
+    from hemascope.settings.compute import is_follower
     from hemascope.store.files import MARK, check_out
 
     resume = isinstance(options, ResumeOptions) and options.resume
@@ -965,7 +996,8 @@ def _output(
             raise OutputError(
                 f"{out} lies inside the data {file}; choose another place.", field="out"
             )
-    if not (resume and (out / MARK).is_file()):  # else the workflow looks at what is there
+    # else the workflow, in the first process of a group, looks at what is there
+    if not (is_follower() or (resume and (out / MARK).is_file())):
         check_out(out, overwrite=options.overwrite, inputs=[*files, *inputs])
     return Output(out, options.overwrite, resume)
 

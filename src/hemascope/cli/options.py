@@ -205,7 +205,8 @@ _TITLES = {
         ("Output", ResumeOptions),
     )
     for field in fields(kind)
-} | {"split": "Data", "own_data": "Data", "threads": "Computation", "out": "Output"}
+} | {"split": "Data", "own_data": "Data", "out": "Output"}
+_TITLES.update(dict.fromkeys(("threads", "devices", "nodes"), "Computation"))
 _NUMBERS = {"<int range>": "N", "<float range>": "F"}
 
 

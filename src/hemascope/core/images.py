@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,11 +87,61 @@ class LabeledImages:
         """The images at `indices`, in that order."""
 
         def chosen(values: Any) -> Any:
-            if isinstance(values, np.ndarray):
-                return values[indices]
+            if hasattr(values, "take"):
+                return values.take(indices, axis=0)
             return values and tuple(values[i] for i in indices)
 
         return LabeledImages(*(chosen(getattr(self, one.name)) for one in fields(self)))
+
+
+class StoredImages:
+    """Images on disk, read when they are asked for, in place of an array (N, H, W, 3) of uint8.
+
+    An index, a slice or an array of indices reads those; `take` only notes which ones.
+
+    Args:
+        stores: Arrays that are mapped from files, one after another.
+        rows: Which of all their images these are; by default all.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self, stores: Sequence[NDArray[np.uint8]], rows: NDArray[np.intp] | None = None
+    ) -> None:
+        self._stores = stores
+        self._ends = np.cumsum([len(store) for store in stores])
+        self._rows = np.arange(self._ends[-1]) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, 3)."""
+        return (len(self), *self._stores[0].shape[1:])
+
+    def __getitem__(self, key: int | slice | NDArray[np.intp]) -> NDArray[np.uint8]:
+        rows = np.atleast_1d(self._rows[key])
+        images = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
+        numbers = np.searchsorted(self._ends, rows, side="right")
+        for number in np.unique(numbers).tolist():
+            here, store = np.flatnonzero(numbers == number), self._stores[number]
+            images[here] = store[rows[here] - (self._ends[number] - len(store))]
+        return images if np.ndim(self._rows[key]) else images[0]
+
+    def take(self, indices: NDArray[np.intp], axis: Literal[0] = 0) -> "StoredImages":
+        """Some of the images, of which none is read yet."""
+        del axis
+        return StoredImages(self._stores, self._rows[indices])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001 - NumPy's
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def stored(stores: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """`StoredImages`, which pass for an array wherever images are read in parts."""
+    return cast("NDArray[np.uint8]", StoredImages(stores))
 
 
 @dataclass(frozen=True)
@@ -252,7 +302,8 @@ def pixels_md5(splits: Mapping[Split, LabeledImages]) -> str:
     """An md5 of all pixels and labels, naming data that has no single file."""
     digest = hashlib.md5(usedforsecurity=False)
     for images in splits.values():
-        digest.update(np.ascontiguousarray(images.images).data)
+        for i in range(0, len(images), _CHUNK):
+            digest.update(np.ascontiguousarray(images.images[i : i + _CHUNK]).data)
         digest.update(np.ascontiguousarray(images.labels).data)
     return digest.hexdigest()
 

@@ -117,11 +117,12 @@ def _read(source: str, request: Request) -> Source:
     from hemascope.data.archive import is_archive, read_archive
     from hemascope.data.folder import read_folder
     from hemascope.data.npz import read_npz
+    from hemascope.data.shards import MANIFEST, read_shards
     from hemascope.data.table import is_table, read_table
 
     path = Path(source)
     if path.is_dir():
-        return read_folder(path, request)
+        return (read_shards if (path / MANIFEST).is_file() else read_folder)(path, request)
     if is_archive(path):
         return read_archive(path, request)
     if is_table(path):

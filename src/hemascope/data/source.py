@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import DataError
 from hemascope.core.framing import Frame, spread
 from hemascope.core.image_spec import DEFAULT_IMAGE_SIZE, ImageSpec
-from hemascope.core.images import BadFile, Kind, LabeledImages
+from hemascope.core.images import BadFile, Kind, LabeledImages, stored
 from hemascope.data.collections import collection, with_aliases
 from hemascope.data.pictures import BadPictureError, read_picture
 from hemascope.settings.data import DataSettings
@@ -42,6 +43,7 @@ class Request:
         wanted: The only split that is needed; data that has it is not split further.
         on_download: Told how far a download is.
         damaged: Photographs that were damaged before they could be read, and why.
+        scratch: A folder for the pixels of decoded photographs, where they may not fit into memory.
     """
 
     settings: DataSettings = field(default_factory=DataSettings)
@@ -51,6 +53,7 @@ class Request:
     wanted: Split | None = None
     on_download: OnDownload = lambda _done, _total: None
     damaged: Mapping[Path, str] = field(default_factory=dict)
+    scratch: Path | None = None
 
     @property
     def named(self) -> ClassSet | None:
@@ -130,18 +133,17 @@ def read_records(
     spec = request.spec_for()
     specs, frames = _framed(records, spec, request.damaged)
     try:
-        images, sizes, changes, bad = _decode(records, specs, request.damaged)
+        images, sizes, changes, bad = _decode(records, specs, request)
     except MemoryError as error:
         raise DataError(
             f"{len(records):,} images of {spec.size}x{spec.size} pixels do not fit into memory; "
             "give a smaller `image_size`."
         ) from error
-    if bad and not request.settings.skip_bad:
-        raise DataError(f"{_listed(bad)}; repair or remove them, or leave them out by `skip_bad`.")
+    check_bad(bad, request)
     if bad:
         kept = np.flatnonzero(sizes[:, 0])
         records = [records[i] for i in kept.tolist()]
-        images, sizes = images[kept], sizes[kept]
+        images, sizes = images.take(kept, axis=0), sizes[kept]
     if not records:
         raise DataError(f"{path} has no image that can be read; {_listed(bad)}.")
     names, labels = np.unique([record.label for record in records], return_inverse=True)
@@ -207,12 +209,17 @@ def _readable(paths: Sequence[Path]) -> Iterator[Image.Image]:
 def _decode(
     records: Sequence[Record],
     specs: Mapping[str | None, ImageSpec],
-    damaged: Mapping[Path, str],
+    request: Request,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], Counter[str], list[BadFile]]:
     """The images; the photos' sizes (N, 2), 0 where one is damaged; what to note; the damaged."""
-    count = len(records)
+    count, damaged = len(records), request.damaged
     spec = next(iter(specs.values()))
-    images = np.zeros((count, spec.size, spec.size, 3), dtype=np.uint8)
+    shape = (count, spec.size, spec.size, 3)
+    if request.scratch is None:
+        images = np.zeros(shape, dtype=np.uint8)
+    else:
+        with TemporaryFile(dir=request.scratch) as file:
+            images = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
     sizes = np.zeros((count, 2), dtype=np.int64)
     crop = "" if spec.crop == 1 else f"cropped to {100 * spec.crop:.3g} % of the middle and "
     resized = f"{crop}resized to {spec.size}x{spec.size}"
@@ -239,7 +246,7 @@ def _decode(
         chunks = list(pool.map(decode, range(0, count, _CHUNK)))
     notes = sum((noted for noted, _ in chunks), Counter[str]())
     bad = sorted((one for _, part in chunks for one in part), key=lambda one: one.path)
-    return images, sizes, notes, bad
+    return images if request.scratch is None else stored([images]), sizes, notes, bad
 
 
 def _counted(notes: Counter[str]) -> tuple[str, ...]:
@@ -270,6 +277,16 @@ def check_labels(labels: Sequence[float] | NDArray[np.int64], count: int, path: 
             f"{path} holds the label {lowest if lowest < 0 else highest:.0f}, but there are "
             f"{count} class names, for the labels 0 to {count - 1}."
         )
+
+
+def check_bad(bad: Sequence[BadFile], request: Request) -> None:
+    """Refuses damaged files, unless they are to be left out.
+
+    Raises:
+        DataError: If there are such.
+    """
+    if bad and not request.settings.skip_bad:
+        raise DataError(f"{_listed(bad)}; repair or remove them, or leave them out by `skip_bad`.")
 
 
 def with_bad(source: Source, bad: Sequence[BadFile]) -> Source:

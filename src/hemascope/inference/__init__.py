@@ -9,6 +9,8 @@ from hemascope.core.classes import ClassSet
 from hemascope.core.images import LabeledImages
 from hemascope.core.predictions import Predictions
 
+_AT_ONCE = 128 * 128  # images: whole batches of every engine
+
 
 class Engine(Protocol):
     """Anything that answers images with logits, whatever engine runs it."""
@@ -19,5 +21,7 @@ class Engine(Protocol):
 
 
 def predict(engine: Engine, images: LabeledImages, classes: ClassSet) -> Predictions:
-    """What a network says of labeled images."""
-    return Predictions(images.ids, engine.logits(images.images), images.labels, classes)
+    """What a network says of labeled images, of which a part is in memory at a time."""
+    firsts = range(0, max(len(images), 1), _AT_ONCE)
+    logits = [engine.logits(images.images[first : first + _AT_ONCE]) for first in firsts]
+    return Predictions(images.ids, np.concatenate(logits), images.labels, classes)

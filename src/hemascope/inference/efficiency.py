@@ -29,7 +29,7 @@ def latency_ms(engine: Engine, images: NDArray[np.uint8], *, batch_size: int) ->
     Counted from uint8 pixels to logits, as a caller waits for them. Where there are fewer images
     than a batch holds, they are repeated.
     """
-    batch = np.resize(images, (batch_size, *images.shape[1:]))
+    batch = np.resize(images[:batch_size], (batch_size, *images.shape[1:]))
     for _ in range(_WARM_UP):
         engine.logits(batch)
     seconds: list[float] = []

@@ -1,5 +1,6 @@
 """Where and in what a network computes."""
 
+import os
 from typing import Literal
 
 from hemascope.settings.base import Settings
@@ -23,3 +24,13 @@ class Compute(Settings):
     device: Device = "auto"
     precision: AnyPrecision | None = None
     views: NumViews = 1
+
+
+def in_group() -> bool:
+    """Whether torchrun, or `train` by it, started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ
+
+
+def is_follower() -> bool:
+    """Whether it is not the first of them, which alone writes."""
+    return in_group() and os.environ["RANK"] != "0"

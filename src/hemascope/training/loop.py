@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from hemascope.core.errors import DivergedError
 from hemascope.inference.torch_engine import autocast
 from hemascope.models import build_model, head_of
 from hemascope.settings.run import RunSettings
+from hemascope.training import parallel
 from hemascope.training.optimizers import rate_factor
 from hemascope.training.state import EpochRecord, TrainingState
 from hemascope.training.task import Batch, Examples, Task
@@ -65,6 +67,8 @@ def fit(
 ) -> Iterator[EpochRecord]:
     """Trains in place and yields after every epoch, so the caller can save what is finished.
 
+    In a group of processes, each calls it, and takes its part in every batch.
+
     Args:
         state: The network and how it is trained; resumed where it stands.
         task: What the network is to learn, with its training examples.
@@ -79,40 +83,48 @@ def fit(
     settings, model = state.settings, state.model
     num_steps = settings.epochs * -(-len(task) // settings.batch_size)
     groups = [group for optimizer in state.optimizers for group in optimizer.param_groups]
+    shared = parallel.shared(model)
 
     while not state.is_finished:
         epoch = len(state.history) + 1
         start = time.perf_counter()
         _train_mode(model, freeze=settings.freeze)
+        parallel.seed_dropout(state.order.initial_seed(), epoch)
         losses: list[Tensor] = []
         sums: dict[str, Tensor] = {}
         for chosen in _order(task, state).split(settings.batch_size):
-            batch = task.batch(chosen)
+            rows, weight = parallel.part_of(len(chosen))
+            batch = task.batch(chosen, rows)
             factor = rate_factor(settings, state.num_steps, num_steps)
             for group in groups:
                 group["lr"] = settings.learning_rate * factor
 
             model.zero_grad()
             with autocast(state.device, state.precision):
-                loss, counted = task.loss(model, batch)
-            if not torch.isfinite(loss):
-                raise _diverged(f"the loss of step {len(losses) + 1}", loss.item(), epoch)
+                loss, counted = task.loss(shared, batch)
+            loss = loss * weight
+            whole = parallel.summed(loss.detach().clone()) / parallel.size()
+            if not torch.isfinite(whole):
+                raise _diverged(f"the loss of step {len(losses) + 1}", whole.item(), epoch)
             loss.backward()
             if settings.max_grad_norm:
                 nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
             for optimizer in state.optimizers:
                 optimizer.step()
+            parallel.average_buffers(model)
             state.after_step()
 
-            losses.append(loss.detach())
-            sums = {name: value + sums.get(name, 0) for name, value in counted.items()}
+            losses.append(whole)
+            counts = bool(weight)
+            sums = {name: counts * value + sums.get(name, 0) for name, value in counted.items()}
             on_step()
         train_loss = torch.stack(losses).mean().item()
+        sums = {name: parallel.summed(total) for name, total in sums.items()}
         figures = {f"train_{name}": total.item() / len(task) for name, total in sums.items()}
         seconds = time.perf_counter() - start
 
         for split, examples in {"val": val, **(watched or {})}.items():
-            found = task.evaluate(state.result, examples)
+            found = parallel.from_first(partial(task.evaluate, state.result, examples))
             figures |= {f"{split}_{name}": value for name, value in found.items()}
         record = EpochRecord(epoch, train_loss, seconds, figures)
         if not math.isfinite(record.val_loss):  # the losses alone miss what the last step did

@@ -1,7 +1,7 @@
 """What a network is to learn: what the training loop needs to know of it, and classification."""
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hemascope.core.classes import ClassSet
 from hemascope.core.errors import DivergedError, UsageError
-from hemascope.core.images import LabeledImages
+from hemascope.core.images import LabeledImages, StoredImages
 from hemascope.inference import predict
 from hemascope.inference.torch_engine import TorchEngine
 from hemascope.metrics import METRICS
@@ -44,8 +44,11 @@ class Task(Protocol[Batch, Examples]):
         """The number of training examples, N."""
         ...
 
-    def batch(self, chosen: Tensor) -> Batch:
-        """The training examples at the indices `chosen`, in a new random variant."""
+    def batch(self, chosen: Tensor, rows: slice) -> Batch:
+        """Of the training examples at the indices `chosen`, in a new random variant, some rows.
+
+        The variants of all of `chosen` are drawn, so that each is the same whoever asks for it.
+        """
         ...
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -81,7 +84,8 @@ class ClassificationTask:
     """Tells classes of images apart: a `Task` whose examples are `LabeledImages`.
 
     Args:
-        train: What the network is fitted to; kept as uint8 and scaled to [0, 1] a batch at a time.
+        train: What the network is fitted to; kept as uint8, in memory or on disk, and scaled to
+            [0, 1] a batch at a time.
         state: The network and how it is trained.
         classes: What the labels mean.
         teacher: A trained network to learn from as well, shown the same variants of the images.
@@ -102,7 +106,10 @@ class ClassificationTask:
         settings, device = state.settings, state.device
         self._state = state
         self._classes = classes
-        self._images = torch.from_numpy(train.images).to(device)
+        images = cast("NDArray[np.uint8] | StoredImages", train.images)
+        self._images = (
+            images if isinstance(images, StoredImages) else torch.from_numpy(images).to(device)
+        )
         self._labels = torch.from_numpy(train.labels).to(device)
         self._weights = (
             None
@@ -124,15 +131,20 @@ class ClassificationTask:
         """The number of training images."""
         return len(self._labels)
 
-    def batch(self, chosen: Tensor) -> ImageBatch:
-        """Images at the indices `chosen`, augmented and mixed as the settings say."""
+    def batch(self, chosen: Tensor, rows: slice) -> ImageBatch:
+        """Images at the indices `chosen`, augmented and mixed as the settings say; their `rows`."""
         labels = self._labels[chosen]
-        inputs = self._augmentation(self._images[chosen], labels)
+        if isinstance(self._images, StoredImages):
+            images = torch.from_numpy(self._images[chosen.cpu().numpy()]).to(chosen.device)
+        else:
+            images = self._images[chosen]
+        inputs = self._augmentation(images, labels)
         weights = None if self._weights is None else self._weights[chosen]
         inputs, targets, weights = self._augmentation.mix(
             inputs, labels, len(self._classes), weights
         )
-        return ImageBatch(inputs, targets, labels, weights)
+        weights = None if weights is None else weights[rows]
+        return ImageBatch(inputs[rows], targets[rows], labels[rows], weights)
 
     def loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch in nats, with the teacher's share in it; counts correct predictions.

@@ -1,13 +1,16 @@
-"""`hemascope data info | verify | download`."""
+"""`hemascope data info | verify | download | shard`."""
 
 from hemascope.core.classes import Split
 from hemascope.core.errors import DataError, UsageError
 from hemascope.core.images import Dataset
 from hemascope.data.bloodmnist import download, official_md5
 from hemascope.data.collections import collections
+from hemascope.data.shards import write_shards
 from hemascope.data.splits import check_groups
 from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
 from hemascope.store.files import json_text
+from hemascope.store.provenance import begun_out, provenance
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.sources import load_data
 
@@ -76,6 +79,27 @@ def verify(data: DataSettings, reporter: Reporter) -> str:
         else "It is not a file of a published collection. "
     )
     return f"{dataset.source}: sound. {whose}(md5 of {dataset.md5_of}: {dataset.md5})"
+
+
+def shard(data: DataSettings, output: Output, reporter: Reporter) -> str:
+    """Writes data as shards, which training maps instead of reading them into memory.
+
+    Pictures in folders, tables and archives need not fit into memory either; arrays must.
+
+    Raises:
+        DataError: If the data is not what it should be.
+        OutputError: If the folder cannot be written.
+    """
+    parents = output.folder.absolute().parents
+    scratch = next(folder for folder in parents if folder.is_dir())
+    dataset = load_data(data, reporter, scratch=scratch)
+    with begun_out(output, provenance()) as out:
+        shards = write_shards(dataset, out).shards.values()
+    return (
+        f"{sum(one.num_images for one in shards):,} images of {dataset.image_size} pixels in "
+        f"{len(shards):,} shard(s): {output.folder}\n"
+        f"Next: hemascope train --data {output.folder} --out RUN"
+    )
 
 
 def fetch(source: str, reporter: Reporter) -> str:

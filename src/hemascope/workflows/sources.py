@@ -1,5 +1,6 @@
 """Reads data for a command, telling the user what was read and what was noticed."""
 
+from pathlib import Path
 from typing import Literal
 
 from hemascope.core.classes import Split
@@ -21,6 +22,7 @@ def load_data(
     model: ArtifactInfo | None = None,
     as_found: bool = False,
     wanted: Split | None = None,
+    scratch: Path | None = None,
 ) -> Dataset:
     """The data that settings name.
 
@@ -30,6 +32,7 @@ def load_data(
         model: Whose images and classes the data is read as, if it is read for a model.
         as_found: Whether data without splits stays whole.
         wanted: The only split that is needed.
+        scratch: A folder for pixels, where those of all pictures may not fit into memory.
 
     Raises:
         DataError: If it is not there or not what it should be.
@@ -37,7 +40,8 @@ def load_data(
     """
     with reporter.download("downloading BloodMNIST") as on_download:
         spec, classes = (model.image, model.classes) if model else (None, None)
-        dataset = load(Request(settings, spec, classes, as_found, wanted, on_download))
+        asked = Request(settings, spec, classes, as_found, wanted, on_download, scratch=scratch)
+        dataset = load(asked)
     counts = ", ".join(f"{split} {len(part):,}" for split, part in dataset.splits.items())
     if not dataset.is_split and as_found:
         counts = f"{len(dataset.splits[Split.TEST]):,}"

@@ -53,7 +53,7 @@ from hemascope.store.model_folder import (
 )
 from hemascope.store.provenance import BaseNetwork, fingerprint
 from hemascope.store.run_folder import WRITTEN_FIRST, Costs, RunFolder
-from hemascope.training import loop
+from hemascope.training import loop, parallel
 from hemascope.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from hemascope.training.state import EpochRecord, TrainingState
 from hemascope.training.task import ClassificationTask
@@ -69,14 +69,22 @@ _HISTORY = (
 )
 
 
-def train_and_tell(settings: RunSettings, output: Output, reporter: Reporter) -> str:
+def train_and_tell(settings: RunSettings, output: Output, reporter: Reporter) -> str | None:
     """Reads the data that the settings name and trains on it; see `train`.
 
     Returns:
-        The results as text, where the report is, and what can be done next.
+        The results as text, where the report is, and what can be done next; None in a process that
+        only helps.
+
+    Raises:
+        DataError: If the processes of a group have different data or settings.
     """
-    dataset = load_data(settings.data, reporter)
-    folder = train(settings, dataset, output, reporter)
+    with parallel.joined(settings.device):
+        dataset = load_data(settings.data, reporter)
+        parallel.check_same(data=dataset.md5, settings=_without_places(settings))
+        folder = train(settings, dataset, output, reporter)
+        if parallel.rank():
+            return None
     text = folder.results_text.read_text("utf-8")
     return f"{text}\nReport: {folder.page}\nNext: hemascope export {folder} --out MODEL"
 
@@ -105,9 +113,10 @@ def train(
         OutputError: As `fit`.
     """
     watched = {"test": dataset.splits[Split.TEST]} if settings.training.test_every_epoch else None
-    with claimed(output.folder):
+    with _claimed(output.folder):
         run = fit(settings, dataset, output, reporter, watched=watched)
-        finish(run, dataset)
+        if not parallel.rank():
+            finish(run, dataset)
     return run.folder
 
 
@@ -123,7 +132,8 @@ def fit(
 
     After each epoch, history, model and checkpoint are written together: a run that is stopped at
     any point holds its last finished epoch, and can be resumed from there; on a CPU, to the
-    same weights, to the bit, that it would have had.
+    same weights, to the bit, that it would have had. In a group of processes, each calls it, and
+    the first one writes.
 
     Args:
         settings: What to train and how.
@@ -157,12 +167,16 @@ def fit(
         device,
         pick_precision(settings.precision, device),
     )
-    with claimed(output.folder):
-        earlier = run.look_back() if output.resume else "nothing"
+    with _claimed(output.folder):
+        earlier: _Stage = "nothing"
+        if output.resume:
+            earlier = parallel.from_first(run.look_back)
         if earlier == "finished":
-            run.history = run.read_history()
+            run.history = parallel.from_first(run.read_history)
             return run
-        state, task = run.begin(earlier, overwrite=output.overwrite)
+        state, task, note = run.begin(earlier, overwrite=output.overwrite)
+        if note:
+            reporter.say(note)
         run.history = state.history
         reset_peak_memory()
         label = f"{settings.name} seed {settings.seed}"
@@ -170,7 +184,8 @@ def fit(
         num_steps = (settings.training.epochs - len(state.history)) * num_batches
         with _logged(run.folder), reporter.steps(label, num_steps) as on_step:
             for _ in loop.fit(state, task, known[Split.VAL], watched=watched, on_step=on_step):
-                reporter.say(f"{label}: {run.finish_epoch(state)}")
+                if not parallel.rank():
+                    reporter.say(f"{label}: {run.finish_epoch(state)}")
         run.peak_memory_bytes = peak_memory_bytes()
         return run
 
@@ -217,12 +232,19 @@ def finish(run: "TrainingRun", dataset: Dataset) -> None:
         shutil.rmtree(folder.checkpoint, ignore_errors=True)
 
 
+def _claimed(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """`claimed` by the first process of a group; the others write nothing."""
+    return contextlib.nullcontext() if parallel.rank() else claimed(folder)
+
+
 @contextlib.contextmanager
 def _logged(folder: RunFolder) -> Generator[None]:
     """Notes in the run's log what stopped it."""
     try:
         yield
     except BaseException as error:
+        if parallel.rank():
+            raise
         # A full disk may refuse this line too; what stopped the run is the error to show.
         with contextlib.suppress(OutputError):
             append_line(
@@ -377,11 +399,12 @@ class TrainingRun:
 
     def begin(
         self, earlier: _Stage, *, overwrite: bool
-    ) -> tuple[TrainingState, ClassificationTask]:
-        """The state to train on from, and what it is to learn; the run folder is ready for them."""
+    ) -> tuple[TrainingState, ClassificationTask, str]:
+        """The state to train on from, what it is to learn, a note; the run folder is ready."""
         settings, dataset, stopped = self.settings, self.dataset, earlier == "stopped"
         torch.manual_seed(settings.seed)
         model = starting_model(settings, dataset, weights_follow=stopped)
+        model, note = parallel.synchronized(model, self.device)
         teacher = _teacher(settings.teacher, dataset) if settings.teacher else None
         state = TrainingState(
             model,
@@ -391,7 +414,10 @@ class TrainingRun:
             precision=self.precision,
         )
         if stopped:
-            state.restore(*load_checkpoint(self.folder.checkpoint))
+            state.restore(*parallel.from_first(lambda: load_checkpoint(self.folder.checkpoint)))
+        if parallel.rank():
+            pass  # the first process alone writes
+        elif stopped:
             self._make_folders()
             self._save(state)  # the checkpoint may be one epoch ahead of the other files
             self._log(f"resumed after epoch {len(state.history)}")
@@ -402,7 +428,7 @@ class TrainingRun:
         task = ClassificationTask(
             train, state, classes=dataset.classes, teacher=teacher, weights=train.weights
         )
-        return state, task
+        return state, task, note
 
     def _start(self) -> None:
         start, base = self.settings.start, None
@@ -426,7 +452,8 @@ class TrainingRun:
         write_text(self.folder.config, self.settings.to_toml())
         self._log(f"data: {self.dataset.title} (md5 of {self.dataset.md5_of} {self.dataset.md5})")
         self._log(f"command: {facts.command}")
-        self._log(f"date: {facts.date}, device: {self.device.type}. {RESEARCH_USE_ONLY}")
+        count = f"{parallel.size()} processes on " if parallel.size() > 1 else ""
+        self._log(f"date: {facts.date}, device: {count}{self.device.type}. {RESEARCH_USE_ONLY}")
 
     def _make_folders(self) -> None:
         for path in (self.folder.model, self.folder.figures, self.folder.checkpoint):

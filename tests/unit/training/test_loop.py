@@ -158,7 +158,7 @@ class _Line:
     def __len__(self) -> int:
         return len(self._x)
 
-    def batch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, chosen: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         x = self._x[chosen]
         return x, 2 * x + 1 + 0.01 * torch.randn(x.shape, generator=self._state.variants)
 
@@ -265,3 +265,40 @@ def test_laboratories_and_classes_are_drawn_by_the_square_root_of_their_images()
     assert chances is not None
     drawn = [float(chances[:9].sum()), float(chances[9:13].sum()), float(chances[13:].sum())]
     assert drawn == pytest.approx([3, 2, 1])
+
+
+class _Drawn(_Line):
+    """Notes the order in which examples are drawn."""
+
+    def __init__(self, state: TrainingState) -> None:
+        super().__init__(state)
+        self.drawn: list[Tensor] = []
+
+    def batch(self, chosen: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        self.drawn.append(chosen)
+        return super().batch(chosen, rows)
+
+
+def _orders(seed: int, epochs: int) -> Tensor:
+    """The examples of each epoch as they were drawn, shape (epochs, N)."""
+    settings = TrainingSettings(epochs=epochs, learning_rate=0.001, batch_size=32)
+    state = TrainingState(nn.Linear(1, 1), settings, seed=seed, device=CPU)
+    task = _Drawn(state)
+    list(fit(state, task, [0.5]))
+    return torch.stack(task.drawn)
+
+
+def test_every_order_of_the_examples_is_as_likely_and_comes_again_with_the_seed() -> None:
+    from scipy.stats import chisquare, spearmanr
+
+    orders = _orders(0, 600)
+    assert torch.equal(orders.sort(dim=1).values, torch.arange(32).expand(600, 32))
+    assert torch.equal(orders, _orders(0, 600))
+    assert not torch.equal(orders[0], _orders(1, 1)[0])
+    # Which quarter of the data, as a shard may be, the images of each quarter of an epoch are of.
+    quarters = (orders // 8).reshape(600, 4, 8)
+    counts = torch.stack([(quarters == quarter).sum(dim=(0, 2)) for quarter in range(4)])
+    assert chisquare(counts.flatten().numpy()).pvalue > 0.001
+    followed = orders[:, 1:] - orders[:, :-1] == 1  # neighbors in the data that stay together
+    assert abs(followed.sum().item() - 600 * 31 / 32) < 4 * (600 * 31 / 32) ** 0.5
+    assert spearmanr(orders[:-1].flatten(), orders[1:].flatten()).pvalue > 0.001
