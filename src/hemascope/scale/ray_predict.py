@@ -113,6 +113,9 @@ class _Folder:
         return f"{self._root}/{name}"
 
     def claimed(self) -> Any:
+        """Keeps others from writing into it, on this machine."""
+        if self._files.isfile(self._root):
+            raise OutputError(f"{self.out} is a file; give the name of a folder.", field="out")
         return nullcontext() if is_url(self.out) else claimed(Path(self.out))
 
     def open(self, asked: Asked) -> bool:
@@ -120,8 +123,6 @@ class _Folder:
         has_plan = bool(self._files.exists(self.place(_PLAN)))
         if has_plan and asked.resume:
             return False
-        if self._files.isfile(self._root):
-            raise OutputError(f"{self.out} is a file; give the name of a folder.", field="out")
         self._files.invalidate_cache()
         held = self._files.ls(self._root, detail=False) if self._files.isdir(self._root) else []
         held = [name for name in held if not name.endswith("/.lock")]
