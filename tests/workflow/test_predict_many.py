@@ -149,13 +149,14 @@ def test_many_processes_answer_as_one_and_resume(
     files[2].unlink()
     resumed = hemascope(*command, out, "--resume")
     assert f"Resuming after {len(files) - 1} of {len(files)} parts." in resumed.err
-    assert resumed.err.splitlines()[-3:] == outcome.err.splitlines()[-3:]
+    [classified] = [line for line in plain.err.splitlines() if "classified" in line]
+    assert classified in resumed.err
     expect_same(rows_of(out), expected)
     assert [f for f in files if f.stat().st_mtime_ns != written[f]] == [files[2]]
     again = hemascope("predict", sources[0], "--frame", out / "_frame.json", "--out", "-")
     assert again.code == 0, again.err
     for options, said in (
-        ((), "exists and is not empty; choose another folder, or add --resume or --overwrite."),
+        ((), "holds answers: add --resume to continue, or --overwrite to begin again."),
         (("--resume", "--views", "8"), "was begun with another model, other settings"),
     ):
         refused = hemascope(*command, out, *options)
@@ -167,47 +168,47 @@ def test_many_processes_answer_as_one_and_resume(
 
 
 class Killer(threading.Thread):
-    """Kills processes that write a part, so many."""
+    """Kills the process that writes the second part, and may say that it was not the first."""
 
-    def __init__(self, out: Path, times: int) -> None:
+    def __init__(self, out: Path, *, before: int = 0) -> None:
         super().__init__(daemon=True)
-        self.out, self.times, self.killed = out, times, set[int]()
+        self.out, self.before, self.killed = out, before, 0
 
     def run(self) -> None:
-        end = time.monotonic() + 100
-        while len(self.killed) < self.times and time.monotonic() < end:
+        end = time.monotonic() + 200
+        while not self.killed and time.monotonic() < end:
             for link in Path("/proc").glob("[0-9]*/fd/*"):
-                pid = int(link.parts[2])
                 with suppress(OSError):
-                    is_open = str(link.readlink()).startswith(f"{self.out}/.part-000001")
-                    if is_open and pid not in self.killed:
-                        os.kill(pid, signal.SIGKILL)
-                        self.killed.add(pid)
+                    if str(link.readlink()).startswith(f"{self.out}/.part-000001"):
+                        self.killed = int(link.parts[2])
+                        os.kill(self.killed, signal.SIGKILL)
+                        break
             time.sleep(0.01)
+        if self.before:
+            (self.out / "_tried-000001").write_text("x" * (self.before + 1))
 
 
 @pytest.mark.usefixtures("ray_of_two")
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("times", [1, 4])
-def test_one_row_for_each_picture_after_killed_workers(
-    times: int, tmp_path: Path, hemascope: Run
-) -> None:
+def test_one_row_for_each_picture_after_killed_workers(tmp_path: Path, hemascope: Run) -> None:
     contents = encoded(40)
     small = save_parquet(tmp_path / "small.parquet", "image", contents)
     large = save_parquet(tmp_path / "large.parquet", "image", contents * 60)
     out = tmp_path / "out"
-    killer = Killer(out, times)
-    killer.start()
     command = ("predict", small, large, "--engine", "ray", "--workers", "1", "--out", out)
+    killer = Killer(out, before=3)  # the fourth time is one too many
+    killer.start()
     outcome = hemascope(*command)
     killer.join()
-    assert len(killer.killed) == times
-    if times == 4:
-        assert outcome.code == 2
-        assert f"--workers: it is 1; 4 workers were killed at {large}" in outcome.err
-        assert "lower it. Finished parts are kept: add --resume." in outcome.err
-        assert len(rows_of(out)) == 40
-        outcome = hemascope(*command, "--resume")
+    assert killer.killed
+    assert outcome.code == 2, outcome.err
+    assert f"--workers: it is 1; 4 workers were killed at {large}, most likely" in outcome.err
+    assert "lower it. Finished parts are kept: add --resume." in outcome.err
+    killer = Killer(out)
+    killer.start()
+    outcome = hemascope(*command, "--resume")
+    killer.join()
+    assert killer.killed
     assert outcome.code == 0, outcome.err
     assert "2,440 classified" in outcome.err
     paths = [row["path"] for row in rows_of(out)]
@@ -261,7 +262,11 @@ def test_parts_hold_every_picture_once(sources: list[str], monkeypatch: pytest.M
         (("{cells}", "--engine", "ray", "--sort", "confidence", "--out", "x"), 2, "--sort"),
         (("{cells}", "--engine", "ray", "--explain", "y", "--out", "x"), 2, "--explain"),
         (("{cells}", "--engine", "ray", "--out", "{cells}/0000.png"), 2, "is a file"),
-        (("{cells}", "--engine", "ray", "--out", "{cells}"), 2, "exists and is not empty; choose"),
+        (
+            ("{cells}", "--engine", "ray", "--out", "{cells}"),
+            2,
+            "exists and holds other things; choose",
+        ),
         (("memory://nothing/here",), 2, "there is no file or folder memory://nothing/here"),
         (("nope://a/b",), 2, "nope://a/b cannot be reached"),
         (("file:///a.npz",), 2, "an .npz file is read on this machine only"),

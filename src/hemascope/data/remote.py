@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from hemascope.core.errors import UnreachableError, UsageError
+from hemascope.store.files import explained, written_whole
 
 
 def is_url(path: str) -> bool:
@@ -19,6 +20,23 @@ def open_file(path: str) -> IO[bytes]:
         return Path(path).open("rb")
     files, place = filesystem(path)
     return files.open(place, "rb")
+
+
+@contextmanager
+def file_written_whole(path: str) -> Generator[IO[bytes]]:
+    """A file of this machine or by URL to write to, there at the end of the block, or never.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    if not is_url(path):
+        with written_whole(Path(path)) as file:
+            yield file
+        return
+    files, place = filesystem(path)
+    # Without the transaction, what was written before an error would be kept.
+    with explained(Path(path)), files.transaction, files.open(place, "wb") as file:
+        yield file
 
 
 def found_at(url: str) -> list[str]:
@@ -52,7 +70,7 @@ def filesystem(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
         with _reached(url):
-            files, place = url_to_fs(url)
+            files, place = url_to_fs(url, use_listings_cache=False)  # others write
     except ImportError as error:
         raise UsageError(
             f"{url} cannot be reached ({error}); run pip install 'hemascope[scale]', and what "

@@ -10,7 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
@@ -21,25 +21,20 @@ from pydantic import TypeAdapter
 from hemascope.core.errors import HemascopeError, OutputError, UnreachableError, UsageError
 from hemascope.core.framing import Frame
 from hemascope.data.inputs import STDIN, Part, items, parts
-from hemascope.data.remote import filesystem, is_url
+from hemascope.data.remote import file_written_whole, filesystem, is_url
 from hemascope.data.walk import PassedOver
 from hemascope.inference.efficiency import cores
 from hemascope.inference.predictor import Predictor
 from hemascope.inference.stream import answer_stream
 from hemascope.report.answers import Outcome
 from hemascope.store.answers import WRITERS, Row, columns_of, read_parquet, row_of
-from hemascope.store.files import claimed, explained, written_whole
-from hemascope.workflows.predict import (
-    Asked,
-    compare_with_val,
-    decide_frame,
-    made_with,
-    open_model,
-)
+from hemascope.store.files import claimed
+from hemascope.workflows import predict as plain
 from hemascope.workflows.progress import Reporter
 
 # Readers of a folder of Parquet files pass over names that begin so.
 _PLAN, _FRAME, _TRIED = "_plan.jsonl", "_frame.json", "_tried-"
+_OURS = (_PLAN, _FRAME, _TRIED, "part-", ".part-", ".lock")
 _PARTS = TypeAdapter(Part)
 _TRIES = 4  # at a part whose workers are killed
 _KEPT = "Finished parts are kept: add `resume`."
@@ -47,7 +42,7 @@ _AHEAD = 2  # parts that wait at a worker, the one in work among them
 _STORE_BYTES = 200_000_000  # of Ray's shared memory: no picture goes through it
 
 
-def predict(asked: Asked, out: str, workers: int, reporter: Reporter) -> Outcome:
+def predict(asked: plain.Asked, out: str, workers: int, reporter: Reporter) -> Outcome:
     """Answers pictures in processes of their own and writes Parquet files into a folder.
 
     Args:
@@ -67,10 +62,10 @@ def predict(asked: Asked, out: str, workers: int, reporter: Reporter) -> Outcome
         is_new = folder.open(asked)
         passed = PassedOver()
         found = items(asked.paths, PassedOver())
-        predictor, found = open_model(asked, chain([next(found)], found))  # refused if none
-        key = made_with(predictor, asked)
+        predictor, found = plain.open_model(asked, chain([next(found)], found))  # refused if none
+        key = plain.made_with(predictor, asked)
         if is_new:
-            frame, _ = decide_frame(predictor, found, asked.paths)
+            frame, _ = plain.decide_frame(predictor, found, asked.paths)
             if frame:
                 folder.write(_FRAME, frame.model_dump_json(indent=2) + "\n")
             folder.write_plan({"made_with": key, "paths": list(asked.paths)}, asked.paths, passed)
@@ -83,17 +78,17 @@ def predict(asked: Asked, out: str, workers: int, reporter: Reporter) -> Outcome
             reporter.say(f"Resuming after {num_done:,} of {len(offsets):,} parts.")
         folder.sweep()
         outcome = Outcome(passed)
-        arguments = (predictor, frame, out, asked.threads or 1, workers)
+        arguments = (predictor, frame, out, asked.threads or 1, workers, str(Path.cwd()))
         with reporter.counted("images", num_images) as advance:
             for part in _answered(offsets, arguments, min(workers, len(offsets))):
                 outcome.merge(part)
                 advance(part.num_rows)
         folder.sweep()
-    compare_with_val(outcome, predictor)
+    plain.compare_with_val(outcome, predictor)
     return outcome
 
 
-def _check(asked: Asked) -> None:
+def _check(asked: plain.Asked) -> None:
     if STDIN in asked.paths:
         raise UsageError("it cannot hand standard input to workers; name files.", field="engine")
     if asked.explain or asked.by_confidence:
@@ -112,42 +107,35 @@ class _Folder:
     def place(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def claimed(self) -> Any:
+    def claimed(self) -> AbstractContextManager[None]:
         """Keeps others from writing into it, on this machine."""
         if self._files.isfile(self._root):
             raise OutputError(f"{self.out} is a file; give the name of a folder.", field="out")
         return nullcontext() if is_url(self.out) else claimed(Path(self.out))
 
-    def open(self, asked: Asked) -> bool:
+    def open(self, asked: plain.Asked) -> bool:
         """Makes or takes the folder, and says whether it is a new one."""
         has_plan = bool(self._files.exists(self.place(_PLAN)))
         if has_plan and asked.resume:
             return False
-        self._files.invalidate_cache()
         held = self._files.ls(self._root, detail=False) if self._files.isdir(self._root) else []
-        held = [name for name in held if not name.endswith("/.lock")]
-        if held and not (has_plan and asked.overwrite):
-            advice = ", or add `resume` or `overwrite`" if has_plan else ""
+        if any(not name.rpartition("/")[2].startswith(_OURS) for name in held):
             raise OutputError(
-                f"{self.out} exists and is not empty; choose another folder{advice}.", field="out"
+                f"{self.out} exists and holds other things; choose another folder.", field="out"
+            )
+        if has_plan and not asked.overwrite:
+            raise OutputError(
+                f"{self.out} holds answers: add `resume` to continue, or `overwrite` to begin "
+                "again.",
+                field="out",
             )
         for name in sorted(held, key=lambda name: name.endswith(_PLAN)):  # by which it is ours
-            self._files.rm_file(name)
+            if not name.endswith("/.lock"):
+                self._files.rm_file(name)
         return True
 
-    @contextmanager
-    def whole(self, name: str) -> Generator[IO[bytes]]:
-        """A file to write to, which is there at the end of the block, or never."""
-        if not is_url(self.out):
-            with written_whole(Path(self.out) / name) as file:
-                yield file
-            return
-        with (  # else what was written before an error would be kept
-            explained(Path(self.out)),
-            self._files.transaction,
-            self._files.open(self.place(name), "wb") as file,
-        ):
-            yield file
+    def whole(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        return file_written_whole(f"{self.out.rstrip('/')}/{name}")
 
     def write(self, name: str, text: str) -> None:
         with self.whole(name) as file:
@@ -170,7 +158,7 @@ class _Folder:
             for part in parts(paths, passed):
                 file.write(_PARTS.dump_json(part) + b"\n")
 
-    def read_plan(self, key: str, asked: Asked) -> tuple[list[int], int | None]:
+    def read_plan(self, key: str, asked: plain.Asked) -> tuple[list[int], int | None]:
         """Where the lines of the parts begin, and how many pictures there are, if that is known."""
         offsets, counts = list[int](), list[int | None]()
         with cast("IO[bytes]", self.read(_PLAN)) as file:
@@ -226,8 +214,15 @@ class _Worker:
     """A process with its own model, which answers one part after another."""
 
     def __init__(
-        self, predictor: Predictor, frame: Frame | None, out: str, threads: int, workers: int
+        self,
+        predictor: Predictor,
+        frame: Frame | None,
+        out: str,
+        threads: int,
+        workers: int,
+        at: str,
     ) -> None:
+        os.chdir(at)  # where the command runs: names may be relative
         warnings.filterwarnings("ignore", module="PIL")  # of damaged pictures, whose rows say it
         self._predictor, self._frame = predictor, frame
         self._threads, self._workers = threads, workers
