@@ -31,6 +31,8 @@ check: install
 	$(BIN)/deptry src
 	$(BIN)/pyright
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/kubernetes-validate --quiet --strict deploy/kubernetes/*.yaml
 
 # The documentation, into build/docs; warnings are errors. Needs no network.
 docs: install

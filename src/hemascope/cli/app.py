@@ -662,8 +662,8 @@ def predict(
         list[str],
         Argument(
             metavar="PATH...",
-            help="Images, folders, patterns in quotes, .npz, .zip or .tar files, or - for an image "
-            "or a list of paths on standard input.",
+            help="Images, folders, patterns in quotes, .npz, .zip, .tar or .parquet files, URLs of "
+            "these, or - for an image or a list of paths on standard input.",
         ),
     ],
     results: ResumeOptions,
@@ -676,10 +676,11 @@ def predict(
         ),
     ] = "",
     out: Annotated[
-        Path | None,
+        str | None,
         Option(
             metavar="FILE",
-            help="Write all answers here: .csv, .jsonl, .parquet, or - for standard output.",
+            help="Write all answers here: .csv, .jsonl, .parquet, or - for standard output. With "
+            "ray: a new folder, or its URL, for Parquet files.",
         ),
     ] = None,
     output_format: Annotated[
@@ -715,6 +716,12 @@ def predict(
     ] = None,
     frame: FrameOption = None,
     threads: Annotated[int, Option(min=0, max=1024, help="0 takes all cores.")] = 0,
+    engine: Annotated[
+        Literal["local", "ray"], Option(help="ray: many processes, on one machine or more.")
+    ] = "local",
+    workers: Annotated[
+        int | None, Option(min=1, max=100_000, metavar="N", help="Of ray; default: one a core.")
+    ] = None,
 ) -> None:
     """Classify cell images; flag uncertain ones.
 
@@ -726,8 +733,14 @@ def predict(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from hemascope.data.inputs import check_inputs
 
+    to_file = out is not None and out != "-"
+    if engine == "ray":
+        if not to_file:
+            raise UsageError("`engine` ray needs a folder for its answers.", field="out")
+        _needs("scale", "ray", "pyarrow", "fsspec")
+    elif workers is not None:
+        raise UsageError("it goes with `engine` ray; see `threads`.", field="workers")
     check_inputs(paths)
-    to_file = out is not None and str(out) != "-"
     if results.resume and (results.overwrite or not to_file):
         raise UsageError(
             "it continues an `out` file and cannot be combined with `overwrite`.", field="resume"
@@ -739,7 +752,7 @@ def predict(
     asked = Asked(
         paths,
         model=model,
-        out=out,
+        out=Path(out) if out is not None else None,
         explain=explain_dir,
         precision=precision,
         views=views or 1,
@@ -752,7 +765,12 @@ def predict(
         output_format=output_format,
         by_confidence=sort == "confidence",
     )
-    outcome = run(asked, reporter)
+    if engine == "ray" and out is not None:
+        from hemascope.scale.ray_predict import predict as run_ray
+
+        outcome = run_ray(asked, out, workers or 0, reporter)
+    else:
+        outcome = run(asked, reporter)
     if out is None and not quiet:
         outcome.print_table()
     reporter.say(outcome.summary())
@@ -1000,6 +1018,16 @@ def _output(
     if not (is_follower() or (resume and (out / MARK).is_file())):
         check_out(out, overwrite=options.overwrite, inputs=[*files, *inputs])
     return Output(out, options.overwrite, resume)
+
+
+def _needs(extra: str, *modules: str) -> None:
+    """Refuses early a command whose extra is not installed."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise UsageError(
+            f"this needs {missing[0]}: install it with pip install 'hemascope[{extra}]'."
+        )
 
 
 def _check_medmnist(folder: Path, split: SplitOption, out: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""What `predict` is given, one photograph at a time: files, folders, patterns, arrays, archives.
+"""What `predict` is given, one photograph at a time, from any kind of path.
 
 Nothing is ever unpacked to disk, and nothing is held but the current picture: a folder may have
 millions of files, and an archive may say what it likes.
@@ -9,12 +9,15 @@ import io
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
+from itertools import groupby, islice
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, Literal, cast
 
 from PIL import Image
 
@@ -31,10 +34,16 @@ from hemascope.data.pictures import (
     read_picture,
     to_picture,
 )
+from hemascope.data.remote import found_at, is_url, open_file
 from hemascope.data.walk import PassedOver, count_files, has_picture_suffix, is_hidden, walk
 
 STDIN = "-"
+PART_SIZE = 4096  # pictures that one process answers before it is given others; more in archives
+_PARQUET = ".parquet"
+_COLUMNS = ("image", "bytes", "path", "image_id", "filename", "file")  # that may hold pictures
+_ROWS_AT_ONCE, _BUFFER_BYTES = 64, 1 << 20  # of a Parquet file
 
+Kind = Literal["image", "npz", "zip", "tar", "parquet"]
 # A member's name, size and bytes once opened.
 _Member = tuple[str, int, Callable[[], IO[bytes] | None]]
 
@@ -54,24 +63,59 @@ class Item:
     num_bytes: int = 0
 
 
+@dataclass(frozen=True)
+class Part:
+    """Pictures that one process reads after one another.
+
+    Attributes:
+        files: Paths or URLs of pictures; or
+        path: of one archive, array or Parquet file, and
+        groups: the first row group of the latter, and the one after the last.
+        num_images: How many pictures there are; None if that is not known.
+    """
+
+    files: tuple[str, ...] = ()
+    path: str = ""
+    groups: tuple[int, int] | None = None
+    num_images: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.path or f"{self.files[0]} to {self.files[-1]}"
+
+    def items(self, passed: PassedOver) -> Iterator[Item]:
+        """The pictures in order; the same as those of `items`."""
+        if self.path:
+            yield from _of_container(self.path, _kind(self.path), passed, self.groups)
+        yield from map(_of_file, self.files)
+
+
 def check_inputs(paths: Sequence[str]) -> None:
     """Refuses early, before any work, what is not there.
 
     Raises:
-        UsageError: If there is nothing at a path, or no file has a pattern's form.
+        UsageError: If there is nothing at a path, no file has a pattern's form, or what reads it
+            is not installed.
+        UnreachableError: If a URL does not answer.
     """
     for path in paths:
+        kind = _kind(path)
+        if kind == "parquet" and find_spec("pyarrow") is None:
+            raise UsageError(f"{path} needs pyarrow: run pip install 'hemascope[parquet]'.")
+        if kind == "npz" and is_url(path):
+            raise UsageError(f"{path}: an .npz file is read on this machine only; copy it.")
         if path != STDIN and not os.path.lexists(path) and not _matches(path):
             what = "no file matches" if glob.has_magic(path) else "there is no file or folder"
             raise UsageError(
-                f"{what} {path}; give images, folders, patterns, .npz, .zip or .tar files, or - "
-                "for an image or a list of paths on standard input."
+                f"{what} {path}; give images, folders, patterns, .npz, .zip, .tar or .parquet "
+                "files, URLs of these, or - for an image or a list of paths on standard input."
             )
 
 
 def count_items(paths: Sequence[str]) -> int | None:
     """How many files there are at most, if that can be told without reading them."""
-    if any(path == STDIN or _kind(path) in ("zip", "tar", "npz") for path in paths):
+    if any(path == STDIN or is_url(path) or _kind(path) != "image" for path in paths):
         return None
     return sum(count_files(path) if Path(path).is_dir() else 1 for path in _expanded(paths))
 
@@ -82,8 +126,11 @@ def items(
     """All photographs of some paths, in order.
 
     Args:
-        paths: Image files, folders, patterns such as `cells/*.png`, .npz, .zip and .tar files, and
-            `-` for what is on standard input: an image, or paths of images, a line each.
+        paths: Image files, folders, patterns such as `cells/*.png`, .npz, .zip, .tar and .parquet
+            files, URLs of these, and `-` for what is on standard input: an image, or paths of
+            images, a line each. A Parquet file holds encoded images in a column `image` (as bytes,
+            or as Hugging Face's datasets do) or `bytes`, or names them in a column `path`,
+            `image_id`, `filename` or `file`, from its own folder.
         passed: Takes note of the files in folders and archives that are not photographs.
         stdin: Standard input.
 
@@ -100,36 +147,86 @@ def items(
         raise DataError(f"there is no image in {', '.join(paths)}. {notes}".strip())
 
 
+def parts(paths: Sequence[str], passed: PassedOver) -> Iterator[Part]:
+    """The pictures of `items`, in the same order, in parts for several processes.
+
+    Folders are walked through and the ends of Parquet files read, no picture.
+    """
+    for kind, found in groupby(_sources(paths, passed), lambda one: one[0]):
+        named = (path for _, path, _ in found)
+        if kind == "image":
+            while files := tuple(islice(named, PART_SIZE)):
+                yield Part(files, num_images=len(files))
+        elif kind == "parquet":
+            for path in named:
+                yield from _parts_of_parquet(path)
+        else:
+            yield from (Part(path=path) for path in named)
+
+
+def _sources(paths: Sequence[str], passed: PassedOver) -> Iterator[tuple[Kind, str, str]]:
+    """Files that hold pictures, and why one cannot be read."""
+    for path in _expanded(paths):
+        if not is_url(path) and Path(path).is_dir():
+            for found, error in walk(path, passed):
+                yield "image", found, error
+        elif is_url(path) and _kind(path) == "image" and not has_picture_suffix(path):
+            below = _matches(path)
+            for found in below if below != [path] else ():  # as below a folder of this machine
+                if has_picture_suffix(found):
+                    yield "image", found, ""
+                else:
+                    passed.add(found)
+            if below == [path]:
+                yield "image", path, ""
+        else:
+            yield _kind(path), path, ""
+
+
 def _items_of(path: str, passed: PassedOver, stdin: BinaryIO | None) -> Iterator[Item]:
     if path == STDIN:
         yield from _of_stdin(stdin or io.BytesIO())
-    elif Path(path).is_dir():
-        for found, error in walk(path, passed):
-            yield _failing(found, error) if error else _of_file(found)
-    elif (kind := _kind(path)) == "image":
-        yield _of_file(path)
-    elif kind == "npz":
+        return
+    for kind, found, error in _sources([path], passed):
+        if error:
+            yield _failing(found, error)
+        elif kind == "image":
+            yield _of_file(found)
+        else:
+            yield from _of_container(found, kind, passed)
+
+
+def _of_container(
+    path: str, kind: Kind, passed: PassedOver, groups: tuple[int, int] | None = None
+) -> Iterator[Item]:
+    if kind == "npz":
         yield from _of_npz(path)
+    elif kind == "parquet":
+        yield from _of_parquet(path, groups)
     else:
         yield from _of_archive(path, kind, passed)
 
 
 def _expanded(paths: Sequence[str]) -> Iterator[str]:
     for path in paths:
-        if path == STDIN or os.path.lexists(path):
+        if path == STDIN or os.path.lexists(path) or (is_url(path) and "*" not in path):
             yield path
         else:
             yield from _matches(path)
 
 
 def _matches(path: str) -> list[str]:
+    if is_url(path):
+        return found_at(path)
     return sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []  # noqa: PTH207
 
 
-def _kind(path: str) -> str:
+def _kind(path: str) -> Kind:
     name = path.lower()
     if name.endswith(".npz"):
         return "npz"
+    if name.endswith(_PARQUET):
+        return "parquet"
     return "zip" if name.endswith(ZIP) else "tar" if name.endswith(TAR) else "image"
 
 
@@ -150,11 +247,23 @@ def _of_file(path: str) -> Item:
     def read() -> Picture:
         if "\0" in path:
             raise BadPictureError("its name contains a zero byte")
+        if is_url(path):
+            return _read_url(path)
         if not S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - as everywhere here
             raise BadPictureError("not a file")  # a pipe would be waited for without end
         return read_picture(Path(path))
 
     return Item(path, read)
+
+
+def _read_url(url: str) -> Picture:
+    try:
+        with open_file(url) as file:
+            return read_picture(cast("BinaryIO", file))
+    except BadPictureError:
+        raise
+    except Exception as error:  # whatever a client of a storage may raise
+        raise BadPictureError(str(error) or type(error).__name__) from error
 
 
 def _of_npz(path: str) -> Iterator[Item]:
@@ -197,17 +306,85 @@ def _of_archive(path: str, kind: str, passed: PassedOver) -> Iterator[Item]:
 
 
 def _zip_members(path: str) -> Iterator[_Member]:
-    with zipfile.ZipFile(path) as archive:
+    with open_file(path) as file, zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
             if not member.is_dir():
                 yield member.filename, member.file_size, partial(archive.open, member)
 
 
 def _tar_members(path: str) -> Iterator[_Member]:
-    with tarfile.open(path, "r|*") as archive:
+    with open_file(path) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
         for member in archive:
             if member.isfile():
                 yield member.name, member.size, partial(archive.extractfile, member)
+
+
+def _parts_of_parquet(path: str) -> Iterator[Part]:
+    """Row groups, so many together that a process has enough to do; a damaged file is one part."""
+    try:
+        with _opened_parquet(path) as file:
+            counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    except Exception:  # whatever a reader may raise on damaged bytes: the row will say it
+        counts = []
+    if not counts:
+        yield Part(path=path)
+    first = num_images = 0
+    for group, count in enumerate(counts, 1):
+        num_images += count
+        if num_images >= PART_SIZE or group == len(counts):
+            yield Part(path=path, groups=(first, group), num_images=num_images)
+            first, num_images = group, 0
+
+
+def _of_parquet(path: str, groups: tuple[int, int] | None) -> Iterator[Item]:
+    """The pictures in a Parquet file, a few rows at a time; of a damaged group, a row for each."""
+    try:
+        with _opened_parquet(path) as file:
+            names = file.schema_arrow.names
+            column = next((name for name in _COLUMNS if name in names), None)
+            if column is None:
+                listed = ", ".join(names) or "none"
+                reason = f"no column {', '.join(_COLUMNS)}; its columns are {listed}"
+                yield _failing(path, reason)
+                return
+            counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            for group in range(*(groups or (0, len(counts)))):
+                row = sum(counts[:group])
+                end = row + counts[group]
+                how: dict[str, Any] = {"columns": [column], "use_threads": False}
+                try:
+                    for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], **how):
+                        for value in batch.column(0).to_pylist():
+                            yield _of_cell(path, row, value)
+                            row += 1
+                except Exception as error:
+                    for lost in range(row, end):
+                        yield _failing(f"{path}!/{lost}", f"row group {group} is damaged ({error})")
+    except Exception as error:  # whatever a reader may raise on damaged bytes
+        yield _failing(path, f"not a whole Parquet file ({error})")
+
+
+@contextmanager
+def _opened_parquet(path: str) -> Generator[Any]:
+    from pyarrow.parquet import ParquetFile
+
+    # Columns are read a buffer at a time: a row group may be larger than memory.
+    how: dict[str, Any] = {"pre_buffer": False, "buffer_size": _BUFFER_BYTES}
+    with open_file(path) as file, ParquetFile(file, **how) as parquet:
+        yield parquet
+
+
+def _of_cell(path: str, row: int, value: Any) -> Item:
+    """A picture in a row of a Parquet file: bytes, a path, or both as in Hugging Face's."""
+    where = f"{path}!/{row}"
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return Item(where, partial(read_picture, value), len(value))
+    if isinstance(value, str):
+        folder, slash, _ = path.rpartition("/")
+        return _of_file(value if is_url(value) else os.path.join(folder + slash, value))  # noqa: PTH118
+    return _failing(where, "no image in this row")
 
 
 def _failing(path: str, reason: str) -> Item:

@@ -28,6 +28,12 @@ class PassedOver:
         if len(self.names) < _NAMED:
             self.names.append(PurePosixPath(path).name)
 
+    def merge(self, other: "PassedOver") -> None:
+        """Takes note of those that were passed over elsewhere."""
+        self.count += other.count
+        self.num_hidden += other.num_hidden
+        self.names = [*self.names, *other.names][:_NAMED]
+
     def notes(self) -> tuple[str, ...]:
         """What was passed over, in sentences; none where nothing was."""
         more = ", ..." if self.count > len(self.names) else ""

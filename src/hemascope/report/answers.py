@@ -17,6 +17,7 @@ from hemascope.store.answers import Row, confidence_of
 
 _SHOWN = 40  # rows of the table
 _NARROW = 70  # columns of a terminal, below which answers are lines
+_MOST_DISTANCES = 1_000_000  # of many processes' answers, compared with val's
 _UNLIKELY = 0.001  # p value, and
 _UNLIKE = 0.65  # share of pairs in which a picture is farther from training than one of val
 
@@ -71,6 +72,17 @@ class Outcome:
                 if row.distance is not None:
                     self.distances.append(row.distance)
                     self.predicted.append(intern(row.predicted_class))
+
+    def merge(self, other: "Outcome") -> None:
+        """Takes note of what another process came to; of its distances as long as there is room."""
+        self.passed.merge(other.passed)
+        for name in ("num_rows", "num_failed", "num_abstained"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("notes", "warnings", "counts"):
+            getattr(self, name).update(getattr(other, name))
+        room = _MOST_DISTANCES - len(self.distances)
+        self.distances.extend(other.distances[:room])
+        self.predicted += map(intern, other.predicted[:room])
 
     def print_table(self) -> None:
         """Prints the first rows, as a table where it has room, and how many more there are."""

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -259,6 +259,20 @@ WRITERS: dict[Format, Callable[[Iterable[Row], IO[bytes], Sequence[str]], None]]
 }
 
 
+def read_parquet(file: IO[bytes]) -> Iterator[Row]:
+    """The rows of a Parquet file that was written here."""
+    from pyarrow.parquet import ParquetFile
+
+    for batch in ParquetFile(file).iter_batches(_ROWS_AT_ONCE):
+        yield from map(_row, batch.to_pylist())
+
+
+def _row(cells: Mapping[str, Any]) -> Row:
+    fixed = {name: cells[name] for name in (*_FIXED, *_LAST)}
+    probs = {key.removeprefix(_PROB): cells[key] for key in cells if key.startswith(_PROB)}
+    return Row(**fixed, probs=probs)
+
+
 def _parsed(line: bytes, path: Path) -> Row:
     try:
         cells = json.loads(line)
@@ -266,9 +280,7 @@ def _parsed(line: bytes, path: Path) -> Row:
         raise DataError(f"{path} is damaged ({error}); delete it and start over.") from error
     if not isinstance(cells, dict) or not {*_FIXED, *_LAST} <= cells.keys():
         raise DataError(f"{path} does not hold answers; delete it and start over.")
-    fixed = {name: cells[name] for name in (*_FIXED, *_LAST)}
-    probs = {key.removeprefix(_PROB): cells[key] for key in cells if key.startswith(_PROB)}
-    return Row(**fixed, probs=probs)
+    return _row(cells)
 
 
 def _hash(path: str) -> int:

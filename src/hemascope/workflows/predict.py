@@ -93,16 +93,7 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
     passed = PassedOver()
     stdin = sys.stdin.buffer if sys.stdin else None  # a program may have none
     found = items(asked.paths, passed, stdin)
-    model, found = (asked.model, found) if asked.model else _fitting_model(found)
-    predictor = Predictor(
-        model,
-        precision=asked.precision,
-        views=asked.views,
-        coverage=asked.coverage,
-        crop=asked.crop,
-        frame=asked.frame,
-        threads=1,
-    )
+    predictor, found = open_model(asked, found)
     if asked.explain:
         _check_explain(asked.explain, asked.paths, predictor)
     outcome = Outcome(passed, by_confidence=asked.by_confidence)
@@ -152,10 +143,35 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
             raise
     if journal and to_file and how:
         journal.finish(to_file, how, columns, by_confidence=asked.by_confidence)
+    compare_with_val(outcome, predictor)
+    return outcome
+
+
+def open_model(asked: Asked, found: Iterator[Item]) -> tuple[Predictor, Iterator[Item]]:
+    """The model that is asked, and all pictures again.
+
+    Raises:
+        UsageError: If it cannot do what is asked.
+        DataError: If there is no whole model.
+    """
+    model, found = (asked.model, found) if asked.model else _fitting_model(found)
+    predictor = Predictor(
+        model,
+        precision=asked.precision,
+        views=asked.views,
+        coverage=asked.coverage,
+        crop=asked.crop,
+        frame=asked.frame,
+        threads=1,
+    )
+    return predictor, found
+
+
+def compare_with_val(outcome: Outcome, predictor: Predictor) -> None:
+    """Says of enough pictures how their distances from training compare with those of val."""
     if predictor.guard and len(outcome.distances) >= _LEAST_FOR_TEST:
         labels = [predictor.class_names.index(name) for name in outcome.predicted]
         outcome.shift = predictor.guard.shift(outcome.distances, labels)
-    return outcome
 
 
 def _fitting_model(found: Iterator[Item]) -> tuple[str, Iterator[Item]]:
@@ -170,16 +186,26 @@ def _fitting_model(found: Iterator[Item]) -> tuple[str, Iterator[Item]]:
 def _frame(
     predictor: Predictor, found: Iterator[Item], asked: Asked, to_file: Path | None
 ) -> tuple[Frame | None, Iterator[Item]]:
-    """How the photographs are framed, kept beside the answers, and all photographs again.
+    """How the photographs are framed, kept beside the answers, and all photographs again."""
+    kept = to_file and _frame_file(to_file)
+    if kept and predictor.spec.is_undecided and asked.resume and kept.is_file():
+        return read_frame(kept), found
+    frame, found = decide_frame(predictor, found, asked.paths)
+    if frame and kept:
+        write_frame(kept, frame)
+    return frame, found
+
+
+def decide_frame(
+    predictor: Predictor, found: Iterator[Item], paths: Sequence[str]
+) -> tuple[Frame | None, Iterator[Item]]:
+    """How the photographs of some paths are framed, and all of them again.
 
     Those of folders are looked at all over; of an archive or a list, the first.
     """
     if not predictor.spec.is_undecided:
         return None, found
-    kept = to_file and _frame_file(to_file)
-    if kept and asked.resume and kept.is_file():
-        return read_frame(kept), found
-    count = count_items(asked.paths)
+    count = count_items(paths)
     if count is None:
         first, num_bytes = list[Item](), 0
         for item in islice(found, NUM_DECIDING):
@@ -190,11 +216,8 @@ def _frame(
         looked_at, found = iter(first), chain(first, found)
     else:
         step = max(count // NUM_DECIDING, 1)
-        looked_at = islice(items(asked.paths, PassedOver()), 0, step * NUM_DECIDING, step)
-    frame = predictor.decide_frame(item.read for item in looked_at)
-    if frame and kept:
-        write_frame(kept, frame)
-    return frame, found
+        looked_at = islice(items(paths, PassedOver()), 0, step * NUM_DECIDING, step)
+    return predictor.decide_frame(item.read for item in looked_at), found
 
 
 def _frame_file(out: Path) -> Path:
@@ -244,14 +267,19 @@ def _unanswered(pictures: Iterator[Item], journal: Journal | None) -> Iterator[t
             yield number, item
 
 
+def made_with(predictor: Predictor, asked: Asked) -> str:
+    """A digest of what answers depend on beside the pictures."""
+    parts = f"{predictor.graph.sha256} {asked.views} {predictor.coverage} {predictor.spec}"
+    return blake2b(parts.encode(), digest_size=4).hexdigest()
+
+
 def _journal_path(out: Path, predictor: Predictor, asked: Asked) -> Path:
     """Where the rows go until all are there; the name tells what they were made with.
 
     Raises:
         OutputError: If there are older ones that may be meant to stay.
     """
-    made_with = f"{predictor.graph.sha256} {asked.views} {predictor.coverage} {predictor.spec}"
-    key = blake2b(made_with.encode(), digest_size=4).hexdigest()
+    key = made_with(predictor, asked)
     journal = out.with_name(f".{out.name}.{key}.part")
     if not out.parent.is_dir() or out.is_dir():
         place = f"{out} is a folder" if out.is_dir() else f"there is no folder {out.parent}"
