@@ -3,7 +3,7 @@
 import contextlib
 import math
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -69,14 +69,16 @@ _HISTORY = (
 )
 
 
-def train_and_tell(settings: RunSettings, output: Output, reporter: Reporter) -> str:
+def train_and_tell(
+    settings: RunSettings, output: Output, reporter: Reporter, watch: "Watch | None" = None
+) -> str:
     """Reads the data that the settings name and trains on it; see `train`.
 
     Returns:
         The results as text, where the report is, and what can be done next.
     """
     dataset = load_data(settings.data, reporter)
-    folder = train(settings, dataset, output, reporter)
+    folder = train(settings, dataset, output, reporter, watch=watch)
     text = folder.results_text.read_text("utf-8")
     return f"{text}\nReport: {folder.page}\nNext: hemascope export {folder} --out MODEL"
 
@@ -86,6 +88,8 @@ def train(
     dataset: Dataset,
     output: Output,
     reporter: Reporter,
+    *,
+    watch: "Watch | None" = None,
 ) -> RunFolder:
     """Trains one network and evaluates it: `fit`, then `finish`.
 
@@ -94,6 +98,7 @@ def train(
         dataset: With all three splits.
         output: The run folder.
         reporter: Gets progress and notes.
+        watch: As `fit`; called once more when the results are there.
 
     Returns:
         The run folder.
@@ -106,8 +111,10 @@ def train(
     """
     watched = {"test": dataset.splits[Split.TEST]} if settings.training.test_every_epoch else None
     with claimed(output.folder):
-        run = fit(settings, dataset, output, reporter, watched=watched)
+        run = fit(settings, dataset, output, reporter, watched=watched, watch=watch)
         finish(run, dataset)
+        if watch:
+            watch(run)
     return run.folder
 
 
@@ -118,6 +125,7 @@ def fit(
     reporter: Reporter,
     *,
     watched: Mapping[str, LabeledImages] | None = None,
+    watch: "Watch | None" = None,
 ) -> "TrainingRun":
     """Trains one network without the test split, so a search may call it as often as it likes.
 
@@ -132,6 +140,7 @@ def fit(
         reporter: Gets progress and notes.
         watched: Further images to evaluate each epoch, by the name of their split; nothing is
             chosen by them.
+        watch: Called after each epoch that was saved; what it raises ends the training.
 
     Raises:
         UsageError: If the settings cannot be carried out on this machine or data.
@@ -171,6 +180,8 @@ def fit(
         with _logged(run.folder), reporter.steps(label, num_steps) as on_step:
             for _ in loop.fit(state, task, known[Split.VAL], watched=watched, on_step=on_step):
                 reporter.say(f"{label}: {run.finish_epoch(state)}")
+                if watch:
+                    watch(run)
         run.peak_memory_bytes = peak_memory_bytes()
         return run
 
@@ -502,6 +513,9 @@ class TrainingRun:
         columns = self.folder.read_history().columns
         rows = np.stack(list(columns.values()), axis=1).tolist()
         return [_record(dict(zip(columns, row, strict=True))) for row in rows]
+
+
+Watch = Callable[[TrainingRun], None]
 
 
 def _cannot_resume(message: str) -> DataError:
