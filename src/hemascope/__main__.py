@@ -10,6 +10,7 @@ from hemascope.cli.app import app
 from hemascope.core.errors import HemascopeError
 from hemascope.workflows.progress import as_options
 
+_SCALE = {"faiss", "mlflow", "optuna", "ray", "tensorboard", "webdataset"}  # of that extra
 _INTERRUPTED = 130  # what shells expect after Ctrl-C, 128 + SIGINT, and typer returns
 
 
@@ -36,7 +37,9 @@ def main() -> None:
     except TyperException as error:
         _fail(error.format_message(), error.exit_code)
     except ModuleNotFoundError as error:
-        _fail(f"this needs {error.name}: install it with pip install 'hemascope[train]'.", 2)
+        name = (error.name or "").partition(".")[0]
+        extra = "scale" if name in _SCALE else "train"
+        _fail(f"this needs {name}: install it with pip install 'hemascope[{extra}]'.", 2)
     except OSError as error:  # a path that is too long, not permitted, and the like
         place = "standard output" if error.filename is None else error.filename
         _fail(f"cannot use {place}: {error.strerror or error}; correct the path.", 2)

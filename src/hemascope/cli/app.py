@@ -169,6 +169,10 @@ def train(
         Literal["laboratory", "group"] | None,
         Option(help="Cross-validate: leave out each one in turn."),
     ] = None,
+    tracker: Annotated[
+        list[str] | None,
+        Option(metavar="NAME", help="tensorboard or mlflow: show the run there; may be repeated."),
+    ] = None,
     devices: Annotated[
         int | None, Option(metavar="N", min=1, help="Train on N GPUs, or CPU cores, at once.")
     ] = None,
@@ -213,13 +217,48 @@ def train(
         from hemascope.training.parallel import launch
 
         return launch(devices or 1, nodes, settings.device)
+    reporter, watch = Reporter(quiet=is_follower()), None
+    if tracker:
+        from hemascope.scale.trackers import watch_with
+
+        watch = watch_with(tracker, reporter)
     if scheme := leave_out or folds:
         from hemascope.workflows.folds import cross_validate
 
-        return cross_validate(settings, output, scheme=scheme, reporter=Reporter())
+        return cross_validate(settings, output, scheme=scheme, reporter=reporter, watch=watch)
     from hemascope.workflows.train import train_and_tell
 
-    return train_and_tell(settings, output, Reporter(quiet=is_follower()))
+    return train_and_tell(settings, output, reporter, watch)
+
+
+@command(app)
+def sweep(
+    file: Annotated[
+        Path, Argument(metavar="FILE.toml", help="Which settings to search, and how long.")
+    ],
+    out: OutOption,
+    data: DataOptions,
+    results: ResumeOptions,
+    engine: Annotated[
+        Literal["process", "ray"],
+        Option(help="ray: spread the trials over Ray's workers."),
+    ] = "process",
+    storage: Annotated[
+        str | None,
+        Option(metavar="URL", help="A database, such as postgresql://..., in place of a journal."),
+    ] = None,
+) -> str:
+    """Search the best settings on the val split.
+
+    Several processes may work on one sweep: start the others with --resume.
+
+    Example: hemascope sweep search.toml --data cells/ --out runs/sweep
+    """
+    chosen = _data(data)
+    output = _output(out, results, chosen, [*data.inputs, file])
+    from hemascope.scale.sweep import sweep as run
+
+    return run(file, chosen, output, engine=engine, storage=storage or "", reporter=Reporter())
 
 
 @command(app)

@@ -179,6 +179,48 @@ def confusion_heatmap(
     return figure
 
 
+@mpl.rc_context(_STYLE)
+def search_history(
+    values: Sequence[float | None],
+    complete: Sequence[bool],
+    *,
+    quantity: str,
+    smallest: bool,
+    caption: str,
+) -> Figure:
+    """The figure that each trial of a search came to, and the best one so far.
+
+    Args:
+        values: In the order of the trials; None for those that came to none.
+        complete: Whether a trial was trained to its end; the others were stopped early.
+        quantity: What the figure is.
+        smallest: Whether the smallest is best.
+        caption: Below the figure.
+    """
+    figure, axes = _figure(_COLUMN, 2.5, "What each trial came to", caption)
+    shown, whole = np.array(values, dtype=float), np.array(complete)
+    trials = np.arange(1, len(shown) + 1)
+    last = whole & np.isfinite(shown)
+    worst = np.inf if smallest else -np.inf
+    best = np.minimum if smallest else np.maximum
+    so_far = best.accumulate(np.where(last, shown, worst))
+    known = np.isfinite(so_far)
+    if last.any():  # a trial that went astray would hide what the others differ by
+        low, high = shown[last].min(), shown[last].max()
+        edge = max(high - low, 0.05 * abs(high))
+        shown = shown.clip(low - edge, high + edge)
+    axes.plot(trials[~whole], shown[~whole], "x", color="0.6", label="stopped early")
+    axes.plot(trials[last], shown[last], "o", color=PALETTE[0], label="complete")
+    best_line: Any = {"color": PALETTE[1], "drawstyle": "steps-post", "label": "best so far"}
+    axes.plot(trials[known], so_far[known], **best_line)
+    axes.set_xlabel("trial")
+    axes.set_ylabel(quantity)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(visible=False, axis="x")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, handletextpad=0.3)
+    return figure
+
+
 Bounds = tuple[Series, Series]
 
 

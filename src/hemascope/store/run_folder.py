@@ -152,6 +152,7 @@ class RunFolder:
     figures = _Inside(FIGURES)  # the folder of figures
     errors = _Inside(f"{FIGURES}/errors.svg")  # the most confident errors, if any
     error_cells = _Inside(f"{FIGURES}/error-cells.png")  # their pixels, one below the other
+    tensorboard = _Inside("tensorboard")  # TensorBoard's event files, if it follows the run
     page = _Inside("report.html")  # the report as one page
     markdown = _Inside("report.md")  # the report as Markdown
     comparison = _Inside("comparison.json")  # what a report says of several runs, for programs

@@ -21,7 +21,7 @@ from hemascope.store.files import MARK, claimed, make_out, write_json, write_tex
 from hemascope.store.provenance import fingerprint
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.sources import load_data
-from hemascope.workflows.train import train
+from hemascope.workflows.train import Watch, train
 
 Scheme = Literal["laboratory", "group"] | int  # what is left out in turn, or how many folds
 _FIGURES = {
@@ -50,7 +50,12 @@ class Fold:
 
 
 def cross_validate(
-    settings: RunSettings, output: Output, *, scheme: Scheme, reporter: Reporter
+    settings: RunSettings,
+    output: Output,
+    *,
+    scheme: Scheme,
+    reporter: Reporter,
+    watch: Watch | None = None,
 ) -> str:
     """Trains one network for each fold, in a run folder of its own, and judges it by what it held.
 
@@ -61,6 +66,7 @@ def cross_validate(
         output: Gets a run folder for each fold, folds.json and folds.md.
         scheme: How many folds, or what is left out in turn.
         reporter: Gets progress and notes.
+        watch: As `train`, for each fold.
 
     Returns:
         Mean and spread over the folds, and each fold, as text.
@@ -80,7 +86,8 @@ def cross_validate(
         found: list[Fold] = []
         for (name, rows), folder in zip(held.items(), folder_names(list(held)), strict=True):
             data, left_out = fold_of(dataset, images, rows, name)
-            run = train(settings, data, Output(out / folder, resume=output.resume), reporter)
+            own = Output(out / folder, resume=output.resume)
+            run = train(settings, data, own, reporter, watch=watch)
             results = run.read_results()
             figures = {key: float(getattr(results, key)) for key in _FIGURES}
             found.append(Fold(name, len(data.splits[Split.TEST]), figures, left_out))

@@ -44,8 +44,15 @@ def choose_settings(
     return settings
 
 
-def changed(settings: RunSettings, changes: Mapping[str, object]) -> RunSettings:
+def changed(
+    settings: RunSettings, changes: Mapping[str, object], *, origin: str = "the options given"
+) -> RunSettings:
     """The settings with some fields replaced; see `choose_settings`.
+
+    Args:
+        settings: The settings.
+        changes: New values by field.
+        origin: What they come from, for errors.
 
     Raises:
         UsageError: If a value does not fit.
@@ -55,13 +62,14 @@ def changed(settings: RunSettings, changes: Mapping[str, object]) -> RunSettings
         *tables, last = field.split(".")
         table = values
         for name in tables:
+            table[name] = table[name] if isinstance(table.get(name), dict) else {}
             table = table[name]
         if value is not None:
             table[last] = value
     try:
         return RunSettings.model_validate(values)
     except ValidationError as error:
-        raise UsageError(f"the options given: {explain(error, RunSettings)}") from error
+        raise UsageError(f"{origin}: {explain(error, RunSettings)}") from error
 
 
 def scaled_presets(

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -69,7 +69,9 @@ _HISTORY = (
 )
 
 
-def train_and_tell(settings: RunSettings, output: Output, reporter: Reporter) -> str | None:
+def train_and_tell(
+    settings: RunSettings, output: Output, reporter: Reporter, watch: "Watch | None" = None
+) -> str | None:
     """Reads the data that the settings name and trains on it; see `train`.
 
     Returns:
@@ -82,7 +84,7 @@ def train_and_tell(settings: RunSettings, output: Output, reporter: Reporter) ->
     with parallel.joined(settings.device):
         dataset = load_data(settings.data, reporter)
         parallel.check_same(data=dataset.md5, settings=_without_places(settings))
-        folder = train(settings, dataset, output, reporter)
+        folder = train(settings, dataset, output, reporter, watch=watch)
         if parallel.rank():
             return None
     text = folder.results_text.read_text("utf-8")
@@ -94,6 +96,8 @@ def train(
     dataset: Dataset,
     output: Output,
     reporter: Reporter,
+    *,
+    watch: "Watch | None" = None,
 ) -> RunFolder:
     """Trains one network and evaluates it: `fit`, then `finish`.
 
@@ -102,6 +106,7 @@ def train(
         dataset: With all three splits.
         output: The run folder.
         reporter: Gets progress and notes.
+        watch: As `fit`; called once more when the results are there.
 
     Returns:
         The run folder.
@@ -114,9 +119,11 @@ def train(
     """
     watched = {"test": dataset.splits[Split.TEST]} if settings.training.test_every_epoch else None
     with _claimed(output.folder):
-        run = fit(settings, dataset, output, reporter, watched=watched)
+        run = fit(settings, dataset, output, reporter, watched=watched, watch=watch)
         if not parallel.rank():
             finish(run, dataset)
+            if watch:
+                watch(run)
     return run.folder
 
 
@@ -127,6 +134,7 @@ def fit(
     reporter: Reporter,
     *,
     watched: Mapping[str, LabeledImages] | None = None,
+    watch: "Watch | None" = None,
 ) -> "TrainingRun":
     """Trains one network without the test split, so a search may call it as often as it likes.
 
@@ -142,6 +150,7 @@ def fit(
         reporter: Gets progress and notes.
         watched: Further images to evaluate each epoch, by the name of their split; nothing is
             chosen by them.
+        watch: Called after each epoch that was saved; what it raises ends the training.
 
     Raises:
         UsageError: If the settings cannot be carried out on this machine or data.
@@ -186,6 +195,8 @@ def fit(
             for _ in loop.fit(state, task, known[Split.VAL], watched=watched, on_step=on_step):
                 if not parallel.rank():
                     reporter.say(f"{label}: {run.finish_epoch(state)}")
+                    if watch:
+                        watch(run)
         run.peak_memory_bytes = peak_memory_bytes()
         return run
 
@@ -529,6 +540,9 @@ class TrainingRun:
         columns = self.folder.read_history().columns
         rows = np.stack(list(columns.values()), axis=1).tolist()
         return [_record(dict(zip(columns, row, strict=True))) for row in rows]
+
+
+Watch = Callable[[TrainingRun], None]
 
 
 def _cannot_resume(message: str) -> DataError:

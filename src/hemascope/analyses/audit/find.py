@@ -10,6 +10,8 @@ Pure functions over pixels, labels and probabilities; nothing here knows files o
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from scipy.stats import median_abs_deviation
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import NearestNeighbors
 
+from hemascope.core.errors import UsageError
 from hemascope.core.images import symmetry
 
 Images = NDArray[np.uint8]
@@ -34,6 +37,7 @@ NUM_NEIGHBORS = 5
 _LARGEST_SHIFT, _SIZE = 2, 28  # pixels that a copy may be moved by in an image of so many
 _NUM_SYMMETRIES = 8
 _ROWS = 512  # images at a time
+MOST_EXACT = 20_000  # images whose embeddings are all compared with one another
 _BLANK_SPREAD = 4.0  # gray levels
 _FAR = 5.0  # robust standard deviations
 
@@ -70,27 +74,62 @@ def perceptual_hashes(images: Images) -> NDArray[np.uint64]:
 
 
 def hash_pairs(hashes: NDArray[np.uint64], *, most_bits: int = HASH_DISTANCE) -> Pairs:
-    """The pairs of images whose hashes differ in few bits, shape (P, 2), the lower index first."""
-    found: list[Pairs] = []
-    for first in range(0, len(hashes), _ROWS):
-        rows = hashes[first : first + _ROWS]
-        i, j = np.nonzero(np.bitwise_count(rows[:, None] ^ hashes) <= most_bits)
-        found.append(np.stack([i + first, j], axis=1)[i + first < j])
-    return np.concatenate(found)
+    """The pairs of images whose hashes differ in few bits, shape (P, 2), the lower index first.
+
+    All of them: cut into one band more than bits may differ, two such hashes share a band, and only
+    hashes that share one are compared.
+
+    Source: Manku et al., Detecting Near-Duplicates for Web Crawling, WWW 2007.
+    """
+    found = [np.empty((0, 2), dtype=np.intp)]
+    edges = np.linspace(0, 64, most_bits + 2).astype(np.uint64)
+    for low, high in pairwise(edges):
+        band = (hashes >> low) & ((np.uint64(1) << (high - low)) - np.uint64(1))
+        for group in map(np.array, equal_groups(band)):
+            for first in range(0, len(group), _ROWS):
+                rows = hashes[group[first : first + _ROWS]]
+                i, j = np.nonzero(np.bitwise_count(rows[:, None] ^ hashes[group]) <= most_bits)
+                later = i + first < j
+                found.append(np.stack([group[i + first], group[j]], axis=1)[later])
+    return np.unique(np.concatenate(found), axis=0)
 
 
 def neighbor_pairs(embeddings: NDArray[np.float32], *, k: int = NUM_NEIGHBORS) -> Pairs:
-    """Each image with those nearest to it by the cosine of embeddings (N, D), shape (P, 2)."""
+    """Each image with those nearest to it by the cosine of embeddings (N, D), shape (P, 2).
+
+    Above `MOST_EXACT` images, by an approximate index; see `require_index`.
+    """
     k = min(k, len(embeddings) - 1)
     if not k:
         return np.empty((0, 2), dtype=np.intp)
     centered = embeddings - embeddings.mean(axis=0)
     centered /= np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-12)
     # Of vectors of one length, those nearest in space are those nearest by cosine, found faster.
-    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(centered)
-    nearest = search.kneighbors(return_distance=False)
-    pairs = np.stack([np.repeat(np.arange(len(centered)), k), nearest.ravel()], axis=1)
+    if len(centered) <= MOST_EXACT:
+        search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(centered)
+        nearest = search.kneighbors(return_distance=False)
+    else:
+        index = require_index()(ndim=centered.shape[1], metric="cos", dtype="f32")
+        index.add(np.arange(len(centered)), centered, threads=1)  # so that each run finds the same
+        nearest = index.search(centered, k + 1).keys.astype(np.intp)  # itself among them
+    pairs = np.stack([np.repeat(np.arange(len(centered)), nearest.shape[1]), nearest.ravel()], 1)
     return np.sort(pairs, axis=1)
+
+
+def require_index() -> type[Any]:
+    """The class of the approximate index that finds neighbors among very many images.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
+    try:
+        from usearch.index import Index
+    except ImportError as error:
+        raise UsageError(
+            f"more than {MOST_EXACT:,} images are compared by an index, usearch: install it with "
+            "pip install 'hemascope[scale]'."
+        ) from error
+    return Index
 
 
 def near_pairs(images: Images, candidates: Pairs) -> Pairs:

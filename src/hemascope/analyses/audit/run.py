@@ -51,10 +51,13 @@ def audit(data: DataSettings, output: Output, reporter: Reporter) -> str:
     Raises:
         DataError: If the data cannot be read.
         OutputError: If `output` cannot be written.
+        UsageError: If there are so many images that an index is needed, and none is installed.
     """
     data = data.model_copy(update={"skip_bad": True})
     dataset = load_data(data, reporter, as_found=True)
     images = concatenate(list(dataset.splits.values()))
+    if len(images) > find.MOST_EXACT:
+        find.require_index()  # said before anything that takes time
     facts = fingerprint(dataset, device="cpu")
     content = examine(dataset, images, facts, reporter)
     page = render_audit(content, dict(zip(images.ids, images.images, strict=True)))
