@@ -359,6 +359,7 @@ def _case_routes(station: Station) -> APIRouter:
     ) -> dict[str, Any]:
         """Cells of a case in order, as a reader sees them."""
         [start] = _after(cursor, (int,)) or [-1]
+        start = max(-1, min(start, station.limits.max_cells))
         with database.read() as session:
             case = cases.find_case(session, case_id)
             found = cases.cell_infos(session, case, reader, after=start, limit=limit + 1)
