@@ -49,6 +49,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 OptionalReader = Annotated[told.Id | None, Query()]
 Files = Annotated[list[UploadFile], File()]
+_LINES = "application/x-ndjson"
 _MOST_QUESTIONS = 64  # images of one `predict` request that are asked about together
 
 
@@ -106,9 +107,13 @@ def _add_problems(app: FastAPI) -> None:
         return problem(422, f"{field or 'the request'}: {first['msg']}.", field=field)
 
     @app.exception_handler(HTTPException)
-    def of_framework(_request: Request, error: HTTPException) -> Response:
+    def of_framework(request: Request, error: HTTPException) -> Response:
         answer = problem(error.status_code, str(error.detail))
         answer.headers.update(error.headers or {})
+        if error.status_code == 405:  # of which Starlette names the first route's method alone
+            path = getattr(request.scope.get("route"), "path", "")
+            methods = app.openapi()["paths"].get(f"/api/v1{path}", {"get": 0})
+            answer.headers["Allow"] = ", ".join(sorted(map(str.upper, methods)))
         return answer
 
     @app.exception_handler(DBAPIError)
@@ -236,7 +241,7 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
                 ],
             )
 
-    @api.post("/predict")
+    @api.post("/predict", responses={200: {"content": {"application/json": {}, _LINES: {}}}})
     def predict(file: Files, request: Request) -> Response:
         """Answers images without keeping them, framed together, as the command `predict` does.
 
@@ -264,7 +269,7 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
                     cells = row_of(one.path, one.answer, predictor.class_names).cells()
                     yield {"name": cells.pop("path"), **cells}
 
-        if "application/x-ndjson" in request.headers.get("accept", ""):
+        if _LINES in request.headers.get("accept", ""):
             return _streamed(answered())
         said = frame.describe() if frame else ""
         return _json({"frame": said, "passed_over": passed.notes(), "answers": list(answered())})
@@ -333,7 +338,7 @@ def _case_routes(station: Station) -> APIRouter:
         opened = [(one.filename or "", one.file) for one in file]
         return cases.add_files(station, case_id, reader, opened)
 
-    @api.post("/cases/{case_id}/analysis")
+    @api.post("/cases/{case_id}/analysis", response_class=Response, responses=_only(_LINES))
     def analyze(case_id: told.Id, by: told.ByReader) -> Response:
         """Answers the cells that have no answer yet: a line of JSON for each batch."""
         lines = cases.analyze(station, case_id, by.reader)
@@ -359,6 +364,7 @@ def _case_routes(station: Station) -> APIRouter:
     ) -> dict[str, Any]:
         """Cells of a case in order, as a reader sees them."""
         [start] = _after(cursor, (int,)) or [-1]
+        start = max(-1, min(start, station.limits.max_cells))
         with database.read() as session:
             case = cases.find_case(session, case_id)
             found = cases.cell_infos(session, case, reader, after=start, limit=limit + 1)
@@ -437,7 +443,7 @@ def _case_routes(station: Station) -> APIRouter:
         name = f'attachment; filename="case-{case_id}.json"'
         return _json(exported(case_id), **{"Content-Disposition": name})
 
-    @api.get("/cases/{case_id}/export.csv", response_class=PlainTextResponse)
+    @api.get("/cases/{case_id}/export.csv", response_class=Response, responses=_only("text/csv"))
     def as_csv(case_id: told.Id) -> Response:
         """Its cells, a row each."""
         name = {"Content-Disposition": f'attachment; filename="case-{case_id}.csv"'}
@@ -529,6 +535,11 @@ def _gallery_routes(station: Station) -> APIRouter:
     return api
 
 
+def _only(kind: str) -> dict[int | str, dict[str, Any]]:
+    """That an answer is of this kind."""
+    return {200: {"content": {kind: {}}}}
+
+
 def _reader(one: Reader) -> told.ReaderInfo:
     return told.ReaderInfo.model_validate(one.values())
 
@@ -540,7 +551,7 @@ def _json(content: object, **headers: str) -> Response:
 
 def _streamed(lines: Iterator[dict[str, Any]]) -> StreamingResponse:
     made = (json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    return StreamingResponse(made, media_type="application/x-ndjson")
+    return StreamingResponse(made, media_type=_LINES)
 
 
 def _cursor(place: Any) -> str | None:

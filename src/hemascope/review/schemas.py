@@ -11,7 +11,7 @@ NOT_COUNTED = "not counted"  # what a reader cannot name, and does not count
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"  # no control characters, which no database column takes
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
-Named = Annotated[Name, Field(pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
+Named = Annotated[Name, Field(pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")]
 ClassName = Annotated[str, Field(max_length=200, pattern=_PLAIN)]
 Comment = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
 Limit = Annotated[int, Field(ge=1, le=500)]
