@@ -123,7 +123,7 @@ function Notices({ store, act }) {
     return html`<div class="notice"><span><b>You have finished reading.</b></span><a href="#/cases/${store.id}/agreement">See the agreement</a></div>`;
   }
   if (now.status === "signed") {
-    return html`<div class="notice"><span><b>Signed by ${now.signed_by?.name ?? now.signed_by}.</b> The case is frozen.</span><button class="small" onClick=${act.reopen}>Reopen …</button></div>`;
+    return html`<div class="notice"><span><b>Signed by ${now.signed_by}.</b> The case is frozen.</span><button class="small" onClick=${act.reopen}>Reopen …</button></div>`;
   }
   return null;
 }
@@ -131,9 +131,9 @@ function Notices({ store, act }) {
 function Trail({ store }) {
   const loaded = useLoaded(() => api.get(`${store.path}/trail`), [store]);
   const name = (id) => store.cells.get(id)?.name ?? "";
-  return html`<${Sheet} store=${store} heading="Trail of changes" loaded=${loaded}>${loaded.value && html`<div class="scroll" tabindex="0"><table class="list">
+  return html`<${Sheet} store=${store} heading="Trail of changes, the latest first" loaded=${loaded}>${loaded.value && html`<div class="scroll" tabindex="0"><table class="list">
     <thead><tr><th scope="col">When</th><th scope="col">Reader</th><th scope="col">What</th><th scope="col">Cell</th><th scope="col">From</th><th scope="col">To</th></tr></thead>
-    <tbody>${loaded.value.items.map((row) => html`<tr><td>${when(row.at)}</td><td>${row.reader?.name ?? row.reader}</td><td>${row.kind}${row.detail ? `: ${typeof row.detail === "string" ? row.detail : JSON.stringify(row.detail)}` : ""}</td><td>${name(row.cell)}</td><td>${row.from}</td><td>${row.to}</td></tr>`)}</tbody></table></div>`}</${Sheet}>`;
+    <tbody>${loaded.value.items.toReversed().map((row) => html`<tr><td>${when(row.at)}</td><td>${row.reader}</td><td class="wrap">${row.kind}${row.detail && `: ${row.detail}`}</td><td>${name(row.cell)}</td><td>${row.from}</td><td>${row.to}</td></tr>`)}</tbody></table></div>`}</${Sheet}>`;
 }
 
 function Both({ store }) {

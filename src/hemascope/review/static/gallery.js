@@ -196,6 +196,7 @@ export function Gallery({ store, zoom, several, onOpen }) {
   return html`<div class="gallery" ref=${scroller} tabindex="-1" onScroll=${(event) => setTop(Math.floor(event.target.scrollTop / 40) * 40)}
       onKeyDown=${onKeyDown} onPointerDown=${onPointerDown} onClick=${onClick} onDblClick=${(event) => idOf(event) && onOpen("zoom")}>
     <div class="canvas" style=${{ height: `${layout.height}px`, "--edge": `${layout.size}px` }}>
+      ${!groups.length && html`<p class="soft">Cells appear here as they arrive.</p>`}
       ${rows.map(([group, first, last]) => html`<${Group} key=${group.name} store=${store} group=${group} cls=${classes.get(group.name)} first=${first} last=${last} layout=${layout} />`)}
       ${frame && html`<div class="frame" style=${{ transform: `translate(${frame.left}px, ${frame.top}px)`, width: `${frame.right - frame.left}px`, height: `${frame.bottom - frame.top}px` }}></div>`}
     </div>
