@@ -98,7 +98,9 @@ def measure(page: Page, url: str, files: list[Path]) -> None:
     with page.expect_file_chooser() as chooser:
         page.click("text=Choose images or a zip")
     chooser.value.set_files(files)
-    page.wait_for_selector("body[data-first]")  # the page's policy forbids to wait for an expression
+    page.wait_for_selector(
+        "body[data-first]"
+    )  # the page's policy forbids to wait for an expression
     print(f"first answered cell after the upload: {page.evaluate(_AFTER_UPLOAD):.0f} ms")
     page.wait_for_selector(".progress", state="detached")
     print(f"cells: {page.locator('h1 + .soft').inner_text()}")

@@ -76,9 +76,23 @@ def visit(chromium: "Browser") -> Iterator[Callable[..., "Page"]]:
         options.setdefault("viewport", {"width": 1280, "height": 900})
         page = chromium.new_context(**options).new_page()
         page.set_default_timeout(15_000)
-        page.on("request", lambda one: None if one.url.startswith((url, "blob:", "data:")) else foreign.append(one.url))
+        page.on(
+            "request",
+            lambda one: (
+                None if one.url.startswith((url, "blob:", "data:")) else foreign.append(one.url)
+            ),
+        )
         page.on("pageerror", lambda error: broken.append(str(error)))
-        page.on("console", lambda one: broken.append(one.text) if one.type == "error" and "net::ERR" not in one.text and "status of 4" not in one.text else None)
+        page.on(
+            "console",
+            lambda one: (
+                broken.append(one.text)
+                if one.type == "error"
+                and "net::ERR" not in one.text
+                and "status of 4" not in one.text
+                else None
+            ),
+        )
         page.goto(url)
         if reader:
             read_as(page, reader)
@@ -140,7 +154,9 @@ def name_all(page: "Page", key: str) -> None:
 
 
 def look_through(page: "Page") -> None:
-    for name in page.eval_on_selector_all(".class:has(.unseen)", "all => all.map(one => one.dataset.drop)"):
+    for name in page.eval_on_selector_all(
+        ".class:has(.unseen)", "all => all.map(one => one.dataset.drop)"
+    ):
         page.click(f".rail [data-drop='{name}']")
         if (seen := page.locator(f".group[data-drop='{name}'] button:text-is('Seen')")).count():
             seen.click()
@@ -156,7 +172,9 @@ def case(station: str, visit: Callable[..., "Page"]) -> "Page":
     return page
 
 
-def test_from_upload_to_a_signed_and_exported_differential(case: "Page", visit: Callable[..., "Page"], station: str) -> None:
+def test_from_upload_to_a_signed_and_exported_differential(
+    case: "Page", visit: Callable[..., "Page"], station: str
+) -> None:
     page = case
     look = count(page, "#look")
     assert look >= 1
@@ -335,7 +353,9 @@ def test_nothing_overflows_and_axe_finds_nothing_serious(case: "Page") -> None:
     for address in (f"{home}#/", page.url, f"{page.url}/trail"):
         page.goto(address)
         page.wait_for_selector(".cell, .card, .list")
-        page.evaluate("document.querySelectorAll('aside details').forEach((one) => { one.open = true; })")
+        page.evaluate(
+            "document.querySelectorAll('aside details').forEach((one) => { one.open = true; })"
+        )
         for scheme, width in (("light", 1280), ("dark", 768), ("light", 390), ("dark", 390)):
             page.emulate_media(color_scheme=scheme)  # pyright: ignore[reportArgumentType]
             page.set_viewport_size({"width": width, "height": 900})
