@@ -7,12 +7,12 @@ with it in a temporary folder, uploads rendered cells through the page and takes
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO, Any, cast
 
 import numpy as np
 from PIL import Image
@@ -42,21 +42,18 @@ def main() -> None:
         command = [sys.executable, "-m", "hemascope", "serve", "--port", "0"]
         command += ["--data-dir", str(folder / "station"), "--model", str(_model(folder))]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env=environment
-        ) as station:  # noqa: S603
-            assert station.stderr is not None  # noqa: S101
-            found = re.search(r"http://\S+:\d+", station.stderr.readline())
-            assert found  # noqa: S101
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)  # noqa: S603
+        with process as station:
+            said = cast("IO[str]", station.stderr).readline()
             try:
-                _draw(found[0], _photographs(folder / "smear"))
+                _draw(said.split()[2], _photographs(folder / "smear"))
             finally:
                 station.terminate()
 
 
 def _model(folder: Path) -> Path:
     """A small network trained on rendered cells, exported."""
-    arrays: dict[str, np.ndarray] = {"class_names": np.array(BLOOD_CELLS.names)}
+    arrays: dict[str, Any] = {"class_names": np.array(BLOOD_CELLS.names)}
     for seed, (split, size) in enumerate(_SIZES.items()):
         labels = np.arange(size) % len(BLOOD_CELLS)
         arrays[f"{split}_images"] = render(labels, seed=seed)
