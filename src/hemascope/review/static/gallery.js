@@ -60,7 +60,7 @@ function Group({ store, group, cls, first, last, layout }) {
   const unseen = store.isUnseen(group.name);
   return html`<section class=${group.name === LOOK ? "group look" : "group"} data-drop=${group.name === WAITING ? null : group.name}
       style=${{ top: `${group.top}px`, height: `${group.height}px` }}>
-    <header style=${{ height: `${HEADER}px` }}>
+    <header style=${{ height: `${HEADER - 4}px` }}>
       ${cls && html`<kbd>${cls.key}</kbd><i class="dot" style=${{ background: cls.color }}></i>`}
       <h2>${name} <span>${group.cells.length}${kinds && ` · ${kinds}`}</span></h2>
       ${store.open && html`
@@ -103,6 +103,7 @@ export function Gallery({ store, zoom, several, onOpen }) {
     const group = layout.groups.find((one) => one.name === name);
     if (!group) return;
     scroller.current.scrollTop = group.top;
+    store.wantFocus = true;
     store.select([group.cells[0].id]);
   };
 

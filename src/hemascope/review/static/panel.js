@@ -103,17 +103,11 @@ export function CellPanel({ store, view, setView, onZoom, large }) {
   const shown = two ? cells[1] : cell;
   const beside = store.beside ?? (two && { cell: two, text: title(two.class) || "Unidentified" });
   const why = of && shown.probs[of] !== undefined ? of : shown.predicted_class;
-  const step = (by) => {
-    const order = store.groups.flatMap((group) => group.cells);
-    const next = order[order.indexOf(cell) + by];
-    if (next) store.select([next.id]);
-    store.show?.(store.current);
-  };
   return html`<section class="pane cell-pane" aria-label="Cell">
     <div class="row head"><h2>${cells.length > 2 ? many(cells.length, "cell") + " selected" : title(shown.class) || (isWaiting(shown) ? "Waiting" : "Unidentified")}
         <span>${cells.length === 1 ? `${shown.read ? "✓ " : ""}${shown.name}` : ""}</span></h2>
-      <button class="small" aria-label="Previous cell" onClick=${() => step(-1)}>‹</button>
-      <button class="small" aria-label="Next cell" onClick=${() => step(1)}>›</button>
+      <button class="small" aria-label="Previous cell" onClick=${() => store.step(-1)}>‹</button>
+      <button class="small" aria-label="Next cell" onClick=${() => store.step(1)}>›</button>
       ${large && html`<button class="small" aria-label="Close" onClick=${onZoom}>✕</button>`}</div>
     <div class=${beside ? "view pair" : "view"}>
       ${beside && html`<figure>${beside.cell ? html`<${Photo} store=${store} cell=${beside.cell} view=${view} of=${why} />` : html`<div class="photo"><img src=${beside.image} alt=${beside.text} /></div>`}
