@@ -14,6 +14,7 @@ export function heading(group) {
     [group.cells.filter((cell) => cell.error).length, "unreadable"],
     [group.cells.filter((cell) => !cell.error && cell.warning).length, "unlike training"],
     [group.cells.filter((cell) => !cell.error && !cell.warning && cell.abstain).length, "abstained"],
+    [group.cells.filter((cell) => !isFlagged(cell)).length, "set back"],
   ];
   return ["Look first", kinds.filter(([n]) => n).map(([n, word]) => `${n} ${word}`).join(" · ")];
 }
