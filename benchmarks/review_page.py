@@ -13,11 +13,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 from PIL import Image
@@ -31,7 +31,10 @@ _FIRST_CELL = """
 new MutationObserver(() => {
   if (window.firstCell || !document.querySelector(".cell:not(.waits)")) return;
   window.firstCell = -1;
-  requestAnimationFrame(() => setTimeout(() => { window.firstCell = performance.now(); document.body.dataset.first = ""; }));
+  requestAnimationFrame(() => setTimeout(() => {
+    window.firstCell = performance.now();
+    document.body.dataset.first = "";
+  }));
 }).observe(document.body, { childList: true, subtree: true, attributes: true });
 """
 _AFTER_UPLOAD = """
@@ -62,7 +65,8 @@ async (keys) => {
   for (let i = 0; i < 60; i++) {
     const key = keys[i % keys.length];
     const before = performance.now();
-    document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+    const pressed = new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true });
+    document.activeElement.dispatchEvent(pressed);
     await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
     times.push(performance.now() - before);
     await new Promise((done) => setTimeout(done, 100));
@@ -132,15 +136,14 @@ def save_cells(folder: Path, count: int, *, size: int = 84) -> list[Path]:
 
 
 @contextmanager
-def serving(folder: Path, model: str) -> Iterator[str]:
+def serving(folder: Path, model: str) -> Generator[str]:
     """A station on a free port, and its address."""
     command = [sys.executable, "-m", "hemascope", "serve", "--port", "0"]
     command += ["--data-dir", str(folder), "--model", model]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stderr is not None
         try:
-            said = process.stderr.readline()
+            said = cast("IO[str]", process.stderr).readline()
             yield said.split()[2]
         finally:
             process.terminate()

@@ -212,7 +212,7 @@ def test_from_upload_to_a_signed_and_exported_differential(
     look_through(second)
     second.click("text=Finish reading")
     second.click("text=See the agreement")
-    second.wait_for_selector("text=Cohen’s kappa")
+    second.wait_for_selector(".tiles >> text=kappa")
     assert second.locator(".cards li").count() >= 1
 
     page.reload()
@@ -339,8 +339,10 @@ def test_2000_cells_are_few_nodes(case: "Page") -> None:
 
 
 _OVERFLOW = """
-() => [...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > innerWidth + 1
-  && !one.closest(".scroll, .rail, .gallery, .sr")).map((one) => one.outerHTML.slice(0, 90))
+() => [...document.querySelectorAll("body *")]
+  .filter((one) => one.getBoundingClientRect().right > innerWidth + 1)
+  .filter((one) => !one.closest(".scroll, .rail, .gallery, .sr"))
+  .map((one) => one.outerHTML.slice(0, 90))
 """
 
 

@@ -11,6 +11,7 @@ const session = {
   station: null,
   files: null,
   onFiles: null,
+  cases: {},
   read(reader) {
     this.reader = reader;
     localStorage.setItem("hemascope.reader", JSON.stringify(reader));
@@ -53,6 +54,10 @@ window.addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dropping");
   if (event.dataTransfer.types.includes("Files")) session.onFiles?.(event.dataTransfer);
+});
+
+window.addEventListener("beforeunload", (event) => {
+  if (Object.values(session.cases).some((store) => store.unsaved || store.progress?.word === "Sending")) event.preventDefault();
 });
 
 render(html`<${App} />`, document.body);

@@ -110,7 +110,8 @@ function Notices({ store, act }) {
   const { case: now } = store;
   if (store.trouble) {
     return html`<div class="notice bad" role="alert"><span><b>${store.unsaved ? `${many(store.unsaved, "change")} not saved.` : "Waiting for the station."}</b> ${store.trouble} It is tried again by itself.</span>
-      <button class="small" onClick=${() => store.retry()}>Try now</button>${store.unsaved > 0 && html`<button class="small" onClick=${() => store.giveUp()}>Take the changes back</button>`}</div>`;
+      <button class="small" onClick=${() => store.retry()}>Try now</button>${store.unsaved > 0 && html`<button class="small" onClick=${() => store.giveUp()}>Take the changes back</button>`}
+      ${store.progress && html`<button class="small" onClick=${() => store.stop()}>Stop</button>`}</div>`;
   }
   if (store.progress) {
     const { word, done, total } = store.progress;
@@ -123,7 +124,7 @@ function Notices({ store, act }) {
     return html`<div class="notice"><span><b>You have finished reading.</b></span><a href="#/cases/${store.id}/agreement">See the agreement</a></div>`;
   }
   if (now.status === "signed") {
-    return html`<div class="notice"><span><b>Signed by ${now.signed_by?.name ?? now.signed_by}.</b> The case is frozen.</span><button class="small" onClick=${act.reopen}>Reopen …</button></div>`;
+    return html`<div class="notice"><span><b>Signed by ${now.signed_by}.</b> The case is frozen.</span><button class="small" onClick=${act.reopen}>Reopen …</button></div>`;
   }
   return null;
 }
@@ -131,9 +132,9 @@ function Notices({ store, act }) {
 function Trail({ store }) {
   const loaded = useLoaded(() => api.get(`${store.path}/trail`), [store]);
   const name = (id) => store.cells.get(id)?.name ?? "";
-  return html`<${Sheet} store=${store} heading="Trail of changes" loaded=${loaded}>${loaded.value && html`<div class="scroll" tabindex="0"><table class="list">
+  return html`<${Sheet} store=${store} heading="Trail of changes, the latest first" loaded=${loaded}>${loaded.value && html`<div class="scroll" tabindex="0"><table class="list">
     <thead><tr><th scope="col">When</th><th scope="col">Reader</th><th scope="col">What</th><th scope="col">Cell</th><th scope="col">From</th><th scope="col">To</th></tr></thead>
-    <tbody>${loaded.value.items.map((row) => html`<tr><td>${when(row.at)}</td><td>${row.reader?.name ?? row.reader}</td><td>${row.kind}${row.detail ? `: ${typeof row.detail === "string" ? row.detail : JSON.stringify(row.detail)}` : ""}</td><td>${name(row.cell)}</td><td>${row.from}</td><td>${row.to}</td></tr>`)}</tbody></table></div>`}</${Sheet}>`;
+    <tbody>${loaded.value.items.toReversed().map((row) => html`<tr><td>${when(row.at)}</td><td>${row.reader}</td><td class="wrap">${row.kind}${row.detail && `: ${row.detail}`}</td><td>${name(row.cell)}</td><td>${row.from}</td><td>${row.to}</td></tr>`)}</tbody></table></div>`}</${Sheet}>`;
 }
 
 function Both({ store }) {
@@ -195,7 +196,8 @@ function Review({ store, part, session }) {
       if (large) return false;
       store.beside = null;
       store.select(store.current ? [store.current] : []);
-    } else if (key === ".") setView((old) => VIEWS[(VIEWS.indexOf(old) + 1) % VIEWS.length]);
+    } else if (large && (key === "ArrowLeft" || key === "ArrowRight")) store.step(key === "ArrowLeft" ? -1 : 1);
+    else if (key === ".") setView((old) => VIEWS[(VIEWS.indexOf(old) + 1) % VIEWS.length]);
     else if (key === ",") {
       const cell = store.cells.get(store.current);
       store.beside = store.beside || !cell ? null : { cell, text: title(cell.class) || "Unidentified" };
@@ -225,7 +227,8 @@ function Review({ store, part, session }) {
 }
 
 export function Case({ id, part, session }) {
-  const store = useMemo(() => new CaseStore(id, session.reader.id), [id]);
+  // A case that is left and opened again has the same store: what is not saved yet goes on being sent.
+  const store = useMemo(() => (session.cases[id + session.reader.id] ??= new CaseStore(id, session.reader.id)), [id]);
   const [problem, setProblem] = useState(null);
   useChanges(store);
   useEffect(() => {
@@ -235,12 +238,10 @@ export function Case({ id, part, session }) {
       if (files?.length) store.add(files);
     }, setProblem);
     const back = () => { if (!document.hidden && store.case) attempt(() => store.refresh()); };
-    const leave = (event) => { if (store.unsaved || store.progress?.word === "Sending") event.preventDefault(); };
     document.addEventListener("visibilitychange", back);
-    window.addEventListener("beforeunload", leave);
     return () => {
       document.removeEventListener("visibilitychange", back);
-      window.removeEventListener("beforeunload", leave);
+      if (store.unsaved) ui.tell(`${many(store.unsaved, "change")} of “${store.case.name}” not saved yet: kept, and sent as soon as the station answers.`, "warning");
     };
   }, [store]);
   if (problem) return html`<main class="start"><p><a href="#/">‹ All cases</a></p><h1>The case cannot be shown</h1><p class="warn">${problem.message}</p></main>`;

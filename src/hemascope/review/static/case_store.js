@@ -43,6 +43,7 @@ export class CaseStore extends EventTarget {
   #wake = null;
   #visited = new Map();
   #chosen = false;
+  #stopped = false;
 
   constructor(id, reader) {
     super();
@@ -116,6 +117,8 @@ export class CaseStore extends EventTarget {
   // Files in, answers out.
 
   async add(files) {
+    if (!files.length) return;
+    if (this.progress) return ui.tell("The station is still busy with this case. Add the files when it has finished.", "warning");
     const { max_file_bytes: most } = (await api.get("/station")).limits;
     const large = files.filter(({ file }) => file.size > most);
     const fit = files.filter(({ file }) => file.size <= most);
@@ -183,8 +186,19 @@ export class CaseStore extends EventTarget {
         this.trouble = error.message;
         this.changed();
         await this.#pause(wait);
+        if (this.#stopped) {
+          this.#stopped = false;
+          this.trouble = "";
+          return null;
+        }
       }
     }
+  }
+
+  /** Ends an upload or analysis that waits for the station. */
+  stop() {
+    this.#stopped = true;
+    this.retry();
   }
 
   #pause(milliseconds) {
@@ -322,13 +336,12 @@ export class CaseStore extends EventTarget {
   async #correct(op) {
     const answer = await api.post(`${this.path}/corrections`, { reader: this.reader, changes: op.changes }, { signal: AbortSignal.timeout(30000) })
       .catch((error) => {
-        if (error.name === "TimeoutError") throw new api.Problem(0, { detail: "The station takes longer than 30 seconds to answer." });
         const ours = new Map(op.changes.map(({ cell, to }) => [cell, inForce(this.base.get(cell), to)]));
         // Sent twice, because the first answer was lost: what "conflicts" is our own change.
         if (op.tried && error.body?.conflicts?.every((one) => ours.get(one.cell) === one.class)) return null;
         throw error;
       });
-    this.queue.shift();
+    this.#sent(op);
     if (!answer) return this.#again();
     this.case = { ...this.case, version: answer.version, differential: answer.differential };
     this.#take(answer.cells);
@@ -336,8 +349,10 @@ export class CaseStore extends EventTarget {
 
   async #saw(op) {
     await api.put(`${this.path}/seen`, { reader: this.reader, classes: op.seen });
-    this.queue.shift();
+    this.#sent(op);
   }
+
+  #sent(op) { this.queue = this.queue.filter((one) => one !== op); }
 
   async #again() {
     await api.all(`${this.path}/cells`, { reader: this.reader }, (cells) => this.#take(cells));
@@ -396,6 +411,15 @@ export class CaseStore extends EventTarget {
     this.selected = new Set(order.slice(Math.max(a, 0), b + 1));
     this.current = id;
     this.changed();
+  }
+
+  /** The cell after or before the current one, over the borders of groups. */
+  step(by) {
+    const order = this.groups.flatMap((group) => group.cells);
+    const next = order[order.findIndex((cell) => cell.id === this.current) + by];
+    if (!next) return;
+    this.select([next.id]);
+    this.show?.(next.id);
   }
 
   /** Does something to the selection and goes on to the cell after it in its group. */

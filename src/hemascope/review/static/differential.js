@@ -1,7 +1,7 @@
 // The differential as a laboratory counts it, beside what the model had said.
 import { html, many, one, span, title } from "./html.js";
 
-const Both = ({ value, row }) => html`<td>${one(value)}<small>${span(row)}</small></td>`;
+const Share = ({ row }) => html`<td>${one(row.percent)}<small>${row.percent == null ? "" : span(row)}</small></td>`;
 
 export function Differential({ store }) {
   const { differential: d, blockers, role, status, frame, shift } = store.case;
@@ -13,7 +13,7 @@ export function Differential({ store }) {
     ${d.warning && html`<p class="warn">${d.warning}</p>`}
     <table>
       <thead><tr><th scope="col">White cells</th><th scope="col">n</th><th scope="col">Confirmed %</th><th scope="col">Model %</th></tr></thead>
-      <tbody>${d.rows.map((row) => html`<tr><th scope="row">${title(row.class)}</th><td>${row.count}</td><${Both} value=${row.percent} row=${row} /><${Both} value=${row.pre.percent} row=${row.pre} /></tr>`)}</tbody>
+      <tbody>${d.rows.map((row) => html`<tr><th scope="row">${title(row.class)}${row.reference && html`<small> reference ${row.reference.map(one).join("–")}</small>`}</th><td>${row.count}</td><${Share} row=${row} /><${Share} row=${row.pre} /></tr>`)}</tbody>
     </table>
     <p class="soft">Below each percentage: its 95 % interval (Clopper–Pearson).</p>
     ${d.per_100.map((row) => html`<p>${title(row.class)}: <b>${one(row.per_100)}</b> per 100 white cells ${row.low != null && html`<span class="soft">(${span(row)}; model ${one(row.pre.per_100)})</span>`}</p>`)}

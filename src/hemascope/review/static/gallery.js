@@ -14,6 +14,7 @@ export function heading(group) {
     [group.cells.filter((cell) => cell.error).length, "unreadable"],
     [group.cells.filter((cell) => !cell.error && cell.warning).length, "unlike training"],
     [group.cells.filter((cell) => !cell.error && !cell.warning && cell.abstain).length, "abstained"],
+    [group.cells.filter((cell) => !isFlagged(cell)).length, "set back"],
   ];
   return ["Look first", kinds.filter(([n]) => n).map(([n, word]) => `${n} ${word}`).join(" · ")];
 }
@@ -60,7 +61,7 @@ function Group({ store, group, cls, first, last, layout }) {
   const unseen = store.isUnseen(group.name);
   return html`<section class=${group.name === LOOK ? "group look" : "group"} data-drop=${group.name === WAITING ? null : group.name}
       style=${{ top: `${group.top}px`, height: `${group.height}px` }}>
-    <header style=${{ height: `${HEADER}px` }}>
+    <header style=${{ height: `${HEADER - 4}px` }}>
       ${cls && html`<kbd>${cls.key}</kbd><i class="dot" style=${{ background: cls.color }}></i>`}
       <h2>${name} <span>${group.cells.length}${kinds && ` · ${kinds}`}</span></h2>
       ${store.open && html`
@@ -103,6 +104,7 @@ export function Gallery({ store, zoom, several, onOpen }) {
     const group = layout.groups.find((one) => one.name === name);
     if (!group) return;
     scroller.current.scrollTop = group.top;
+    store.wantFocus = true;
     store.select([group.cells[0].id]);
   };
 
@@ -196,6 +198,7 @@ export function Gallery({ store, zoom, several, onOpen }) {
   return html`<div class="gallery" ref=${scroller} tabindex="-1" onScroll=${(event) => setTop(Math.floor(event.target.scrollTop / 40) * 40)}
       onKeyDown=${onKeyDown} onPointerDown=${onPointerDown} onClick=${onClick} onDblClick=${(event) => idOf(event) && onOpen("zoom")}>
     <div class="canvas" style=${{ height: `${layout.height}px`, "--edge": `${layout.size}px` }}>
+      ${!groups.length && html`<p class="soft">Cells appear here as they arrive.</p>`}
       ${rows.map(([group, first, last]) => html`<${Group} key=${group.name} store=${store} group=${group} cls=${classes.get(group.name)} first=${first} last=${last} layout=${layout} />`)}
       ${frame && html`<div class="frame" style=${{ transform: `translate(${frame.left}px, ${frame.top}px)`, width: `${frame.right - frame.left}px`, height: `${frame.bottom - frame.top}px` }}></div>`}
     </div>

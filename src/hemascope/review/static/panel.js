@@ -48,7 +48,7 @@ function Strip({ loaded, empty, store }) {
   if (!loaded.value.items.length) return html`<p class="soft">${empty}</p>`;
   return html`<div class="strip">${loaded.value.items.map((item) => html`
     <button class="thumb" title="Set beside the cell" onClick=${() => { store.beside = { image: item.image, text: `${title(item.class)}, ${item.case_name}` }; store.changed(); }}>
-      <img src=${item.thumbnail} alt="" loading="lazy" /><span>${title(item.class)}${item.similarity != null ? ` ${percent(item.similarity)}` : ""}</span>
+      <img src=${item.thumbnail} alt="" loading="lazy" />${title(item.class)}${item.similarity != null && html`<small> ${percent(item.similarity)}</small>`}
     </button>`)}</div>`;
 }
 
@@ -103,18 +103,13 @@ export function CellPanel({ store, view, setView, onZoom, large }) {
   const shown = two ? cells[1] : cell;
   const beside = store.beside ?? (two && { cell: two, text: title(two.class) || "Unidentified" });
   const why = of && shown.probs[of] !== undefined ? of : shown.predicted_class;
-  const step = (by) => {
-    const order = store.groups.flatMap((group) => group.cells);
-    const next = order[order.indexOf(cell) + by];
-    if (next) store.select([next.id]);
-    store.show?.(store.current);
-  };
   return html`<section class="pane cell-pane" aria-label="Cell">
     <div class="row head"><h2>${cells.length > 2 ? many(cells.length, "cell") + " selected" : title(shown.class) || (isWaiting(shown) ? "Waiting" : "Unidentified")}
         <span>${cells.length === 1 ? `${shown.read ? "✓ " : ""}${shown.name}` : ""}</span></h2>
-      <button class="small" aria-label="Previous cell" onClick=${() => step(-1)}>‹</button>
-      <button class="small" aria-label="Next cell" onClick=${() => step(1)}>›</button></div>
-    <div class=${beside ? "pair" : ""}>
+      <button class="small" aria-label="Previous cell" onClick=${() => store.step(-1)}>‹</button>
+      <button class="small" aria-label="Next cell" onClick=${() => store.step(1)}>›</button>
+      ${large && html`<button class="small" aria-label="Close" onClick=${onZoom}>✕</button>`}</div>
+    <div class=${beside ? "view pair" : "view"}>
       ${beside && html`<figure>${beside.cell ? html`<${Photo} store=${store} cell=${beside.cell} view=${view} of=${why} />` : html`<div class="photo"><img src=${beside.image} alt=${beside.text} /></div>`}
         <figcaption>${beside.text}</figcaption></figure>`}
       <figure><${Photo} store=${store} cell=${shown} view=${view} of=${why} large />${beside && html`<figcaption>${title(shown.class) || "Unidentified"}</figcaption>`}</figure>
@@ -122,7 +117,7 @@ export function CellPanel({ store, view, setView, onZoom, large }) {
     <div class="row">
       <div class="choice" role="group" aria-label="View">${VIEWS.map(([key, label, what]) => html`<button title=${what} aria-pressed=${String(view === key)} disabled=${shown.error} onClick=${() => setView(key)}>${label}</button>`)}</div>
       <button class="small" aria-pressed=${String(Boolean(store.beside))} onClick=${() => { store.beside = store.beside ? null : { cell: shown, text: title(shown.class) || "Unidentified" }; store.changed(); }}>${store.beside ? "End compare" : "Compare"}</button>
-      <button class="small" onClick=${onZoom} aria-label=${large ? "Close" : "Enlarge"}>${large ? "✕" : "⤢"}</button>
+      ${!large && html`<button class="small" onClick=${onZoom} aria-label="Enlarge" title="Enlarge">⤢</button>`}
     </div>
     ${view === "why" && !shown.error && html`<label class="inline">Evidence for <select value=${why} onChange=${(event) => setOf(event.target.value)}>
       ${Object.keys(shown.probs).map((name) => html`<option value=${name}>${title(name)}</option>`)}</select></label>`}

@@ -1,6 +1,6 @@
 // Proficiency: signed cells one by one, blind; the agreement at the end.
 import * as api from "./api.js";
-import { html, one, span, title, useEffect, useState } from "./html.js";
+import { html, one, span, title, useEffect, useRef, useState } from "./html.js";
 import { attempt, ui } from "./ui.js";
 import { useKeys } from "./keys.js";
 
@@ -19,24 +19,25 @@ function Result({ quiz }) {
 export function Quiz({ id }) {
   const [quiz, setQuiz] = useState(null);
   const [classes, setClasses] = useState([]);
-  const [at, setAt] = useState(null);
+  const busy = useRef(false);
   useEffect(() => {
     document.title = "Proficiency · hemascope";
     attempt(() => api.get(`/quizzes/${id}`)).then(setQuiz);
     attempt(() => api.get("/classes")).then((list) => list && setClasses(list.items));
   }, [id]);
   const open = quiz?.items.filter((item) => !item.answer) ?? [];
-  const item = quiz?.items.find((one_) => one_.number === at) ?? open[0];
+  const [item] = open;
   const answer = async (cls) => {
-    if (!item || quiz.result) return;
+    if (!item || quiz.result || busy.current) return;
+    busy.current = true;
     const next = await attempt(() => api.post(`/quizzes/${id}/answers`, { number: item.number, class: cls.name }));
+    busy.current = false;
     if (!next) return;
     setQuiz(next);
-    setAt(null);
-    ui.say(`${title(cls.name)}. ${next.items.filter((one_) => !one_.answer).length} left`);
+    ui.say(`${title(cls.name)}. ${next.items.filter((left) => !left.answer).length} left`);
   };
   useKeys((event) => {
-    const cls = classes.find((one_) => one_.key.toLowerCase() === event.key.toLowerCase());
+    const cls = classes.find((a) => a.key.toLowerCase() === event.key.toLowerCase());
     if (cls) answer(cls);
     return Boolean(cls);
   });

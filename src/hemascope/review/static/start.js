@@ -64,12 +64,21 @@ function Classes() {
       <small>${ROLES.find(([role]) => role === cls.role)?.[1].toLowerCase()}${cls.guessed ? ", guessed" : ""}</small></li>`)}</ul></section>`;
 }
 
+/** Percentages over time: 0 and 100 are the two rules. */
+function Line({ label, values }) {
+  if (values.length < 2) return null;
+  const at = values.map((value, i) => [8 + (i * 284) / (values.length - 1), 84 - 0.76 * value]);
+  return html`<svg class="line" viewBox="0 0 300 92" role="img" aria-label="${label} over time, from ${one(values[0])} to ${one(values.at(-1))} %">
+    <path d="M8 8H292M8 84H292" /><polyline points=${at.join(" ")} />${at.map(([x, y]) => html`<circle cx=${x} cy=${y} r="3" />`)}</svg>`;
+}
+
 function Kept() {
   const [kept, setKept] = useState(null);
   useEffect(() => { attempt(() => api.get("/kept")).then(setKept); }, []);
   if (!kept) return null;
   return html`<section class="card"><h2>Pre-classification kept <span>${many(kept.cases, "signed case")}</span></h2>
     <p class="soft">How often readers kept what the model had said, over all signed cases. A class that falls shows drift first.</p>
+    <${Line} label="Kept, by month," values=${kept.months.map((month) => month.percent ?? 0)} />
     ${kept.rows.some((row) => row.total) && html`<table><thead><tr><th scope="col">Class</th><th scope="col">Kept</th><th scope="col">%</th></tr></thead><tbody>
       ${kept.rows.filter((row) => row.total).map((row) => html`<tr><th scope="row">${title(row.class)}</th><td>${row.n} of ${row.total}</td><td>${one(row.percent)}<small>${span(row)}</small></td></tr>`)}</tbody></table>`}
   </section>`;
@@ -84,13 +93,10 @@ function Proficiency({ session }) {
     const quiz = await attempt(() => api.post("/quizzes", { reader: session.reader.id, size }));
     if (quiz) location.hash = `#/quiz/${quiz.id}`;
   };
-  const oldest = [...past].filter((quiz) => quiz.agree_percent != null).reverse();
-  const at = (quiz, i) => `${8 + (i * 284) / Math.max(1, oldest.length - 1)},${84 - 0.76 * quiz.agree_percent}`;
   return html`<section class="card"><h2>Proficiency</h2>
     <p class="soft">Signed cells are shown again without their answer: your agreement with the signed class, and over time.</p>
     <form class="row" onSubmit=${start}><label class="inline">Cells <input name="size" type="number" min="1" max="200" value="20" required /></label><button>Start</button></form>
-    ${oldest.length > 1 && html`<svg class="line" viewBox="0 0 300 92" role="img" aria-label="Agreement over time, from ${one(oldest[0].agree_percent)} to ${one(oldest.at(-1).agree_percent)} %">
-      <path d="M8 8H292M8 84H292" /><polyline points=${oldest.map(at).join(" ")} />${oldest.map((quiz, i) => html`<circle cx=${at(quiz, i).split(",")[0]} cy=${at(quiz, i).split(",")[1]} r="3" />`)}</svg>`}
+    <${Line} label="Agreement" values=${past.map((quiz) => quiz.agree_percent).toReversed()} />
     ${past.length > 0 && html`<table><thead><tr><th scope="col">When</th><th scope="col">Cells</th><th scope="col">Agreement %</th></tr></thead><tbody>
       ${past.slice(0, 8).map((quiz) => html`<tr><th scope="row"><a href="#/quiz/${quiz.id}">${when(quiz.created_at)}</a></th><td>${quiz.n}</td><td>${one(quiz.agree_percent)}<small>${span(quiz)}</small></td></tr>`)}</tbody></table>`}
   </section>`;
@@ -105,7 +111,7 @@ export function Start({ session }) {
   return html`<main class="start">
     <h1>Review station <span>${session.station && `hemascope ${session.station.version} · ${session.station.model.name} · research use only`}</span></h1>
     ${session.reader ? html`<p>Reading as <b>${session.reader.name}</b>. <button class="small" onClick=${() => session.read(null)}>Somebody else</button></p>` : html`<${Readers} session=${session} />`}
-    <div class="columns"><${Cases} session=${session} />
-      <div>${session.reader && html`<${Proficiency} session=${session} />`}<${Kept} /><${Classes} /></div></div>
+    <div class="columns"><div><${Cases} session=${session} /><${Classes} /></div>
+      <div>${session.reader && html`<${Proficiency} session=${session} />`}<${Kept} /></div></div>
   </main>`;
 }

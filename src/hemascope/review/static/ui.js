@@ -15,10 +15,12 @@ class Ui extends EventTarget {
     this.changed();
   }
 
-  /** A message that stays until it is dismissed. */
+  /** A message that stays until it is dismissed; a note goes by itself. */
   tell(text, kind = "error", more = []) {
-    this.messages = [...this.messages.filter((m) => m.text !== text), { text, kind, more }].slice(-4);
+    const message = { text, kind, more };
+    this.messages = [...this.messages.filter((old) => old.text !== text), message].slice(-4);
     this.changed();
+    if (kind === "note") setTimeout(() => this.dismiss(message), 8000);
   }
 
   dismiss(message) {
