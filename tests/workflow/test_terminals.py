@@ -42,8 +42,8 @@ def test_a_locale_without_utf_8_gets_ascii_and_every_row(tmp_path: Path) -> None
     (folder / "empty.png").touch()
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
     for more in ((), ("--out", "-")):
-        command = [*PREDICT, folder, *more]
-        done = subprocess.run(command, env=os.environ | plain, capture_output=True, check=False)
+        command, place = [*PREDICT, folder.name, *more], os.environ | plain
+        done = subprocess.run(command, cwd=tmp_path, env=place, capture_output=True, check=False)
         assert done.returncode == 1, done.stderr
         assert (done.stdout + done.stderr).isascii()
         assert b"Traceback" not in done.stderr
@@ -57,8 +57,10 @@ def test_a_narrow_terminal_without_color_gets_neither_width_nor_color(cells: Pat
 
     ours, theirs = pty.openpty()
     more = {"NO_COLOR": "1", "COLUMNS": "40", "TERM": "xterm-256color"}
-    command, streams = [*PREDICT, cells.name], {"stdout": theirs, "stderr": theirs}
-    running = subprocess.Popen(command, cwd=cells.parent, env=os.environ | more, **streams)
+    command, place = [*PREDICT, cells.name], cells.parent
+    running = subprocess.Popen(
+        command, cwd=place, env=os.environ | more, stdout=theirs, stderr=theirs
+    )
     os.close(theirs)
     shown = b""
     try:
