@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from conftest import save_cells
 from hemascope.data import load
 from hemascope.data.collections import BLOOD_CELLS
+from hemascope.data.rendered import render
 from hemascope.data.source import Request
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
@@ -62,8 +63,11 @@ def pages(
     faulty = DataSettings(sources=(str(folder / "faulty.npz"),))
     audit(faulty, Output(folder / "audit"), Reporter())
     compare([folder / "study"], Output(folder / "compare"), views=False, num_resamples=200)
-    counts = dict.fromkeys(BLOOD_CELLS.names[:4], 12)
-    cells = DataSettings(sources=(str(save_cells(folder / "cells", counts)),))
+    for i, image in enumerate(render(np.arange(48) % 4, seed=0)):
+        place = folder / "cells" / BLOOD_CELLS.names[i % 4]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{i}.png")
+    cells = DataSettings(sources=(str(folder / "cells"),))
     for name in ("adapted", "unlabeled"):
         is_unlabeled = name == "unlabeled"
         out = Output(folder / name)

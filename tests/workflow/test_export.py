@@ -206,7 +206,7 @@ def test_a_graph_with_its_preparation_is_made_of_an_exported_model(
     assert outcome.code == 0, outcome.err
     cells = render(np.arange(8), seed=0, image_size=90)
     session = ort.InferenceSession(out / "photographs.onnx")
-    [probs] = session.run(["probs"], {"photographs": cells})
+    probs: Any = session.run(["probs"], {"photographs": cells})[0]
     expected = Predictor(exported, crop=0.8).predict_proba(cells)
     np.testing.assert_allclose(probs, expected, atol=1e-5)
     refused = hemascope(*args[:4], tmp_path / "x", "--frame", "cell")

@@ -10,10 +10,10 @@ class Answer:
     Attributes:
         predicted_class: The most probable class; "" where there is an error.
         confidence: Its probability, after temperature scaling.
-        prediction_set: The classes that may be meant, the most probable first; among photographs like
-            those of val, it holds the true class as often as the coverage asked for. It may be
+        prediction_set: The classes that may be meant, the most probable first; among photographs
+            like those of val, it holds the true class as often as the coverage asked for. It may be
             empty: then no class is usual enough.
-        abstain: Whether the photograph should go to an expert for review.
+        abstain: Whether the photograph is flagged for expert review.
         probs: The probability of each class, in the order of the model's classes.
         error: Why the photograph could not be read; "" if it could.
         note: What was converted, guessed or is unfit about the photograph; "" where nothing is.

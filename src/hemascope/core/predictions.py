@@ -47,7 +47,7 @@ class Predictions:
             raise ValueError(msg)
 
     def scaled(self, temperature: float) -> "Predictions":
-        """The same with logits divided by a temperature above 0: less confident above 1, more below."""
+        """The same with logits divided by a temperature above 0: above 1 less confident."""
         logits = (self.logits / np.float64(temperature)).astype(np.float32)
         return replace(self, logits=logits)
 

@@ -1,8 +1,8 @@
 """Uncertainty of figures: bootstrap intervals, paired tests, and correction for many of them.
 
-Two sources of uncertainty are kept apart throughout. *Sampling* is which cells happened to be in the test
-split: bootstrap and McNemar speak of it. *Seeds* is how training happened to go: the standard
-deviation over runs speaks of it (`metrics.summary`), and only that.
+Two sources of uncertainty are kept apart throughout. *Sampling* is which cells happened to be in
+the test split: bootstrap and McNemar speak of it. *Seeds* is how training happened to go: the
+standard deviation over runs speaks of it (`metrics.summary`), and only that.
 """
 
 from collections.abc import Sequence

@@ -171,9 +171,9 @@ def how_to_read(comparison: Comparison) -> str:
         f"the n runs, from {comparison.num_resamples:,} stratified bootstrap resamples of these "
         "images; ±: standard deviation over the seeds. Intervals of one class are Wilson's. "
         "Differences and their p-values are paired on the same resamples; the smallest p-value "
-        f"that so many resamples can show is {comparison.smallest_p:.2g}. 'Right alone' counts the images "
-        "that only one of the two classifies correctly, tested by McNemar's exact test: the mean "
-        "over the tests, one for each shared seed, and twice their median p-value where there "
+        f"that so many resamples can show is {comparison.smallest_p:.2g}. 'Right alone' counts the "
+        "images that only one of the two classifies correctly, tested by McNemar's exact test: the "
+        "mean over the tests, one for each shared seed, and twice their median p-value where there "
         "are several. All p-values are Holm-corrected for the number of pairs."
     )
     return f"{text} {left_out_sentence(comparison)}".strip()

@@ -21,10 +21,11 @@ class DataSettings(Settings):
     data follows; `classes` are class names alone, in the order of the labels. `map` says which
     class a class of the data is ("" leaves its images out). `image_size`, `crop` are for
     photographs that are not images of a network's size already; `frame` is "auto" to crop each
-    laboratory's photographs to the cell, "cell" around it, "whole" or the path of a frame file, and `geometries`
-    the sizes of photographs whose share is known. `group_from` is a regular expression that finds
-    in a file's name what an image comes from, such as a patient, or "folder" for the folder inside
-    the class folder. `skip_bad` leaves damaged files out, `skip_rare` classes too small to split.
+    laboratory's photographs to the cell, "cell" around it, "whole" or the path of a frame file, and
+    `geometries` the sizes of photographs whose share is known. `group_from` is a regular expression
+    that finds in a file's name what an image comes from, such as a patient, or "folder" for the
+    folder inside the class folder. `skip_bad` leaves damaged files out, `skip_rare` classes too
+    small to split.
     """
 
     sources: tuple[str, ...] = ("bloodmnist",)

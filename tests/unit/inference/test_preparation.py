@@ -20,7 +20,8 @@ def _images_of(spec: ImageSpec, photograph: Any) -> Any:
     kind = onnx.TensorProto.UINT8
     model.graph.output.append(onnx.helper.make_tensor_value_info("images", kind, None))
     session = ort.InferenceSession(model.SerializeToString())
-    return session.run(["images"], {"photographs": photograph[None]})[0][0]
+    found: Any = session.run(["images"], {"photographs": photograph[None]})
+    return found[0][0]
 
 
 @pytest.mark.parametrize(

@@ -207,8 +207,8 @@ class _Process:
         except (EOFError, OSError) as error:
             self._process.join(_PATIENCE)
             raise UsageError(
-                f"{self.name}: its process ended (exit code {self._process.exitcode}), possibly out of "
-                "memory; try smaller batches or fewer models at once."
+                f"{self.name}: its process ended (exit code {self._process.exitcode}), possibly "
+                "out of memory; try smaller batches or fewer models at once."
             ) from error
         if isinstance(answer, UsageError):
             raise UsageError(f"{self.name}: {answer}")
