@@ -136,10 +136,8 @@ def _map(path: Path, size: int) -> LabeledImages:
 
     batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
     pixels: NDArray[np.uint8] = np.frombuffer(batch.column("images").buffers()[1], dtype=np.uint8)
-    values: dict[str, Any] = {}
-    for name in set(_COLUMNS) & set(batch.schema.names):
-        column = batch.column(name).to_pylist()
-        values[name] = np.array(column) if name in _ARRAYS else tuple(column)
+    columns = {n: batch.column(n).to_pylist() for n in _COLUMNS if n in batch.schema.names}
+    values: Any = {n: np.array(c) if n in _ARRAYS else tuple(c) for n, c in columns.items()}
     return LabeledImages(images=pixels.reshape(-1, size, size, 3), **values)
 
 

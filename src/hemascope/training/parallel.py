@@ -176,7 +176,7 @@ def launch(devices: int, nodes: int, device: Device) -> None:
             f"set {_PLACE[0]} (this machine's number, from 0) and {_PLACE[1]} (of machine 0).",
             field="nodes",
         )
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    logging.disable()  # torchrun's own; what happened is said below
     os.environ.setdefault("OMP_NUM_THREADS", str(max(cores() // devices, 1)))
     place = ["--nnodes", str(nodes)] if nodes > 1 else ["--local-addr", "localhost"]
     command = ["--nproc-per-node", str(devices), "-m", "hemascope", *sys.argv[1:]]

@@ -177,9 +177,7 @@ def fit(
         pick_precision(settings.precision, device),
     )
     with _claimed(output.folder):
-        earlier: _Stage = "nothing"
-        if output.resume:
-            earlier = parallel.from_first(run.look_back)
+        earlier: _Stage = parallel.from_first(run.look_back) if output.resume else "nothing"
         if earlier == "finished":
             run.history = parallel.from_first(run.read_history)
             return run
