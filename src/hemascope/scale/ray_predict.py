@@ -10,7 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
@@ -78,7 +78,7 @@ def predict(asked: plain.Asked, out: str, workers: int, reporter: Reporter) -> O
             reporter.say(f"Resuming after {num_done:,} of {len(offsets):,} parts.")
         folder.sweep()
         outcome = Outcome(passed)
-        arguments = (predictor, frame, out, asked.threads or 1, workers, str(Path.cwd()))
+        arguments = (predictor, frame, folder, asked.threads or 1, workers)
         with reporter.counted("images", num_images) as advance:
             for part in _answered(offsets, arguments, min(workers, len(offsets))):
                 outcome.merge(part)
@@ -100,7 +100,7 @@ class _Folder:
     """Where the answers go: parts by number, the plan of parts, and the frame."""
 
     def __init__(self, out: str) -> None:
-        self.out = out
+        self.out, self.at = out, Path.cwd()
         self._files: Any
         self._files, self._root = filesystem(out)
 
@@ -199,7 +199,8 @@ class _Folder:
             )
         self.write(name, "x" * (tries + 1))
         yield
-        self._files.rm_file(self.place(name))
+        with suppress(FileNotFoundError):
+            self._files.rm_file(self.place(name))
 
     def sweep(self) -> None:
         """Takes away what killed workers left."""
@@ -214,19 +215,12 @@ class _Worker:
     """A process with its own model, which answers one part after another."""
 
     def __init__(
-        self,
-        predictor: Predictor,
-        frame: Frame | None,
-        out: str,
-        threads: int,
-        workers: int,
-        at: str,
+        self, predictor: Predictor, frame: Frame | None, folder: _Folder, threads: int, workers: int
     ) -> None:
-        os.chdir(at)  # where the command runs: names may be relative
+        os.chdir(folder.at)  # names may be relative
         warnings.filterwarnings("ignore", module="PIL")  # of damaged pictures, whose rows say it
         self._predictor, self._frame = predictor, frame
-        self._threads, self._workers = threads, workers
-        self._folder = _Folder(out)
+        self._folder, self._threads, self._workers = folder, threads, workers
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         [number], [offset] = batch["number"].tolist(), batch["offset"].tolist()
@@ -323,4 +317,5 @@ def _explained(error: Exception, workers: int) -> HemascopeError:
         return UsageError(
             f"it is {workers}; a worker ran out of memory: lower it. {_KEPT}", field="workers"
         )
-    return UsageError(f"Ray stopped ({str(cause or error).strip()}). {_KEPT}", field="engine")
+    said = str(cause or error).strip().splitlines()[-1]
+    return UsageError(f"Ray stopped ({said}). {_KEPT}", field="engine")
