@@ -16,6 +16,9 @@ from hemascope.metrics import classification as cls
 
 Floats = NDArray[np.float64]
 
+_ROWS = 512  # images at a time
+_CELLS = 16_000_000  # numbers of a table of images and resampled sets that are worked on at once
+
 # To add a figure with an interval: its row here; it takes confusion matrices (B, C, C).
 _OF_CONFUSION = {
     "accuracy": cls.accuracy,
@@ -83,14 +86,17 @@ class Bootstrap:
         self._labels = labels
         self._num_classes = num_classes
         rng = np.random.default_rng(seed)
-        # How often each resampled set holds each image, (N, B): float32 is exact for such counts.
-        self.counts = np.zeros((len(labels), num_resamples), dtype=np.float32)
+        # How often each resampled set holds each image, (N, B): never 256 times.
+        self.counts = np.zeros((len(labels), num_resamples), dtype=np.uint8)
+        sets = np.arange(num_resamples)
         for label in np.unique(labels):
             members = np.flatnonzero(labels == label)
-            drawn = rng.integers(len(members), size=(len(members), num_resamples))
-            cell = drawn * num_resamples + np.arange(num_resamples)
-            counts = np.bincount(cell.ravel(), minlength=cell.size)
-            self.counts[members] = counts.reshape(cell.shape)
+            own = np.zeros((len(members), num_resamples), dtype=np.uint8)
+            for first in range(0, len(members), _ROWS):
+                rows = min(_ROWS, len(members) - first)
+                drawn = rng.integers(len(members), size=(rows, num_resamples))
+                np.add.at(own, (drawn, sets), 1)
+            self.counts[members] = own
 
     def __call__(self, runs: Sequence[Predictions]) -> Resampled:
         """The figures of a network: the mean over its runs, for each run on the same images.
@@ -99,7 +105,7 @@ class Bootstrap:
         class occurs, there is no AUROC.
         """
         whole = [self.figures(run) for run in runs]
-        drawn = [self._figures(run, self.counts) for run in runs]
+        drawn = [self._drawn_figures(run) for run in runs]
         return Resampled(
             {name: float(np.mean([figures[name] for figures in whole])) for name in whole[0]},
             {name: np.mean([figures[name] for figures in drawn], axis=0) for name in drawn[0]},
@@ -109,6 +115,16 @@ class Bootstrap:
         """The figures of one run on the test set itself."""
         once = np.ones((len(self._labels), 1), dtype=np.float32)
         return {name: float(values[0]) for name, values in self._figures(run, once).items()}
+
+    def _drawn_figures(self, run: Predictions) -> dict[str, Floats]:
+        """The figures on each resampled set, (B,) each; so many sets at a time as memory allows."""
+        num_resamples = self.counts.shape[1]
+        step = max(1, _CELLS // len(self._labels))
+        parts = [
+            self._figures(run, self.counts[:, first : first + step].astype(np.float32))
+            for first in range(0, num_resamples, step)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _figures(self, predictions: Predictions, counts: NDArray[np.float32]) -> dict[str, Floats]:
         confusions = self._confusions(predictions.predicted, counts)

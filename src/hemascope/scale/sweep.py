@@ -54,7 +54,7 @@ from hemascope.workflows.sources import load_data
 from hemascope.workflows.train import TrainingRun, fit
 
 Engine = Literal["process", "ray"]
-_JOURNAL, _TABLE, _BEST = "journal.log", "trials.csv", "best.toml"
+_JOURNAL, _TABLE, _BEST, _LOCK = "journal.log", "trials.csv", "best.toml", ".sweep.lock"
 _SHOWN = 5  # trials in the summary
 _RETRIES = 2  # of a worker of Ray that is lost
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -143,7 +143,10 @@ class _Sweep:
         asked, journal = self.asked, self.folder / _JOURNAL
         try:
             storage: Any = self.storage or optuna.storages.JournalStorage(
-                optuna.storages.journal.JournalFileBackend(str(journal))
+                # A lock that ends with its process, unlike Optuna's own.
+                optuna.storages.journal.JournalFileBackend(
+                    str(journal), cast("Any", FileLock(f"{journal}.lock"))
+                )
             )
             others = [] if self.storage else optuna.get_all_study_names(storage)
             pruner = optuna.pruners.MedianPruner(asked.startup, asked.grace)
@@ -203,7 +206,7 @@ def sweep(
     asked = load_toml(path, SweepSettings)
     base, space = _checked(asked, str(path))
     dataset = load_data(data, reporter)
-    splits = {split: own for split, own in dataset.splits.items() if split is not Split.TEST}
+    splits = {split: dataset.splits[split] for split in (Split.TRAIN, Split.VAL)}
     sources = tuple(map(located, data.sources))  # so that they are found from anywhere
     base = base.model_copy(update={"data": data.model_copy(update={"sources": sources})})
     found = _Sweep(asked, base, space, replace(dataset, splits=splits), output.folder, storage)
@@ -256,19 +259,19 @@ def _try_one(sweep: _Sweep, study: optuna.Study) -> str:
     mark = (folder / MARK).stat()
     place = f"{mark.st_ino}-{mark.st_mtime_ns}"
     with ExitStack() as held:
-        with FileLock(folder / f".{_JOURNAL}.lock"):
+        with FileLock(folder / _LOCK):
             _replace_killed(study, folder, place)
             trials = _trials(study)
-            if sum(t.state != TrialState.WAITING for t in trials) >= asked.trials:
-                return ""
+            if not any(trial.state == TrialState.WAITING for trial in trials):
+                if len(trials) >= asked.trials:
+                    return ""
+                own = {_INDEX: len(trials), _FOLDER: f"trial-{len(trials) + 1:04}", _PLACE: place}
+                study.enqueue_trial({}, user_attrs=own)
             trial = study.ask()
-            index = trial.user_attrs.get(_INDEX, sum(t.number < trial.number for t in trials))
-            out = folder / trial.user_attrs.get(_FOLDER, f"trial-{index + 1:04}")
-            if _FOLDER not in trial.user_attrs and out.exists():  # of another sweep's database
-                out = folder / f"trial-{index + 1:04}-{trial.number}"
+            index, out = trial.user_attrs[_INDEX], folder / trial.user_attrs[_FOLDER]
             held.enter_context(claimed(out))
-            for key, value in ((_INDEX, index), (_FOLDER, out.name), (_PLACE, place)):
-                trial.set_user_attr(key, value)
+            if trial.user_attrs[_PLACE] != place:
+                trial.set_user_attr(_PLACE, place)
         # Seeded by its place in the sweep: a resumed sweep tries what it would have tried.
         study.sampler = optuna.samplers.TPESampler(seed=asked.seed + index)
         told = 0
@@ -321,16 +324,15 @@ def _trials(study: optuna.Study) -> list[FrozenTrial]:
 def _replace_killed(study: optuna.Study, folder: Path, place: str) -> None:
     """Has trials that are running, but in whose folder no process writes, taken up again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        attributes = trial.user_attrs
-        if attributes.get(_PLACE) != place:
+        if trial.user_attrs[_PLACE] != place:
             continue  # of another machine's folder
         try:
-            with claimed(folder / attributes[_FOLDER]):
+            with claimed(folder / trial.user_attrs[_FOLDER]):
                 pass
         except OutputError:
             continue  # its process lives
-        kept = {key: attributes[key] for key in (_INDEX, _FOLDER)} | {_REPLACES: trial.number}
         study.tell(trial.number, state=TrialState.FAIL)
+        kept = {**trial.user_attrs, _REPLACES: trial.number}
         study.enqueue_trial(trial.params, user_attrs=kept)
 
 
@@ -356,15 +358,8 @@ def _on_ray(sweep: _Sweep, study: optuna.Study, reporter: Reporter) -> None:
         return {"outcome": _try_one(sweep, sweep.study())}
 
     class Told(tune.Callback):
-        def on_trial_result(  # Ray's signature
-            self,
-            iteration: int,
-            trials: Any,
-            trial: Any,
-            result: Any,
-            **_info: Any,
-        ) -> None:
-            reporter.say(result["outcome"])
+        def on_trial_result(self, **info: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - it is called by names
+            reporter.say(info["result"]["outcome"])
 
     tune.Tuner(
         tune.with_resources(tune.with_parameters(work, sweep=moved), {"cpu": 1}),
@@ -382,7 +377,7 @@ def _on_ray(sweep: _Sweep, study: optuna.Study, reporter: Reporter) -> None:
 def _publish(sweep: _Sweep, study: optuna.Study) -> str:
     """Writes the trials, the figures and the best settings, and tells of them."""
     folder, figure = sweep.folder, sweep.figure
-    trials = [trial for trial in _trials(study) if _INDEX in trial.user_attrs]
+    trials = [trial for trial in _trials(study) if trial.state != TrialState.WAITING]
     trials.sort(key=lambda trial: trial.user_attrs[_INDEX])
     complete = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
     if not complete:
@@ -402,7 +397,7 @@ def _publish(sweep: _Sweep, study: optuna.Study) -> str:
     )
     title = f"{sweep.dataset.title}: {len(trials)} trials ({counts})"
     about = f"# {title}; best {figure} {best.value:.4f}, trial {best.user_attrs[_INDEX] + 1}.\n"
-    with explained(folder), FileLock(folder / f".{_JOURNAL}.lock"):
+    with explained(folder), FileLock(folder / _LOCK):
         write_text(folder / _TABLE, text.getvalue())
         write_text(folder / _BEST, about + settings.to_toml())
         _draw(sweep, study, trials, make_folder(folder / FIGURES), title)

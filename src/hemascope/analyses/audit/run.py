@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from hemascope.analyses.audit.words import (
     audit_text,
     render_audit,
 )
+from hemascope.core.classes import Split
 from hemascope.core.images import Dataset, LabeledImages, concatenate
 from hemascope.inference import predict
 from hemascope.inference.torch_engine import TorchEngine, features, pick_device, pick_precision
@@ -56,6 +58,7 @@ def audit(data: DataSettings, output: Output, reporter: Reporter) -> str:
     data = data.model_copy(update={"skip_bad": True})
     dataset = load_data(data, reporter, as_found=True)
     images = concatenate(list(dataset.splits.values()))
+    dataset = _on(images, dataset)
     if len(images) > find.MOST_EXACT:
         find.require_index()  # said before anything that takes time
     facts = fingerprint(dataset, device="cpu")
@@ -136,6 +139,16 @@ def examine(
     )
 
 
+def _on(images: LabeledImages, dataset: Dataset) -> Dataset:
+    """The data with the pixels of `images`, all of its own in order, so that they are held once."""
+    first, splits = 0, dict[Split, LabeledImages]()
+    for split, part in dataset.splits.items():
+        pixels = images.images[first : first + len(part)]
+        splits[split] = replace(part, images=pixels)
+        first += len(part)
+    return replace(dataset, splits=splits)
+
+
 def _kept_together(images: LabeledImages) -> NDArray[np.int64]:
     """A number for each image, the same for copies, and for images of one patient if known."""
     hashes: NDArray[np.int64] = np.unique(images.hashes, return_inverse=True)[1]
@@ -183,6 +196,7 @@ def _cross_validate(
                     on_epoch()
                 network = TorchEngine(state.result, device=device, precision=precision)
                 probs[held] = predict(network, unseen, dataset.classes).probs
+                del train, unseen, task  # before the next fold's are made
             if embeddings is None:
                 embeddings = features(state.model, images.images, device=device)
     assert embeddings is not None  # noqa: S101 - there are folds
