@@ -78,7 +78,7 @@ class Desk:
     def reader(self, name: str) -> str:
         """The id of a reader."""
         if name not in self.readers:
-            self.readers[name] = self.post("/readers", {"name": name}, 201)["id"]
+            self.readers[name] = self.ask("POST", "/readers", json={"name": name}).json()["id"]
         return self.readers[name]
 
     def case(self, name: str = "a case", reader: str = "Ann") -> str:
