@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,14 +23,15 @@ from typing import Any
 import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
-from starlette.testclient import TestClient
+from sqlalchemy import select
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from hemascope.inference.predictor import Predictor
+from hemascope.review.database import Quiz
 from stations import PACKAGED, Desk, change, desk_at
 
-from hemascope.inference.predictor import Predictor
-
+_KNOWN = 0.7  # of ids, that are those of something there
 _EXAMPLES = 40  # of each operation and phase in a round
 # What the station's own rules decide, beyond the form of a request: 409 and the like.
 _REFUSED = ["2xx", "304", "401", "403", "404", "409", "413", "422", "429"]
@@ -51,7 +52,7 @@ class Found:
 
 
 @contextmanager
-def filled_station(folder: Path, predictor: Predictor, url: str = "") -> Iterator[Desk]:
+def filled_station(folder: Path, predictor: Predictor, url: str = "") -> Generator[Desk]:
     """A station with something in it."""
     with desk_at(folder, predictor, url) as desk:
         desk.signed(6, seed=1, name="signed")
@@ -90,19 +91,15 @@ def fuzz(desk: Desk, *, seed: int, examples: int, seconds: int | None = None) ->
 
 
 def _settings(desk: Desk, seed: int, examples: int, seconds: int | None) -> dict[str, Any]:
-    cases = desk.get("/cases")["items"]
-    cells = [
-        cell["id"] for case in cases for cell in desk.get(f"/cases/{case['id']}/cells")["items"]
-    ]
-    readers = [one["id"] for one in desk.get("/readers")["items"]]
-    quizzes = [line["quiz"] for line in _quizzes(desk)]
-    names = [one["name"] for one in desk.get("/classes")["items"]]
+    cases = [one["id"] for one in desk.get("/cases")["items"]]
+    with desk.station.database.read() as session:
+        quizzes = list(session.scalars(select(Quiz.id)))
     known = {
-        "cases": [case["id"] for case in cases],
-        "cells": cells,
-        "readers": readers,
+        "cases": cases,
+        "cells": [cell["id"] for case in cases for cell in desk.cells(case)],
+        "readers": [one["id"] for one in desk.get("/readers")["items"]],
         "quizzes": quizzes,
-        "classes": names,
+        "classes": [one["name"] for one in desk.get("/classes")["items"]],
     }
     places = {
         "cases": ["path.case_id"],
@@ -111,16 +108,15 @@ def _settings(desk: Desk, seed: int, examples: int, seconds: int | None) -> dict
         "quizzes": ["path.quiz_id"],
         "classes": ["query.of", "body.changes[*].to", "body.classes[*]", "body.class"],
     }
-    bindings = {
-        place: {"dictionary": name, "probability": 0.7}
-        for name, where in places.items()
-        for place in where
-    }
     settings: dict[str, Any] = {
         "seed": seed,
         "continue-on-failure": True,
-        "dictionaries": {name: {"values": values} for name, values in known.items() if values},
-        "parameters": {place: one for place, one in bindings.items() if known[one["dictionary"]]},
+        "dictionaries": {name: {"values": values} for name, values in known.items()},
+        "parameters": {
+            place: {"dictionary": name, "probability": _KNOWN}
+            for name, where in places.items()
+            for place in where
+        },
         "generation": {"max-examples": examples, "database": "none", "no-shrink": True},
         "checks": {
             "positive_data_acceptance": {"expected-statuses": _REFUSED},
@@ -128,15 +124,6 @@ def _settings(desk: Desk, seed: int, examples: int, seconds: int | None) -> dict
         },
     }
     return settings | ({"max-time": seconds} if seconds else {})
-
-
-def _quizzes(desk: Desk) -> list[dict[str, str]]:
-    from sqlalchemy import select
-
-    from hemascope.review.database import Quiz
-
-    with desk.station.database.read() as session:
-        return [{"quiz": one} for one in session.scalars(select(Quiz.id).limit(20))]
 
 
 def main() -> int:
@@ -150,9 +137,11 @@ def main() -> int:
     total, start, seed = Found(), time.perf_counter(), args.seed
     predictor = Predictor(PACKAGED, threads=1)
     while total.num_requests < args.requests:
-        with tempfile.TemporaryDirectory() as name:
-            with filled_station(Path(name) / "station", predictor, args.url) as desk:
-                found = fuzz(desk, seed=seed, examples=args.examples)
+        with (
+            tempfile.TemporaryDirectory() as name,
+            filled_station(Path(name) / "station", predictor, args.url) as desk,
+        ):
+            found = fuzz(desk, seed=seed, examples=args.examples)
         total.statuses += found.statuses
         total.operations += found.operations
         total.findings |= found.findings

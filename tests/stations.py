@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -76,7 +78,7 @@ class Desk:
     def reader(self, name: str) -> str:
         """The id of a reader."""
         if name not in self.readers:
-            self.readers[name] = self.post("/readers", {"name": name}, 201)["id"]
+            self.readers[name] = self.ask("POST", "/readers", json={"name": name}).json()["id"]
         return self.readers[name]
 
     def case(self, name: str = "a case", reader: str = "Ann") -> str:
@@ -228,12 +230,24 @@ def _missing(reason: str) -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Callable[[], str]]:
     """A PostgreSQL of these tests' own; gives the URL of a new database each time."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    initdb = shutil.which("initdb") or (str(found[-1]) if found else None)
-    if initdb is None:
+    programs = postgres_programs()
+    if programs is None:
         _missing("initdb is not installed (Debian: postgresql)")
         raise AssertionError
-    programs = Path(initdb).resolve().parent
+    with running_postgres(programs) as new_database:
+        yield new_database
+
+
+def postgres_programs() -> Path | None:
+    """Where PostgreSQL's programs are."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = shutil.which("initdb") or (str(found[-1]) if found else None)
+    return Path(initdb).resolve().parent if initdb else None
+
+
+@contextmanager
+def running_postgres(programs: Path) -> Generator[Callable[[], str]]:
+    """A PostgreSQL server on a socket in a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="hemascope-pg-"))  # which another user can enter
     owner: dict[str, Any] = {}
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
@@ -278,6 +292,59 @@ def postgres() -> Iterator[Callable[[], str]]:
             running.send_signal(signal.SIGQUIT)  # at once: nothing of it is needed any more
             running.wait(_START_SECONDS)
         shutil.rmtree(folder)
+
+
+@dataclass
+class Server:
+    """`hemascope serve` in a process of its own."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+    said: list[str]
+
+    @property
+    def api(self) -> str:
+        return f"{self.url}/api/v1"
+
+    def kill(self) -> None:
+        """At once, without a chance to tidy up."""
+        self.process.kill()
+        self.process.wait(_START_SECONDS)
+
+
+@contextmanager
+def served(folder: Path, *options: str) -> Generator[Server]:
+    """A server at a free port, stopped at the end unless it was killed."""
+    with served_many(folder, *options, count=1) as [server]:
+        yield server
+
+
+@contextmanager
+def served_many(folder: Path, *options: str, count: int) -> Generator[list[Server]]:
+    """Servers that start at the same time."""
+    command = [sys.executable, "-m", "hemascope", "serve", "--port", "0", "--data-dir"]
+    processes = [
+        subprocess.Popen([*command, str(folder), *options], stderr=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    try:
+        yield [_started(one) for one in processes]
+    finally:
+        for one in processes:
+            if one.poll() is None:
+                one.send_signal(signal.SIGINT)
+        for one in processes:
+            one.communicate(timeout=_START_SECONDS)
+
+
+def _started(process: "subprocess.Popen[str]") -> Server:
+    said: list[str] = []
+    assert process.stderr
+    for line in process.stderr:
+        said.append(line)
+        if found := re.search(r"https?://\S+:[0-9]+", line):
+            return Server(process, found[0], said)
+    pytest.fail(f"the station did not start: {''.join(said)}")
 
 
 def _connected(folder: Path) -> psycopg.Connection[Any]:

@@ -287,6 +287,31 @@ def test_one_of_two_at_once_wins(desk: Desk) -> None:
     assert desk.cells(case)[0]["class"] == names[codes.index(200)]
 
 
+def test_two_stations_on_one_database_lose_no_correction(
+    desk: Desk, database_url: str, packaged: Predictor, tmp_path: Path
+) -> None:
+    case = desk.filled(12)
+    cells = desk.cells(case)
+    desk.correct(case, [change(cell, "basophil") for cell in cells])
+    with desk_at(tmp_path / "station", packaged, database_url) as other:
+        sent = {"reader": desk.reader("Ann")}
+
+        def name(number: int) -> int:
+            of = (desk, other)[number % 2]
+            changes = [change({**cells[number], "class": "basophil"}, "monocyte")]
+            answer = of.ask("POST", f"/cases/{case}/corrections", json={**sent, "changes": changes})
+            return answer.status_code
+
+        with ThreadPoolExecutor(6) as pool:
+            assert list(pool.map(name, range(12))) == [200] * 12
+        assert [name(0), name(1)] == [409, 409]
+        for one in (desk, other):
+            assert {cell["class"] for cell in one.cells(case, "Ann")} == {"monocyte"}
+        named = [one["cell"] for one in trail_of(other, case) if one["to"] == "monocyte"]
+        assert sorted(named) == sorted(cell["id"] for cell in cells)
+        assert other.info(case)["version"] == desk.info(case)["version"]
+
+
 def test_only_its_readers_correct_a_case(desk: Desk) -> None:
     case = desk.filled(2)
     cells = desk.cells(case)

@@ -1,6 +1,7 @@
 """The differential as a laboratory counts it, against the published methods' own libraries."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_kappa_and_its_interval(seed: int, lean: float) -> None:
     names = [_FIVE[i] for i in first], [_FIVE[i] for i in second]
     table = agreement_table(*names, _FIVE)
     found = kappa(table)
-    reference = cohens_kappa(table)
+    reference: Any = cohens_kappa(table)
     assert found.value == pytest.approx(cohen_kappa_score(first, second))
     assert found.value == pytest.approx(reference.kappa)
     assert found.low == pytest.approx(reference.kappa_low, abs=1e-6)
@@ -160,9 +161,7 @@ def test_two_readers_are_compared() -> None:
     assert found.n == 135
     assert found.agree_percent == pytest.approx(100 * 105 / 135)
     assert found.kappa == pytest.approx(cohen_kappa_score(*zip(*pairs, strict=True)))
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low < found.kappa < found.high
+    assert (found.low or 1) < (found.kappa or 0) < (found.high or 0)
     assert [one.cell for one in found.differing] == [str(i) for i in range(100, 130)]
     assert {one.class_name for one in found.per_class} == {
         *("neutrophil", "lymphocyte", "monocyte", "platelet", NOT_COUNTED)
