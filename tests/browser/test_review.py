@@ -230,6 +230,13 @@ def test_from_upload_to_a_signed_and_exported_differential(
     with page.expect_popup() as report:
         page.click("text=Printable report")
     assert "research use only" in report.value.inner_text("body").lower()
+    page.click(".notice >> text=Reopen")
+    page.fill("[name=reason]", "a cell was overlooked")
+    page.click("dialog >> text=Reopen >> nth=-1")
+    page.wait_for_selector("text=Sign off")
+    page.click("summary:has-text('Case')")
+    page.click("text=Trail of changes")
+    page.wait_for_selector("text=reopened: a cell was overlooked")
 
 
 def test_the_keyboard_alone_does_everything(case: "Page") -> None:

@@ -2,9 +2,9 @@
 import * as api from "./api.js";
 import { CaseStore, LOOK, NOT_COUNTED, WAITING } from "./case_store.js";
 import { Agreement, Differential } from "./differential.js";
-import { choose, dropped } from "./files.js";
+import { Choose, dropped } from "./files.js";
 import { Gallery } from "./gallery.js";
-import { html, many, one, title, useChanges, useEffect, useLoaded, useMemo, useState, when } from "./html.js";
+import { html, many, Mark, one, Table, title, useChanges, useEffect, useLoaded, useMemo, useRef, useState, when } from "./html.js";
 import { help, useKeys } from "./keys.js";
 import { CellPanel, Enlarged } from "./panel.js";
 import { attempt, ui } from "./ui.js";
@@ -12,29 +12,40 @@ import { attempt, ui } from "./ui.js";
 const VIEWS = ["photo", "saw", "why"];
 const ZOOMS = [1, 1.4, 2];
 
-const TITLES = { unseen: "Not looked through yet", seen: "Looked through" };
+const SEEN = { unseen: "Not looked through yet", seen: "Looked through" };
+
+/** A line of the list of classes: goes to the group, and takes cells that are dropped on it. */
+function Line({ store, name, label, cls, share }) {
+  const count = store.countOf(name);
+  const counts = cls && count > 0 && name !== NOT_COUNTED && !store.progress;
+  const seen = counts ? (store.isUnseen(name) ? "unseen" : "seen") : "";
+  return html`<li><button class="class" data-drop=${name === WAITING ? null : name} aria-disabled=${String(!count)}
+      onClick=${() => count && store.goTo(name)}>
+    ${cls ? html`<${Mark} of=${cls} />` : html`<i class="flag">${name === LOOK ? "!" : "…"}</i>`}
+    <span title=${label}>${label}</span><em>${count}</em>
+    <small>${count > 0 && share != null && html`${one(share)}<span class="sr"> %</span>`}</small>
+    <i class=${seen} title=${SEEN[seen]}><span class="sr">${SEEN[seen]}</span></i></button></li>`;
+}
 
 function Classes({ store }) {
-  const mark = (cls, name, count) => (!cls || !count || store.progress || name === NOT_COUNTED ? "" : store.isUnseen(name) ? "unseen" : "seen");
   const { case: now } = store;
-  const look = store.countOf(LOOK);
-  const waiting = store.countOf(WAITING);
-  const shares = new Map(now.differential?.rows.map((line) => [line.class, line.percent]));
-  const row = (name, label, cls, count) => html`<li><button class="class" data-drop=${name === WAITING ? null : name} aria-disabled=${String(!count)} onClick=${() => { if (count) store.goTo(name); }}>
-    ${cls ? html`<kbd>${cls.key}</kbd><i class="dot" style=${{ background: cls.color }}></i>` : html`<i class="flag">${name === LOOK ? "!" : "…"}</i>`}
-    <span title=${label}>${label}</span><em>${count}</em><small>${count > 0 && shares.get(name) != null && html`${one(shares.get(name))}<span class="sr"> %</span>`}</small>
-    <i class=${mark(cls, name, count)} title=${TITLES[mark(cls, name, count)]}><span class="sr">${TITLES[mark(cls, name, count)]}</span></i></button></li>`;
-  return html`<nav class="rail" aria-label="Classes"><p class="class heads" aria-hidden="true"><span>Class</span><em>n</em><small>%</small><i></i></p><ul>
-    ${row(LOOK, "Look first", null, look)}
-    ${now.classes.map((cls) => row(cls.name, title(cls.name), cls, store.countOf(cls.name)))}
-    ${waiting > 0 && row(WAITING, "Waiting", null, waiting)}
-  </ul></nav>`;
+  const shares = new Map(now.differential.rows.map((row) => [row.class, row.percent]));
+  return html`<nav class="rail" aria-label="Classes">
+    <p class="class heads" aria-hidden="true"><span>Class</span><em>n</em><small>%</small><i></i></p>
+    <ul><${Line} store=${store} name=${LOOK} label="Look first" />
+      ${now.classes.map((cls) => html`<${Line} key=${cls.name} store=${store} name=${cls.name} label=${title(cls.name)} cls=${cls} share=${shares.get(cls.name)} />`)}
+      ${store.countOf(WAITING) > 0 && html`<${Line} store=${store} name=${WAITING} label="Waiting" />`}</ul>
+  </nav>`;
 }
 
 /** What the reader may do about the case itself. */
 function actions(store) {
   const { id, path, reader } = store;
-  const to = (what, json) => attempt(async () => { store.case = await api.post(`${path}/${what}`, { reader, ...json }); await store.refresh(); store.changed(); return true; });
+  const to = (what, json) => attempt(async () => {
+    await api.post(`${path}/${what}`, { reader, ...json });
+    await store.refresh();
+    return true;
+  });
   const ended = async (what, done) => {
     if (!await store.settled()) return ui.tell("Some changes are not saved yet. Wait for the station, then try again.", "warning");
     try {
@@ -48,38 +59,56 @@ function actions(store) {
   };
   return {
     sign: async () => {
-      const sure = store.case.blockers.length || await ui.ask({ heading: "Sign off", ok: "Sign off", text: "The case is frozen as it is: cells, differential, model and readers. Reopening is possible and is recorded." });
+      const text = "The case is frozen as it is: cells, differential, model and readers. Reopening is possible and is recorded.";
+      const sure = store.case.blockers.length || await ui.ask({ heading: "Sign off", ok: "Sign off", text });
       if (sure) ended("sign", "Signed. The report is under Export.");
     },
     finish: () => ended("finish", "Finished. The agreement of both readers can be seen now."),
     second: () => to("second").then((done) => done && store.load()),
     reopen: async () => {
-      const values = await ui.ask({ heading: "Reopen the case", ok: "Reopen", text: "Who reopened it, when and why stays in the trail.", fields: [{ name: "reason", label: "Reason", required: true, maxlength: 500 }] });
+      const text = "Who reopened it, when and why stays in the trail.";
+      const fields = [{ name: "reason", label: "Reason", required: true, maxlength: 100 }];
+      const values = await ui.ask({ heading: "Reopen the case", ok: "Reopen", text, fields });
       if (values) to("reopen", values);
     },
     remove: async () => {
-      const sure = await ui.ask({ heading: "Delete the case", ok: "Delete", danger: true, text: `“${store.case.name}” and its ${many(store.cells.size, "image")} are deleted for good. The trail keeps only that it happened.` });
+      const text = `“${store.case.name}” and its ${many(store.cells.size, "image")} are deleted for good. The trail keeps only that it happened.`;
+      const sure = await ui.ask({ heading: "Delete the case", ok: "Delete", danger: true, text });
       if (sure && await attempt(async () => (await api.remove(`/cases/${id}`), true))) location.hash = "#/";
     },
   };
 }
 
 function Menu({ label, children }) {
-  const close = (event) => { if (!event.relatedTarget || !event.currentTarget.contains(event.relatedTarget)) event.currentTarget.open = false; };
-  const onKey = (event) => { if (event.key === "Escape") { event.currentTarget.open = false; event.currentTarget.firstChild.focus(); } };
-  return html`<details class="menu" onFocusOut=${close} onKeyDown=${onKey} onClick=${(event) => { if (event.target.closest("a, button")) event.currentTarget.open = false; }}>
+  const menu = useRef();
+  const close = () => { menu.current.open = false; };
+  // Leaving the page takes the focus away after the menu itself is gone.
+  const onFocusOut = ({ relatedTarget }) => { if (menu.current && !menu.current.contains(relatedTarget)) close(); };
+  const onKeyDown = (event) => {
+    if (event.key !== "Escape") return;
+    close();
+    menu.current.firstChild.focus();
+  };
+  return html`<details class="menu" ref=${menu} onKeyDown=${onKeyDown}
+      onFocusOut=${onFocusOut} onClick=${(event) => event.target.closest("a, button") && close()}>
     <summary class="button">${label}</summary><div>${children}</div></details>`;
+}
+
+/** Who reads, and in which role. */
+function who({ role, first, second }) {
+  if (role === "") return "not a reader of this case";
+  if (role === "second") return `${second.name}, second reader`;
+  return `${first.name}, first reader${second ? ` · ${second.name}, second` : ""}`;
 }
 
 function Bar({ store, act, larger, smaller, several, setSeveral }) {
   const { case: now } = store;
-  const who = { first: "first reader", second: "second reader", "": "not a reader of this case" }[now.role];
   const file = (kind) => api.link(`${store.path}/export.${kind}`);
   const saved = store.trouble && store.unsaved ? `${many(store.unsaved, "change")} not saved` : store.unsaved ? "Saving …" : store.done.length ? "Saved" : "";
   return html`<header class="bar-top">
     <a href="#/" class="back" aria-label="All cases">‹</a>
     <h1>${now.name}</h1>
-    <span class="soft">${many(store.cells.size, "cell")} · ${now.model.name} ${now.model.image_size} px · ${who}${now.second && now.role === "first" ? ` · second: ${now.second.name}` : ""}</span>
+    <span class="soft">${many(store.cells.size, "cell")} · ${now.model.name} ${now.model.image_size} px · ${who(now)}</span>
     ${now.status === "signed" && html`<span class="badge signed">signed ${when(now.signed_at)}</span>`}
     <span class="soft saved" role="status">${saved}</span>
     <div class="row tools">
@@ -91,15 +120,16 @@ function Bar({ store, act, larger, smaller, several, setSeveral }) {
         <button aria-pressed=${String(several)} onClick=${() => setSeveral(!several)}>Select several by tapping ${several ? "✓" : ""}</button>
         <button onClick=${() => ui.ask(help(now.classes))}>Keys <kbd>?</kbd></button></${Menu}>
       <${Menu} label="Case">
-        ${store.open && now.role === "first" && html`<button onClick=${async () => { const files = await choose(true); if (files.length) store.add(files); }}>Add a folder</button>
-          <button onClick=${async () => { const files = await choose(false); if (files.length) store.add(files); }}>Add images or a zip</button>`}
+        ${store.open && now.role === "first" && html`<${Choose} onFiles=${(files) => store.add(files)} />`}
         ${!now.second && now.role === "" && html`<button onClick=${act.second}>Read as second reader</button>`}
         ${now.second_finished && html`<a href="#/cases/${store.id}/agreement">Agreement of the readers</a>`}
         <a href="#/cases/${store.id}/trail">Trail of changes</a>
         ${now.status === "signed" && html`<button onClick=${act.reopen}>Reopen …</button>`}
         <button class="red" onClick=${act.remove}>Delete …</button></${Menu}>
       <${Menu} label="Export">
-        <a href=${api.link(`${store.path}/report`)} target="_blank" rel="noopener">Printable report</a><a href=${file("csv")} download>CSV</a><a href=${file("json")} download>JSON</a></${Menu}>
+        <a href=${api.link(`${store.path}/report`)} target="_blank" rel="noopener">Printable report</a>
+        <a href=${file("csv")} download>CSV</a>
+        <a href=${file("json")} download>JSON</a></${Menu}>
       ${now.status === "open" && now.role === "first" && html`<button class="primary" onClick=${act.sign}>Sign off</button>`}
       ${now.role === "second" && store.open && html`<button class="primary" onClick=${act.finish}>Finish reading</button>`}
     </div>
@@ -109,42 +139,47 @@ function Bar({ store, act, larger, smaller, several, setSeveral }) {
 function Notices({ store, act }) {
   const { case: now } = store;
   if (store.trouble) {
-    return html`<div class="notice bad" role="alert"><span><b>${store.unsaved ? `${many(store.unsaved, "change")} not saved.` : "Waiting for the station."}</b> ${store.trouble} It is tried again by itself.</span>
-      <button class="small" onClick=${() => store.retry()}>Try now</button>${store.unsaved > 0 && html`<button class="small" onClick=${() => store.giveUp()}>Take the changes back</button>`}
+    const what = store.unsaved ? `${many(store.unsaved, "change")} not saved.` : "Waiting for the station.";
+    return html`<div class="notice bad" role="alert"><span><b>${what}</b> ${store.trouble} It is tried again by itself.</span>
+      <button class="small" onClick=${() => store.retry()}>Try now</button>
+      ${store.unsaved > 0 && html`<button class="small" onClick=${() => store.giveUp()}>Take the changes back</button>`}
       ${store.progress && html`<button class="small" onClick=${() => store.stop()}>Stop</button>`}</div>`;
   }
   if (store.progress) {
     const { word, done, total } = store.progress;
-    return html`<div class="notice"><label class="progress">${word} ${done} of ${total || store.cells.size}<progress max=${total || 1} value=${done}></progress></label></div>`;
+    return html`<div class="notice"><label class="progress">${word} ${done} of ${total || store.cells.size}
+      <progress max=${total || 1} value=${done}></progress></label></div>`;
   }
   if (now.role === "" && now.status === "open" && !now.second) {
-    return html`<div class="notice"><span><b>${now.first.name} reads this case.</b> You can be its second reader: you start from the model’s answers and do not see the first reader’s.</span><button class="small primary" onClick=${act.second}>Read as second reader</button></div>`;
+    return html`<div class="notice"><span><b>${now.first.name} reads this case.</b>
+      You can be its second reader: you start from the model’s answers and do not see the first reader’s.</span>
+      <button class="small primary" onClick=${act.second}>Read as second reader</button></div>`;
   }
   if (now.role === "second" && now.second_finished) {
     return html`<div class="notice"><span><b>You have finished reading.</b></span><a href="#/cases/${store.id}/agreement">See the agreement</a></div>`;
   }
   if (now.status === "signed") {
-    return html`<div class="notice"><span><b>Signed by ${now.signed_by}.</b> The case is frozen.</span><button class="small" onClick=${act.reopen}>Reopen …</button></div>`;
+    return html`<div class="notice"><span><b>Signed by ${now.signed_by}.</b> The case is frozen.</span>
+      <button class="small" onClick=${act.reopen}>Reopen …</button></div>`;
   }
   return null;
 }
 
 function Trail({ store }) {
-  const loaded = useLoaded(() => api.get(`${store.path}/trail`), [store]);
-  const name = (id) => store.cells.get(id)?.name ?? "";
-  return html`<${Sheet} store=${store} heading="Trail of changes, the latest first" loaded=${loaded}>${loaded.value && html`<div class="scroll" tabindex="0"><table class="list">
-    <thead><tr><th scope="col">When</th><th scope="col">Reader</th><th scope="col">What</th><th scope="col">Cell</th><th scope="col">From</th><th scope="col">To</th></tr></thead>
-    <tbody>${loaded.value.items.toReversed().map((row) => html`<tr><td>${when(row.at)}</td><td>${row.reader}</td><td class="wrap">${row.kind}${row.detail && `: ${row.detail}`}</td><td>${name(row.cell)}</td><td>${row.from}</td><td>${row.to}</td></tr>`)}</tbody></table></div>`}</${Sheet}>`;
+  const heads = ["When", "Reader", "What", "Cell", "From", "To"];
+  const rows = ({ items }) => items.toReversed().map((row) => [
+    when(row.at), row.reader, html`<span class="wrap">${row.kind}${row.detail && `: ${row.detail}`}</span>`,
+    store.cells.get(row.cell)?.name ?? "", row.from, row.to,
+  ]);
+  return html`<${Sheet} store=${store} heading="Trail of changes, the latest first" of="trail"
+    show=${(trail) => html`<${Table} list heads=${heads} rows=${rows(trail)} />`} />`;
 }
 
-function Both({ store }) {
-  const loaded = useLoaded(() => api.get(`${store.path}/agreement`), [store]);
-  return html`<${Sheet} store=${store} heading="Agreement of the readers" loaded=${loaded}>${loaded.value && html`<${Agreement} agreement=${loaded.value} store=${store} />`}</${Sheet}>`;
-}
-
-function Sheet({ store, heading, loaded, children }) {
+/** A page of its own about the case, of what the station says under `of`. */
+function Sheet({ store, heading, of, show }) {
+  const { value, error } = useLoaded(() => api.get(`${store.path}/${of}`), [store]);
   return html`<main class="start"><p><a href="#/cases/${store.id}">‹ ${store.case.name}</a></p><h1>${heading}</h1>
-    ${loaded.error && html`<p class="warn">${loaded.error.message}</p>`}${!loaded.value && !loaded.error && html`<p>Loading …</p>`}${children}</main>`;
+    ${error ? html`<p class="warn">${error.message}</p>` : value ? show(value) : html`<p>Loading …</p>`}</main>`;
 }
 
 function Review({ store, part, session }) {
@@ -198,11 +233,8 @@ function Review({ store, part, session }) {
       store.select(store.current ? [store.current] : []);
     } else if (large && (key === "ArrowLeft" || key === "ArrowRight")) store.step(key === "ArrowLeft" ? -1 : 1);
     else if (key === ".") setView((old) => VIEWS[(VIEWS.indexOf(old) + 1) % VIEWS.length]);
-    else if (key === ",") {
-      const cell = store.cells.get(store.current);
-      store.beside = store.beside || !cell ? null : { cell, text: title(cell.class) || "Unidentified" };
-      store.changed();
-    } else if (key === "/") document.getElementById("comment")?.focus();
+    else if (key === ",") store.hold(store.cells.get(store.current));
+    else if (key === "/") document.getElementById("comment")?.focus();
     else if (key === "+" || key === "=") larger();
     else if (key === "-") smaller();
     else if (key === "?") ui.ask(help(now.classes));
@@ -211,17 +243,25 @@ function Review({ store, part, session }) {
   });
 
   if (part === "trail") return html`<${Trail} store=${store} />`;
-  if (part === "agreement") return html`<${Both} store=${store} />`;
+  if (part === "agreement") {
+    return html`<${Sheet} store=${store} heading="Agreement of the readers" of="agreement"
+      show=${(agreement) => html`<${Agreement} agreement=${agreement} store=${store} />`} />`;
+  }
   const empty = !store.cells.size && !store.progress;
   return html`<div class="case" data-pane=${pane}>
     <${Bar} store=${store} act=${act} larger=${larger} smaller=${smaller} several=${several} setSeveral=${setSeveral} />
     <${Notices} store=${store} act=${act} />
     <${Classes} store=${store} />
-    <main aria-label="Cells">${empty ? html`<div class="drop large"><p><b>Drop a folder, a zip or images anywhere</b></p>
-        <div class="row"><button class="primary" onClick=${async () => store.add(await choose(true))}>Choose a folder</button><button onClick=${async () => store.add(await choose(false))}>Choose images or a zip</button></div></div>`
-      : html`<${Gallery} store=${store} zoom=${ZOOMS[zoom]} several=${several} onOpen=${(what) => (what === "zoom" ? setLarge(true) : setPane(what))} />`}</main>
-    <aside aria-label="Cell and differential"><${CellPanel} store=${store} view=${view} setView=${setView} onZoom=${() => setLarge(true)} /><${Differential} store=${store} /></aside>
-    <nav class="panes" aria-label="Parts of the case">${[["cells", "Cells"], ["cell", "Cell"], ["differential", "Differential"]].map(([name, label]) => html`<button aria-pressed=${String(pane === name)} onClick=${() => setPane(name)}>${label}</button>`)}</nav>
+    <main aria-label="Cells">${empty
+      ? html`<div class="drop large"><p><b>Drop a folder, a zip or images anywhere</b></p>
+          <div class="row"><${Choose} onFiles=${(files) => store.add(files)} /></div></div>`
+      : html`<${Gallery} store=${store} zoom=${ZOOMS[zoom]} several=${several}
+          onOpen=${(what) => (what === "zoom" ? setLarge(true) : setPane(what))} />`}</main>
+    <aside aria-label="Cell and differential">
+      <${CellPanel} store=${store} view=${view} setView=${setView} onZoom=${() => setLarge(true)} />
+      <${Differential} store=${store} /></aside>
+    <nav class="panes" aria-label="Parts of the case">${["cells", "cell", "differential"].map((name) => html`
+      <button aria-pressed=${String(pane === name)} onClick=${() => setPane(name)}>${title(name)}</button>`)}</nav>
     ${large && html`<${Enlarged} store=${store} view=${view} setView=${setView} onClose=${() => setLarge(false)} />`}
   </div>`;
 }
@@ -241,10 +281,13 @@ export function Case({ id, part, session }) {
     document.addEventListener("visibilitychange", back);
     return () => {
       document.removeEventListener("visibilitychange", back);
-      if (store.unsaved) ui.tell(`${many(store.unsaved, "change")} of “${store.case.name}” not saved yet: kept, and sent as soon as the station answers.`, "warning");
+      if (!store.unsaved) return;
+      const what = `${many(store.unsaved, "change")} of “${store.case.name}” not saved yet`;
+      ui.tell(`${what}: kept, and sent as soon as the station answers.`, "warning");
     };
   }, [store]);
-  if (problem) return html`<main class="start"><p><a href="#/">‹ All cases</a></p><h1>The case cannot be shown</h1><p class="warn">${problem.message}</p></main>`;
+  if (problem) return html`<main class="start"><p><a href="#/">‹ All cases</a></p>
+    <h1>The case cannot be shown</h1><p class="warn">${problem.message}</p></main>`;
   if (!store.case) return html`<main class="start"><p>Loading …</p></main>`;
   return html`<${Review} store=${store} part=${part} session=${session} />`;
 }

@@ -15,6 +15,7 @@ export const isFlagged = (cell) => cell.abstain || Boolean(cell.warning) || Bool
 const inForce = (cell, to) => to ?? (cell.abstain ? "" : cell.predicted_class);
 /** What makes a cell again as it was: null where no reader had named it. */
 const again = (cell) => (cell.read || cell.class !== inForce(cell, null) ? cell.class : null);
+export const called = (cell) => title(cell.class) || (isWaiting(cell) ? "Waiting" : "Unidentified");
 const doubt = (cell) => (cell.error ? 2 : cell.confidence ?? 1);
 
 /** Where a cell stands: what is flagged comes first until a reader has named it. */
@@ -372,7 +373,7 @@ export class CaseStore extends EventTarget {
       return this.changed();
     }
     const conflicts = error.body?.conflicts ?? [];
-    const told = conflicts.map((one) => `${this.cells.get(one.cell)?.name ?? one.cell}: ${title(one.class) || "unidentified"}, by ${one.by}`);
+    const told = conflicts.map((one) => `${this.cells.get(one.cell)?.name ?? one.cell}: ${title(one.class) || "unidentified"}${one.by && `, by ${one.by}`}`);
     ui.tell(`Not changed: ${many(cells.size, "cell")}. ${error.message}`, "error", told);
     if (error.status === 409) this.#again().catch(() => {});
   }
@@ -412,6 +413,15 @@ export class CaseStore extends EventTarget {
     this.current = id;
     this.changed();
   }
+
+  /** Sets something beside the current cell; nothing ends that. */
+  compare(beside) {
+    this.beside = beside;
+    this.changed();
+  }
+
+  /** Holds a cell for comparison with the next ones, and lets it go. */
+  hold(cell) { this.compare(this.beside || !cell ? null : { cell, text: called(cell) }); }
 
   /** The cell after or before the current one, over the borders of groups. */
   step(by) {

@@ -1,4 +1,5 @@
 // Files from a drop or a chooser, folders walked, each with its path as a name.
+import { html } from "./html.js";
 
 /** Files of a folder entry that was dropped, and of the folders in it. */
 async function walk(entry, path = "") {
@@ -25,7 +26,7 @@ export async function dropped(transfer) {
 }
 
 /** Lets the reader choose files, or a folder. */
-export function choose(folder) {
+function choose(folder) {
   return new Promise((resolve) => {
     const input = document.createElement("input");
     Object.assign(input, { type: "file", multiple: true, webkitdirectory: folder });
@@ -34,6 +35,16 @@ export function choose(folder) {
     input.oncancel = () => resolve([]);
     input.click();
   });
+}
+
+/** The two buttons that choose files for `onFiles`. */
+export function Choose({ onFiles }) {
+  const ask = async (folder) => {
+    const files = await choose(folder);
+    if (files.length) onFiles(files);
+  };
+  return html`<button class="primary" onClick=${() => ask(true)}>Choose a folder</button>
+    <button onClick=${() => ask(false)}>Choose images or a zip</button>`;
 }
 
 /** What a case made of these files may be called: their folder or archive, or the time. */

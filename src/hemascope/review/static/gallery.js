@@ -1,6 +1,6 @@
 // The gallery: only the rows near the screen are nodes, one node a cell.
 import { isFlagged, isWaiting, LOOK, NOT_COUNTED, WAITING } from "./case_store.js";
-import { html, many, percent, title, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
+import { html, many, Mark, percent, title, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
 import { arrange, edge, HEADER, neighbor, touched, within } from "./layout.js";
 import { dragging } from "./drag.js";
 
@@ -30,7 +30,10 @@ export function describe(cell) {
   return [...parts, cell.name].join(", ");
 }
 
-const look = (cell) => ["cell", cell.error && "broken", isFlagged(cell) && "doubt", isWaiting(cell) && "waits", cell.read && "read", cell.comment && "noted"].filter(Boolean).join(" ");
+function look(cell) {
+  const kinds = { broken: cell.error, doubt: isFlagged(cell), waits: isWaiting(cell), read: cell.read, noted: cell.comment };
+  return ["cell", ...Object.keys(kinds).filter((kind) => kinds[kind])].join(" ");
+}
 
 function Cell({ cell, x, y, selected, current, position, total }) {
   return html`<div role="option" id="cell-${cell.id}" data-id=${cell.id} class=${look(cell)} aria-selected=${String(selected)}
@@ -62,10 +65,10 @@ function Group({ store, group, cls, first, last, layout }) {
   return html`<section class=${group.name === LOOK ? "group look" : "group"} data-drop=${group.name === WAITING ? null : group.name}
       style=${{ top: `${group.top}px`, height: `${group.height}px` }}>
     <header style=${{ height: `${HEADER - 4}px` }}>
-      ${cls && html`<kbd>${cls.key}</kbd><i class="dot" style=${{ background: cls.color }}></i>`}
+      ${cls && html`<${Mark} of=${cls} />`}
       <h2>${name} <span>${group.cells.length}${kinds && ` · ${kinds}`}</span></h2>
       ${store.open && html`
-        ${unseen && html`<button class="small" title="Tell the station that you have looked at all of them" onClick=${() => store.see([group.name])}>Seen</button>`}
+        ${unseen && html`<button class="small" title="You have looked at all of them" onClick=${() => store.see([group.name])}>Seen</button>`}
         ${cls && unread > 0 && html`<button class="small" onClick=${() => store.confirm(group.cells)}>Confirm all ${unread}</button>`}
         ${broken.length > 0 && html`<button class="small" onClick=${() => store.move(broken, NOT_COUNTED)}>Set unreadable aside</button>`}`}
     </header>
@@ -199,8 +202,11 @@ export function Gallery({ store, zoom, several, onOpen }) {
       onKeyDown=${onKeyDown} onPointerDown=${onPointerDown} onClick=${onClick} onDblClick=${(event) => idOf(event) && onOpen("zoom")}>
     <div class="canvas" style=${{ height: `${layout.height}px`, "--edge": `${layout.size}px` }}>
       ${!groups.length && html`<p class="soft">Cells appear here as they arrive.</p>`}
-      ${rows.map(([group, first, last]) => html`<${Group} key=${group.name} store=${store} group=${group} cls=${classes.get(group.name)} first=${first} last=${last} layout=${layout} />`)}
-      ${frame && html`<div class="frame" style=${{ transform: `translate(${frame.left}px, ${frame.top}px)`, width: `${frame.right - frame.left}px`, height: `${frame.bottom - frame.top}px` }}></div>`}
+      ${rows.map(([group, first, last]) => html`<${Group} key=${group.name} store=${store} group=${group}
+        cls=${classes.get(group.name)} first=${first} last=${last} layout=${layout} />`)}
+      ${frame && html`<div class="frame" style=${{
+        transform: `translate(${frame.left}px, ${frame.top}px)`, width: `${frame.right - frame.left}px`, height: `${frame.bottom - frame.top}px`,
+      }}></div>`}
     </div>
   </div>`;
 }

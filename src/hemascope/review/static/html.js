@@ -32,6 +32,20 @@ export function useLoaded(load, inputs) {
   return state;
 }
 
+/** A table: the first cell of each row heads it; `list` sets it wide, in a box that scrolls. */
+export function Table({ heads, rows, list }) {
+  const table = html`<table class=${list ? "list" : ""}>
+    <thead><tr>${heads.map((head) => html`<th scope="col">${head}</th>`)}</tr></thead>
+    <tbody>${rows.map(([first, ...rest]) => html`<tr>
+      <th scope="row">${first}</th>${rest.map((cell) => html`<td>${cell}</td>`)}</tr>`)}</tbody>
+  </table>`;
+  return list ? html`<div class="scroll" tabindex="0">${table}</div>` : table;
+}
+
+/** A class's key and color. */
+export const Mark = ({ of }) => html`<kbd>${of.key}</kbd><${Dot} of=${of} />`;
+export const Dot = ({ of }) => html`<i class="dot" style=${{ background: of.color }}></i>`;
+
 export const title = (name) => name && name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
 export const many = (n, word, words = `${word}s`) => `${n.toLocaleString("en")} ${n === 1 ? word : words}`;
 export const percent = (fraction) => `${(100 * fraction).toFixed(fraction > 0.995 ? 1 : 0)} %`;

@@ -1,5 +1,5 @@
 // Keys that work wherever no text is being written.
-import { html, title, useLayoutEffect } from "./html.js";
+import { Dot, html, title, useLayoutEffect } from "./html.js";
 
 const WRITES = "input:not([type=checkbox]), textarea, select";
 
@@ -33,7 +33,12 @@ const KEYS = [
 
 export const help = (classes) => ({
   heading: "Keys", cancel: "", ok: "Close",
-  body: html`<div class="keys"><dl>${KEYS.map(([key, what]) => html`<div><dt>${key.split(", ").map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${what}</dd></div>`)}</dl>
-    <dl>${classes.map((one) => html`<div><dt><kbd>${one.key}</kbd></dt><dd><i class="dot" style=${{ background: one.color }}></i> ${title(one.name)}</dd></div>`)}</dl></div>
-    <p class="soft">By mouse: drag cells to a group or to a class in the list; Shift and Ctrl with a click, or a box drawn from an empty place, select several.</p>`,
+  body: html`<div class="keys">
+      <dl>${KEYS.map(([key, what]) => html`<div>
+        <dt>${key.split(", ").map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${what}</dd></div>`)}</dl>
+      <dl>${classes.map((one) => html`<div>
+        <dt><kbd>${one.key}</kbd></dt><dd><${Dot} of=${one} /> ${title(one.name)}</dd></div>`)}</dl>
+    </div>
+    <p class="soft">By mouse: drag cells to a group or to a class in the list; Shift and Ctrl with a click,
+      or a box drawn from an empty place, select several.</p>`,
 });

@@ -1,8 +1,8 @@
 // The right panel: the cell in question, large, and what can be known about it.
 import * as api from "./api.js";
-import { isWaiting, NOT_COUNTED } from "./case_store.js";
+import { called, isWaiting, NOT_COUNTED } from "./case_store.js";
 import { describe } from "./gallery.js";
-import { html, many, percent, title, useEffect, useLoaded, useRef, useState } from "./html.js";
+import { Dot, html, many, percent, title, useEffect, useLoaded, useRef, useState } from "./html.js";
 
 const FEW = 6;
 const VIEWS = [["photo", "Photo", "The whole photograph"], ["saw", "Network", "What the network saw"], ["why", "Why", "What speaks for a class"]];
@@ -15,7 +15,8 @@ function Photo({ store, cell, view, of, large }) {
   const whole = view === "photo" || isWaiting(cell);
   return html`<div class="photo">
     <img src=${whole ? cell.image : api.link(`${path}/seen-image`)} alt=${large ? describe(cell) : cell.name} draggable="false" />
-    ${view === "why" && !whole && !lost && html`<img class="map" alt="Activation map for ${of}" src=${api.link(`${path}/map?of=${encodeURIComponent(of)}`)} onError=${() => setLost(true)} />`}
+    ${view === "why" && !whole && !lost && html`<img class="map" alt="Activation map for ${of}"
+      src=${api.link(`${path}/map?of=${encodeURIComponent(of)}`)} onError=${() => setLost(true)} />`}
     ${view === "why" && lost && html`<p class="over-photo">This model has no activation maps.</p>`}
   </div>`;
 }
@@ -32,11 +33,12 @@ function Bars({ store, cells }) {
   const shown = all || !single || classes.length <= FEW + 2 ? classes : classes.slice(0, FEW);
   return html`<div class="bars" role="group" aria-label=${single ? "Probabilities; a button moves the cell" : "Move the selected cells"}>
     ${shown.map((one) => html`<button key=${one.name} class="bar" aria-pressed=${String(cells.every((c) => c.class === one.name))}
-        disabled=${!store.open || (broken && one.name !== NOT_COUNTED) || cells.every(isWaiting)} onClick=${() => store.onward(() => store.move(cells, one.name))}>
+        disabled=${!store.open || (broken && one.name !== NOT_COUNTED) || cells.every(isWaiting)}
+        onClick=${() => store.onward(() => store.move(cells, one.name))}>
       <kbd>${one.key}</kbd><span>${title(one.name)}</span>
       ${single && !broken && one.name !== NOT_COUNTED && !one.own
         ? html`<i class="track"><i style=${{ width: `${100 * prob(one.name)}%`, background: one.color }}></i></i><em>${percent(prob(one.name))}</em>`
-        : html`<i class="dot" style=${{ background: one.color }}></i>`}
+        : html`<${Dot} of=${one} />`}
     </button>`)}
     ${shown.length < classes.length && html`<button class="plain" onClick=${() => setAll(true)}>All ${classes.length} classes</button>`}
   </div>`;
@@ -47,7 +49,7 @@ function Strip({ loaded, empty, store }) {
   if (!loaded.value) return html`<p class="soft">Looking …</p>`;
   if (!loaded.value.items.length) return html`<p class="soft">${empty}</p>`;
   return html`<div class="strip">${loaded.value.items.map((item) => html`
-    <button class="thumb" title="Set beside the cell" onClick=${() => { store.beside = { image: item.image, text: `${title(item.class)}, ${item.case_name}` }; store.changed(); }}>
+    <button class="thumb" title="Set beside the cell" onClick=${() => store.compare({ image: item.image, text: `${title(item.class)}, ${item.case_name}` })}>
       <img src=${item.thumbnail} alt="" loading="lazy" />${title(item.class)}${item.similarity != null && html`<small> ${percent(item.similarity)}</small>`}
     </button>`)}</div>`;
 }
@@ -82,7 +84,8 @@ function Comment({ store, cell }) {
   // Going to another cell keeps what was typed about this one.
   useEffect(() => save, []);
   return html`<form class="comment" onSubmit=${save}><label>Comment
-    <input id="comment" defaultValue=${cell.comment} maxlength="500" disabled=${!store.open} onInput=${(event) => { text.current = event.target.value; }} onChange=${save} /></label></form>`;
+    <input id="comment" defaultValue=${cell.comment} maxlength="500" disabled=${!store.open} onChange=${save}
+      onInput=${(event) => { text.current = event.target.value; }} /></label></form>`;
 }
 
 function Words({ cell }) {
@@ -101,29 +104,37 @@ export function CellPanel({ store, view, setView, onZoom, large }) {
   if (!cell) return html`<section class="pane cell-pane"><p class="soft">No cells yet.</p></section>`;
   const two = cells.length === 2 ? cells[0] : null;
   const shown = two ? cells[1] : cell;
-  const beside = store.beside ?? (two && { cell: two, text: title(two.class) || "Unidentified" });
+  const beside = store.beside ?? (two && { cell: two, text: called(two) });
   const why = of && shown.probs[of] !== undefined ? of : shown.predicted_class;
   return html`<section class="pane cell-pane" aria-label="Cell">
-    <div class="row head"><h2>${cells.length > 2 ? many(cells.length, "cell") + " selected" : title(shown.class) || (isWaiting(shown) ? "Waiting" : "Unidentified")}
+    <div class="row head"><h2>${cells.length > 2 ? `${many(cells.length, "cell")} selected` : called(shown)}
         <span>${cells.length === 1 ? `${shown.read ? "✓ " : ""}${shown.name}` : ""}</span></h2>
       <button class="small" aria-label="Previous cell" onClick=${() => store.step(-1)}>‹</button>
       <button class="small" aria-label="Next cell" onClick=${() => store.step(1)}>›</button>
       ${large && html`<button class="small" aria-label="Close" onClick=${onZoom}>✕</button>`}</div>
     <div class=${beside ? "view pair" : "view"}>
-      ${beside && html`<figure>${beside.cell ? html`<${Photo} store=${store} cell=${beside.cell} view=${view} of=${why} />` : html`<div class="photo"><img src=${beside.image} alt=${beside.text} /></div>`}
+      ${beside && html`<figure>${beside.cell
+        ? html`<${Photo} store=${store} cell=${beside.cell} view=${view} of=${why} />`
+        : html`<div class="photo"><img src=${beside.image} alt=${beside.text} /></div>`}
         <figcaption>${beside.text}</figcaption></figure>`}
-      <figure><${Photo} store=${store} cell=${shown} view=${view} of=${why} large />${beside && html`<figcaption>${title(shown.class) || "Unidentified"}</figcaption>`}</figure>
+      <figure><${Photo} store=${store} cell=${shown} view=${view} of=${why} large />
+        ${beside && html`<figcaption>${called(shown)}</figcaption>`}</figure>
     </div>
     <div class="row">
-      <div class="choice" role="group" aria-label="View">${VIEWS.map(([key, label, what]) => html`<button title=${what} aria-pressed=${String(view === key)} disabled=${shown.error} onClick=${() => setView(key)}>${label}</button>`)}</div>
-      <button class="small" aria-pressed=${String(Boolean(store.beside))} onClick=${() => { store.beside = store.beside ? null : { cell: shown, text: title(shown.class) || "Unidentified" }; store.changed(); }}>${store.beside ? "End compare" : "Compare"}</button>
+      <div class="choice" role="group" aria-label="View">${VIEWS.map(([key, label, what]) => html`
+        <button title=${what} aria-pressed=${String(view === key)} disabled=${shown.error} onClick=${() => setView(key)}>${label}</button>`)}</div>
+      <button class="small" aria-pressed=${String(Boolean(store.beside))} onClick=${() => store.hold(shown)}>
+        ${store.beside ? "End compare" : "Compare"}</button>
       ${!large && html`<button class="small" onClick=${onZoom} aria-label="Enlarge" title="Enlarge">⤢</button>`}
     </div>
     ${view === "why" && !shown.error && html`<label class="inline">Evidence for <select value=${why} onChange=${(event) => setOf(event.target.value)}>
       ${Object.keys(shown.probs).map((name) => html`<option value=${name}>${title(name)}</option>`)}</select></label>`}
     <${Bars} store=${store} cells=${cells} />
-    ${store.open && html`<div class="row"><button class="primary" disabled=${cells.every((one) => one.read || isWaiting(one))} onClick=${() => store.onward(() => store.confirm(cells))}>Confirm <kbd>Enter</kbd></button>
-      <button disabled=${cells.every((one) => !one.class)} onClick=${() => store.onward(() => store.move(cells, ""))}>Unidentified <kbd>Del</kbd></button></div>`}
+    ${store.open && html`<div class="row">
+      <button class="primary" disabled=${cells.every((one) => one.read || isWaiting(one))}
+        onClick=${() => store.onward(() => store.confirm(cells))}>Confirm <kbd>Enter</kbd></button>
+      <button disabled=${cells.every((one) => !one.class)}
+        onClick=${() => store.onward(() => store.move(cells, ""))}>Unidentified <kbd>Del</kbd></button></div>`}
     ${cells.length === 1 && html`<${Words} cell=${shown} /><${Comment} key=${shown.id} store=${store} cell=${shown} />`}
     ${!shown.error && html`<${Fold} label="Similar signed cells"><${Similar} store=${store} cell=${shown} /></${Fold}>`}
     <${Fold} label="Typical cells of a class"><${Typical} store=${store} cell=${shown} /></${Fold}>

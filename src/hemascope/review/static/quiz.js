@@ -1,6 +1,7 @@
 // Proficiency: signed cells one by one, blind; the agreement at the end.
 import * as api from "./api.js";
-import { html, one, span, title, useEffect, useRef, useState } from "./html.js";
+import { Differing } from "./differential.js";
+import { Dot, html, one, span, title, useEffect, useRef, useState } from "./html.js";
 import { attempt, ui } from "./ui.js";
 import { useKeys } from "./keys.js";
 
@@ -11,8 +12,9 @@ function Result({ quiz }) {
   return html`<div class="sheet">
     <div class="tiles"><div><b>${one(result.agree_percent)} %</b>agree with the signed class<small>${span(result)}, 95 % interval</small></div>
       <div><b>${result.kappa == null ? "–" : result.kappa.toFixed(2)}</b>Cohen’s kappa</div><div><b>${result.n}</b>cells</div></div>
-    <h2>Answered differently</h2>
-    ${wrong.length ? html`<ul class="cards">${wrong.map((item) => html`<li><img src=${image.get(item.number)?.thumbnail} alt="Cell ${item.number}" /><span>Signed: <b>${title(item.class)}</b><br />You: <b>${title(item.answer)}</b></span></li>`)}</ul>` : html`<p class="soft">None.</p>`}
+    <${Differing} heading="Answered differently" rows=${wrong.map((item) => ({
+      image: image.get(item.number)?.thumbnail, name: `Cell ${item.number}`, first: ["Signed", item.class], second: ["You", item.answer],
+    }))} />
   </div>`;
 }
 
@@ -43,10 +45,17 @@ export function Quiz({ id }) {
   });
   if (!quiz) return html`<main class="start"><p>Loading …</p></main>`;
   const answered = quiz.items.length - open.length;
-  return html`<main class="start quiz"><p><a href="#/">‹ Station</a></p><h1>Proficiency <span>${quiz.result ? "result" : `${answered} of ${quiz.items.length} answered`}</span></h1>
-    ${quiz.result ? html`<${Result} quiz=${quiz} />` : html`<progress max=${quiz.items.length} value=${answered} aria-label="Answered"></progress>
-      <div class="blind"><div class="photo"><img src=${item.image} alt="Cell ${item.number}, without its answer" /></div>
-        <div class="bars" role="group" aria-label="Which class is it?">${classes.map((cls) => html`<button class="bar" onClick=${() => answer(cls)}><kbd>${cls.key}</kbd><span>${title(cls.name)}</span><i class="dot" style=${{ background: cls.color }}></i></button>`)}
-        ${answered > 0 && html`<p class="soft">An answer cannot be changed once it is given.</p>`}</div></div>`}
+  return html`<main class="start quiz"><p><a href="#/">‹ Station</a></p>
+    <h1>Proficiency <span>${quiz.result ? "result" : `${answered} of ${quiz.items.length} answered`}</span></h1>
+    ${quiz.result ? html`<${Result} quiz=${quiz} />` : html`
+      <progress max=${quiz.items.length} value=${answered} aria-label="Answered"></progress>
+      <div class="blind">
+        <div class="photo"><img src=${item.image} alt="Cell ${item.number}, without its answer" /></div>
+        <div class="bars" role="group" aria-label="Which class is it?">
+          ${classes.map((cls) => html`<button class="bar" onClick=${() => answer(cls)}>
+            <kbd>${cls.key}</kbd><span>${title(cls.name)}</span><${Dot} of=${cls} /></button>`)}
+          ${answered > 0 && html`<p class="soft">An answer cannot be changed once it is given.</p>`}
+        </div>
+      </div>`}
   </main>`;
 }

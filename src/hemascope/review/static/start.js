@@ -1,7 +1,7 @@
 // The start screen: who reads, the cases, and what the station knows over all of them.
 import * as api from "./api.js";
-import { caseName, choose, dropped } from "./files.js";
-import { html, many, one, span, title, useEffect, useState, when } from "./html.js";
+import { caseName, Choose, dropped } from "./files.js";
+import { html, many, Mark, one, span, Table, title, useEffect, useState, when } from "./html.js";
 import { attempt, ui } from "./ui.js";
 
 const ROLES = [["white", "White cell (counts)"], ["per_100_white", "Per 100 white cells"], ["not_counted", "Not counted"]];
@@ -18,15 +18,23 @@ function Readers({ session }) {
   return html`<section class="card who"><h2>Who reads?</h2>
     <p class="soft">Every answer is kept with its reader, and a second reader does not see the first one’s.</p>
     <div class="row">${readers?.map((reader) => html`<button key=${reader.id} onClick=${() => session.read(reader)}>${reader.name}</button>`)}</div>
-    <form class="row" onSubmit=${add}><label>New reader <input name="name" autocomplete="name" maxlength="100" required /></label><button class="primary">Add and start</button></form>
+    <form class="row" onSubmit=${add}>
+      <label>New reader <input name="name" autocomplete="name" maxlength="100" required /></label>
+      <button class="primary">Add and start</button></form>
   </section>`;
 }
 
 /** Makes a case of files and opens it; the files are sent there. */
 async function begin(session, files, asked = false) {
   if (!session.reader) return ui.tell("First say who reads.", "warning");
-  const values = asked ? await ui.ask({ heading: "New case", ok: "Create", fields: [{ name: "name", label: "Name", value: caseName(files), required: true, maxlength: 200 }] }) : { name: caseName(files) };
-  const made = values && await attempt(() => api.post("/cases", { name: values.name, reader: session.reader.id }, { headers: { "Idempotency-Key": crypto.randomUUID?.() ?? String(Math.random()) } }));
+  let name = caseName(files);
+  if (asked) {
+    const field = { name: "name", label: "Name", value: name, required: true, maxlength: 100 };
+    const values = await ui.ask({ heading: "New case", ok: "Create", fields: [field] });
+    if (!values) return null;
+    name = values.name;
+  }
+  const made = await attempt(() => api.post("/cases", { name: name.slice(0, 100), reader: session.reader.id }));
   if (!made) return null;
   session.files = files;
   location.hash = `#/cases/${made.id}`;
@@ -35,16 +43,18 @@ async function begin(session, files, asked = false) {
 
 function Cases({ session }) {
   const [cases, setCases] = useState(null);
-  useEffect(() => { attempt(() => api.all("/cases", { limit: 100 }, (page) => setCases((old) => [...(old ?? []), ...page]))); }, []);
-  return html`<section class="card cases"><div class="row head"><h2>Cases</h2>
-      <button onClick=${async () => begin(session, [], true)}>Empty case</button></div>
+  const more = (page) => setCases((old) => [...(old ?? []), ...page]);
+  useEffect(() => { attempt(() => api.all("/cases", { limit: 100 }, more)); }, []);
+  const rows = cases?.map((row) => [
+    html`<a href="#/cases/${row.id}">${row.name}</a>`, row.num_cells, row.num_unidentified || "–",
+    html`<span class="badge ${row.status}">${row.status}</span>`, when(row.created_at),
+  ]);
+  return html`<section class="card cases">
+    <div class="row head"><h2>Cases</h2><button onClick=${() => begin(session, [], true)}>Empty case</button></div>
     <div class="drop"><p><b>Drop a folder, a zip or images anywhere</b> to begin a case</p>
-      <div class="row"><button class="primary" onClick=${async () => { const files = await choose(true); if (files.length) begin(session, files); }}>Choose a folder</button>
-      <button onClick=${async () => { const files = await choose(false); if (files.length) begin(session, files); }}>Choose images or a zip</button></div></div>
-    ${cases?.length === 0 && html`<p class="soft">No cases yet.</p>`}
-    ${cases?.length > 0 && html`<div class="scroll" tabindex="0"><table class="list"><thead><tr><th scope="col">Case</th><th scope="col">Cells</th><th scope="col">To identify</th><th scope="col">Status</th><th scope="col">Created</th></tr></thead>
-      <tbody>${cases.map((row) => html`<tr key=${row.id}><th scope="row"><a href="#/cases/${row.id}">${row.name}</a></th><td>${row.num_cells}</td><td>${row.num_unidentified || "–"}</td>
-        <td><span class="badge ${row.status}">${row.status}</span></td><td>${when(row.created_at)}</td></tr>`)}</tbody></table></div>`}
+      <div class="row"><${Choose} onFiles=${(files) => begin(session, files)} /></div></div>
+    ${rows?.length === 0 && html`<p class="soft">No cases yet.</p>`}
+    ${rows?.length > 0 && html`<${Table} list heads=${["Case", "Cells", "To identify", "Status", "Created"]} rows=${rows} />`}
   </section>`;
 }
 
@@ -60,9 +70,13 @@ function Classes() {
     if (values && await attempt(() => api.post("/classes", values))) load();
   };
   return html`<section class="card"><div class="row head"><h2>Classes</h2><button class="small" onClick=${add}>Add a class</button></div>
-    <ul class="classes">${classes?.map((cls) => html`<li><kbd>${cls.key}</kbd><i class="dot" style=${{ background: cls.color }}></i><span>${title(cls.name)}${cls.own && html` <small>own</small>`}</span>
-      <small>${ROLES.find(([role]) => role === cls.role)?.[1].toLowerCase()}${cls.guessed ? ", guessed" : ""}</small></li>`)}</ul></section>`;
+    <ul class="classes">${classes?.map((cls) => html`<li>
+      <${Mark} of=${cls} /><span>${title(cls.name)}${cls.own && html` <small>own</small>`}</span>
+      <small>${ROLES.find(([role]) => role === cls.role)?.[1].toLowerCase()}${cls.guessed ? ", guessed" : ""}</small></li>`)}</ul>
+  </section>`;
 }
+
+const share = (row, percent) => html`${one(percent)}<small>${span(row)}</small>`;
 
 /** Percentages over time: 0 and 100 are the two rules. */
 function Line({ label, values }) {
@@ -76,11 +90,11 @@ function Kept() {
   const [kept, setKept] = useState(null);
   useEffect(() => { attempt(() => api.get("/kept")).then(setKept); }, []);
   if (!kept) return null;
+  const rows = kept.rows.filter((row) => row.total).map((row) => [title(row.class), `${row.n} of ${row.total}`, share(row, row.percent)]);
   return html`<section class="card"><h2>Pre-classification kept <span>${many(kept.cases, "signed case")}</span></h2>
     <p class="soft">How often readers kept what the model had said, over all signed cases. A class that falls shows drift first.</p>
     <${Line} label="Kept, by month," values=${kept.months.map((month) => month.percent ?? 0)} />
-    ${kept.rows.some((row) => row.total) && html`<table><thead><tr><th scope="col">Class</th><th scope="col">Kept</th><th scope="col">%</th></tr></thead><tbody>
-      ${kept.rows.filter((row) => row.total).map((row) => html`<tr><th scope="row">${title(row.class)}</th><td>${row.n} of ${row.total}</td><td>${one(row.percent)}<small>${span(row)}</small></td></tr>`)}</tbody></table>`}
+    ${rows.length > 0 && html`<${Table} heads=${["Class", "Kept", "%"]} rows=${rows} />`}
   </section>`;
 }
 
@@ -95,10 +109,13 @@ function Proficiency({ session }) {
   };
   return html`<section class="card"><h2>Proficiency</h2>
     <p class="soft">Signed cells are shown again without their answer: your agreement with the signed class, and over time.</p>
-    <form class="row" onSubmit=${start}><label class="inline">Cells <input name="size" type="number" min="1" max="200" value="20" required /></label><button>Start</button></form>
+    <form class="row" onSubmit=${start}>
+      <label class="inline">Cells <input name="size" type="number" min="1" max="200" value="20" required /></label>
+      <button>Start</button></form>
     <${Line} label="Agreement" values=${past.map((quiz) => quiz.agree_percent).toReversed()} />
-    ${past.length > 0 && html`<table><thead><tr><th scope="col">When</th><th scope="col">Cells</th><th scope="col">Agreement %</th></tr></thead><tbody>
-      ${past.slice(0, 8).map((quiz) => html`<tr><th scope="row"><a href="#/quiz/${quiz.id}">${when(quiz.created_at)}</a></th><td>${quiz.n}</td><td>${one(quiz.agree_percent)}<small>${span(quiz)}</small></td></tr>`)}</tbody></table>`}
+    ${past.length > 0 && html`<${Table} heads=${["When", "Cells", "Agreement %"]} rows=${past.slice(0, 8).map((quiz) => [
+      html`<a href="#/quiz/${quiz.id}">${when(quiz.created_at)}</a>`, quiz.n, share(quiz, quiz.agree_percent),
+    ])} />`}
   </section>`;
 }
 
@@ -108,10 +125,16 @@ export function Start({ session }) {
     session.onFiles = async (transfer) => { const files = await dropped(transfer); if (files.length) begin(session, files); };
     return () => { session.onFiles = null; };
   }, []);
+  const { reader, station } = session;
   return html`<main class="start">
-    <h1>Review station <span>${session.station && `hemascope ${session.station.version} · ${session.station.model.name} · research use only`}</span></h1>
-    ${session.reader ? html`<p>Reading as <b>${session.reader.name}</b>. <button class="small" onClick=${() => session.read(null)}>Somebody else</button></p>` : html`<${Readers} session=${session} />`}
-    <div class="columns"><div><${Cases} session=${session} /><${Classes} /></div>
-      <div>${session.reader && html`<${Proficiency} session=${session} />`}<${Kept} /></div></div>
+    <h1>Review station
+      <span>${station && `hemascope ${station.version} · ${station.model.name} · research use only`}</span></h1>
+    ${reader
+      ? html`<p>Reading as <b>${reader.name}</b>. <button class="small" onClick=${() => session.read(null)}>Somebody else</button></p>`
+      : html`<${Readers} session=${session} />`}
+    <div class="columns">
+      <div><${Cases} session=${session} /><${Classes} /></div>
+      <div>${reader && html`<${Proficiency} session=${session} />`}<${Kept} /></div>
+    </div>
   </main>`;
 }

@@ -91,7 +91,9 @@ export function Messages() {
     <div class="sr" role="status" aria-live="polite">${ui.said}</div>
     <div class="messages" aria-live="assertive">${ui.messages.map((message) => html`
       <div class="message ${message.kind}" key=${message.text}>
-        <div>${message.text}${message.more.length > 5 ? html`<details><summary>Which</summary><${Lines} of=${message.more} /></details>` : html`<${Lines} of=${message.more} />`}</div>
+        <div>${message.text}${message.more.length > 5
+          ? html`<details><summary>Which</summary><${Lines} of=${message.more} /></details>`
+          : html`<${Lines} of=${message.more} />`}</div>
         <button class="plain" aria-label="Dismiss" onClick=${() => ui.dismiss(message)}>✕</button>
       </div>`)}</div>
     ${ui.question && html`<${Question} question=${ui.question} key=${ui.question.heading} />`}`;
