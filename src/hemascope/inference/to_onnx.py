@@ -192,10 +192,8 @@ def with_preparation(
     for kind, *names in (("Div", logits, "temperature", "scaled"), ("Softmax", "scaled", "probs")):
         model.graph.node.append(onnx.helper.make_node(kind, names[:-1], names[-1:]))
     del model.graph.output[:]
-    shape = ("N", network.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
-    shape = ("N", len(head.biases)) if head else shape
-    kind = onnx.TensorProto.FLOAT
-    model.graph.output.append(onnx.helper.make_tensor_value_info("probs", kind, shape))
+    found = onnx.helper.make_tensor_value_info("probs", onnx.TensorProto.FLOAT, ("N", "C"))
+    model.graph.output.append(found)
     return _finished(model)
 
 

@@ -65,7 +65,6 @@ class Adapted:
     Attributes:
         title: What the images are called.
         images: As the model sees them, shape (N, H, H, 3).
-        paths: What each is called.
         frame: How they were framed, where that was decided by them.
         apart: The share of them that the guard sets apart, before and, of those held out, after.
         base: The model it was made from.
@@ -76,7 +75,6 @@ class Adapted:
 
     title: str
     images: NDArray[np.uint8]
-    paths: tuple[str, ...]
     frame: Frame | None
     apart: tuple[Estimate, Estimate]
     base: ArtifactInfo

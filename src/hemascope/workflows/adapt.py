@@ -269,7 +269,6 @@ def adapt(
     result = Adapted(
         title=found.title,
         images=found.images,
-        paths=found.paths,
         frame=found.frame,
         apart=apart,
         base=base.info,
