@@ -351,7 +351,7 @@ def _of_parquet(path: str, groups: tuple[int, int] | None) -> Iterator[Item]:
             for group in range(*(groups or (0, len(counts)))):
                 row = sum(counts[:group])
                 end = row + counts[group]
-                how: dict[str, Any] = {"columns": [column], "use_threads": False}
+                how: dict[str, object] = {"columns": [column], "use_threads": False}
                 try:
                     for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], **how):
                         for value in batch.column(0).to_pylist():
@@ -369,8 +369,10 @@ def _opened_parquet(path: str) -> Generator[Any]:
     from pyarrow.parquet import ParquetFile
 
     # Columns are read a buffer at a time: a row group may be larger than memory.
-    how: dict[str, Any] = {"pre_buffer": False, "buffer_size": _BUFFER_BYTES}
-    with open_file(path) as file, ParquetFile(file, **how) as parquet:
+    with (
+        open_file(path) as file,
+        ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES) as parquet,
+    ):
         yield parquet
 
 

@@ -151,7 +151,9 @@ class _Folder:
         with file:
             return Frame.model_validate_json(file.read())
 
-    def write_plan(self, header: dict[str, Any], paths: Sequence[str], passed: PassedOver) -> None:
+    def write_plan(
+        self, header: dict[str, object], paths: Sequence[str], passed: PassedOver
+    ) -> None:
         """Writes which part is which, once and for all: a line each."""
         with self.whole(_PLAN) as file:
             file.write(json.dumps(header).encode() + b"\n")
@@ -193,8 +195,8 @@ class _Folder:
             tries = len(file.read())
         if tries == _TRIES:
             raise UsageError(
-                f"it is {workers}; {tries} workers were killed at {part.name}, most likely for "
-                f"want of memory: lower it. {_KEPT}",
+                f"it is {workers}; {tries} workers were killed at {part.name}, most likely out "
+                f"of memory: lower it. {_KEPT}",
                 field="workers",
             )
         self.write(name, "x" * (tries + 1))
@@ -222,7 +224,7 @@ class _Worker:
         self._predictor, self._frame = predictor, frame
         self._folder, self._threads, self._workers = folder, threads, workers
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, batch: Any) -> dict[str, list[Outcome]]:
         [number], [offset] = batch["number"].tolist(), batch["offset"].tolist()
         name = f"part-{number:06d}.parquet"
         part = self._folder.part(offset)
@@ -297,7 +299,7 @@ def _start(ray: Any, workers: int) -> bool:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if ray.is_initialized():
         return False
-    how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    how: dict[str, object] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if "RAY_ADDRESS" not in os.environ:
         how |= {"num_cpus": workers, "object_store_memory": _STORE_BYTES}
         how |= {"include_dashboard": False}

@@ -267,7 +267,7 @@ def read_parquet(file: IO[bytes]) -> Iterator[Row]:
         yield from map(_row, batch.to_pylist())
 
 
-def _row(cells: Mapping[str, Any]) -> Row:
+def _row(cells: Any) -> Row:
     fixed = {name: cells[name] for name in (*_FIXED, *_LAST)}
     probs = {key.removeprefix(_PROB): cells[key] for key in cells if key.startswith(_PROB)}
     return Row(**fixed, probs=probs)
