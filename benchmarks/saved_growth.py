@@ -61,9 +61,11 @@ def main() -> None:
     """Prints a row for each command and size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", default="10000,100000")
+    parser.add_argument("--commands", default="compare,trust,explain,report")
+    arguments = parser.parse_args()
     print("| command | images | seconds | CPU seconds | peak GB |")
     print("| --- | ---: | ---: | ---: | ---: |", flush=True)
-    for count in map(int, parser.parse_args().images.split(",")):
+    for count in map(int, arguments.images.split(",")):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             rng, arrays = np.random.default_rng(0), dict[str, np.ndarray]()
@@ -81,8 +83,18 @@ def main() -> None:
                 folder / "second",
             )
             _run(
-                ["train", "--preset", "paper-mlnn", "--epochs", "1", "--out", first, *data]
-                + ["--data", folder / "few.npz"]
+                [
+                    "train",
+                    "--preset",
+                    "paper-mlnn",
+                    "--epochs",
+                    "1",
+                    "--out",
+                    first,
+                    *data,
+                    "--data",
+                    folder / "few.npz",
+                ]
             )
             shutil.copytree(first, second)
             for seed, run in ((10, first), (20, second)):
@@ -94,6 +106,8 @@ def main() -> None:
                 ["explain", first, *many, "--out", folder / "why"],
                 ["report", first],
             ):
+                if words[0] not in arguments.commands:
+                    continue
                 seconds, busy, peak = _run(words)
                 print(
                     f"| {words[0]} | {count:,} | {seconds:.0f} | {busy:.0f} | {peak:.2f} |",

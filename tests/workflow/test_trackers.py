@@ -61,7 +61,7 @@ def test_a_tracker_that_fails_midway_is_named_once_and_the_run_ends_whole(
         if len(calls) > 1:
             raise ConnectionError("the server\nis gone")
 
-    monkeypatch.setitem(trackers._MAKERS, "mlflow", lambda: lambda _folder: mirror)  # noqa: SLF001
+    monkeypatch.setitem(trackers.MAKERS, "mlflow", lambda: lambda _folder: mirror)
     run = tmp_path / "run"
     done = hemascope(*TRAIN, "--data", small_npz, "--out", run, "--tracker", "mlflow")
     assert done.code == 0

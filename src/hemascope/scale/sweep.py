@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import logging
 import os
 import shutil
 import warnings
@@ -20,6 +21,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, field_validator, model_validator
 
@@ -144,9 +146,7 @@ class _Sweep:
         try:
             storage: Any = self.storage or optuna.storages.JournalStorage(
                 # A lock that ends with its process, unlike Optuna's own.
-                optuna.storages.journal.JournalFileBackend(
-                    str(journal), cast("Any", FileLock(f"{journal}.lock"))
-                )
+                JournalFileBackend(str(journal), cast("Any", FileLock(f"{journal}.lock")))
             )
             others = [] if self.storage else optuna.get_all_study_names(storage)
             pruner = optuna.pruners.MedianPruner(asked.startup, asked.grace)
@@ -349,7 +349,7 @@ def _on_ray(sweep: _Sweep, study: optuna.Study, reporter: Reporter) -> None:
     if done >= sweep.asked.trials:
         return
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level="warning")
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
     moved = replace(sweep, folder=sweep.folder.resolve())
 
     def work(_config: dict[str, Any], sweep: _Sweep) -> dict[str, str]:
@@ -428,7 +428,7 @@ def _draw(
         trial.value if trial.state == TrialState.COMPLETE else _last(trial) for trial in trials
     ]
     figure = plots.search_history(
-        cast("list[float | None]", values),
+        values,
         [trial.state == TrialState.COMPLETE for trial in trials],
         quantity=sweep.figure,
         smallest=sweep.asked.metric == "loss",

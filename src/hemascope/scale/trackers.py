@@ -26,9 +26,9 @@ def watch_with(names: Sequence[str], reporter: Reporter) -> Watch:
         UsageError: If one does not exist, or is not installed.
     """
     for name in names:
-        if name not in _MAKERS:
-            raise UsageError(f"'{name}': {did_you_mean(name, _MAKERS)}", field="tracker")
-    makers = {name: _MAKERS[name]() for name in dict.fromkeys(names)}
+        if name not in MAKERS:
+            raise UsageError(f"'{name}': {did_you_mean(name, MAKERS)}", field="tracker")
+    makers = {name: MAKERS[name]() for name in dict.fromkeys(names)}
     mirrors: dict[tuple[str, str], Mirror] = {}
 
     def watch(run: TrainingRun) -> None:
@@ -112,7 +112,7 @@ def _mlflow() -> Callable[[RunFolder], Mirror]:
     return make
 
 
-_MAKERS: dict[str, Callable[[], Callable[[RunFolder], Mirror]]] = {
+MAKERS: dict[str, Callable[[], Callable[[RunFolder], Mirror]]] = {
     "tensorboard": _tensorboard,
     "mlflow": _mlflow,
 }
