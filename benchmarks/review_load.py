@@ -27,7 +27,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 
@@ -80,7 +80,7 @@ class Shares:
     def __init__(self, server: Server) -> None:
         self._pid = server.process.pid
 
-    def __enter__(self) -> "Shares":
+    def __enter__(self) -> Self:
         self._start = time.perf_counter(), cpu_seconds(self._pid), time.process_time()
         return self
 
@@ -175,7 +175,8 @@ async def many_readers(
             )
     print(
         f"{clients} clients, {seconds:.0f} s: {len(timed.seconds):,} requests, {len(timed.failed)} "
-        f"failed, median {1000 * timed.at(0.5):.1f} ms, p99 {1000 * timed.at(0.99):.1f} ms ({shares})"
+        f"failed, median {1000 * timed.at(0.5):.1f} ms, p99 {1000 * timed.at(0.99):.1f} ms "
+        f"({shares})"
     )
     print(*timed.failed[:3], sep="\n")
     return not timed.failed and timed.at(0.99) <= _MOST_SECONDS

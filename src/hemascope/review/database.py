@@ -5,9 +5,10 @@ An event is never changed, and never deleted while its case is there: the databa
 
 import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 
@@ -185,7 +186,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url, self._line = url, Lock()
         config = migration_config(url)
         known = {one.revision for one in ScriptDirectory.from_config(config).walk_revisions()}
         try:
@@ -224,7 +225,9 @@ class Database:
     def write(self) -> Generator[Session]:
         """A session whose changes are all kept, or none."""
         writing = self.engine.execution_options(writes=True)
-        with Session(writing, expire_on_commit=False) as session, session.begin():
+        # SQLite has one writer at a time: here they wait in line, there they would ask again.
+        line = self._line if self.engine.dialect.name == "sqlite" else nullcontext()
+        with line, Session(writing, expire_on_commit=False) as session, session.begin():
             yield session
 
 
