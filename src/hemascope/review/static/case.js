@@ -33,7 +33,8 @@ function Classes({ store }) {
   return html`<nav class="rail" aria-label="Classes">
     <p class="class heads" aria-hidden="true"><span>Class</span><em>n</em><small>%</small><i></i></p>
     <ul><${Line} store=${store} name=${LOOK} label="Look first" />
-      ${now.classes.map((cls) => html`<${Line} key=${cls.name} store=${store} name=${cls.name} label=${title(cls.name)} cls=${cls} share=${shares.get(cls.name)} />`)}
+      ${now.classes.map((cls) => html`<${Line} key=${cls.name} store=${store} name=${cls.name} label=${title(cls.name)}
+        cls=${cls} share=${shares.get(cls.name)} />`)}
       ${store.countOf(WAITING) > 0 && html`<${Line} store=${store} name=${WAITING} label="Waiting" />`}</ul>
   </nav>`;
 }
@@ -60,6 +61,9 @@ function actions(store) {
   return {
     sign: async () => {
       const text = "The case is frozen as it is: cells, differential, model and readers. Reopening is possible and is recorded.";
+      // The server decides; what is known to be missing is said before the question.
+      await store.settled();
+      await attempt(() => store.refresh());
       const sure = store.case.blockers.length || await ui.ask({ heading: "Sign off", ok: "Sign off", text });
       if (sure) ended("sign", "Signed. The report is under Export.");
     },
