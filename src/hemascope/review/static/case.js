@@ -56,19 +56,19 @@ function actions(store) {
       const { blockers } = error.body ?? {};
       ui.tell(blockers ? `Not ${what === "sign" ? "signed" : "finished"} yet:` : error.message, blockers ? "warning" : "error", blockers);
     }
-    return store.refresh();
+    return attempt(() => store.refresh());
   };
   return {
     sign: async () => {
       const text = "The case is frozen as it is: cells, differential, model and readers. Reopening is possible and is recorded.";
-      // The server decides; what is known to be missing is said before the question.
+      // The station decides; what is missing is said before the question.
       await store.settled();
       await attempt(() => store.refresh());
-      const sure = store.case.blockers.length || await ui.ask({ heading: "Sign off", ok: "Sign off", text });
-      if (sure) ended("sign", "Signed. The report is under Export.");
+      if (store.case.blockers.length) return ui.tell("Not signed yet:", "warning", store.case.blockers);
+      if (await ui.ask({ heading: "Sign off", ok: "Sign off", text })) ended("sign", "Signed. The report is under Export.");
     },
     finish: () => ended("finish", "Finished. The agreement of both readers can be seen now."),
-    second: () => to("second").then((done) => done && store.load()),
+    second: () => to("second").then((done) => done && attempt(() => store.load())),
     reopen: async () => {
       const text = "Who reopened it, when and why stays in the trail.";
       const fields = [{ name: "reason", label: "Reason", required: true, maxlength: 100 }];

@@ -130,7 +130,9 @@ export class CaseStore extends EventTarget {
   async add(files) {
     if (!files.length) return;
     if (this.progress) return ui.tell("The station is still busy with this case. Add the files when it has finished.", "warning");
-    const { max_file_bytes: most } = (await api.get("/station")).limits;
+    const station = await this.#patiently(() => api.get("/station"));
+    if (!station) return;
+    const most = station.limits.max_file_bytes;
     const large = files.filter(({ file }) => file.size > most);
     const fit = files.filter(({ file }) => file.size <= most);
     const passed = large.map(({ name }) => `${name}: larger than ${Math.round(most / 1e6)} MB`);
