@@ -1,6 +1,5 @@
 """The review station's page, driven end to end against the real server."""
 
-import io
 import os
 import re
 import signal
@@ -10,27 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from hemascope.data.rendered import render
+from stations import cell_files
 
 if TYPE_CHECKING:
     from playwright.sync_api import APIResponse, Browser, Page, Route
 
 _MOST_NODES = 300
 _HELD = "[role=option][aria-selected=true]"
-
-
-def _cells(count: int, size: int = 28) -> list[tuple[str, bytes]]:
-    """Rendered cells as PNG files of different content."""
-    files: list[tuple[str, bytes]] = []
-    for i, image in enumerate(render(np.arange(count) % 8, seed=count, image_size=size)):
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "PNG")
-        files.append((f"slide/cell-{i:04}.png", file.getvalue()))
-    return files
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +103,7 @@ def upload(page: "Page", files: list[tuple[str, bytes]]) -> str:
     with page.expect_file_chooser() as chooser:
         page.click("text=Choose images or a zip")
     payload = [
-        {"name": Path(name).name, "mimeType": "application/octet-stream", "buffer": content}
+        {"name": name, "mimeType": "application/octet-stream", "buffer": content}
         for name, content in files
     ]
     chooser.value.set_files(payload)  # pyright: ignore[reportArgumentType]
@@ -168,7 +155,7 @@ def look_through(page: "Page") -> None:
 def case(station: str, visit: Callable[..., "Page"]) -> "Page":
     """A case of 24 cells and a file that is no image inside, read by its first reader."""
     page = visit(station, "Ada")
-    upload(page, [*_cells(24), ("slide/broken.png", b"\x89PNG\r\n\x1a\nnothing")])
+    upload(page, [*cell_files(24, size=28).items(), ("broken.png", b"\x89PNG\r\n\x1a\nnothing")])
     return page
 
 

@@ -33,7 +33,8 @@ function Classes({ store }) {
   return html`<nav class="rail" aria-label="Classes">
     <p class="class heads" aria-hidden="true"><span>Class</span><em>n</em><small>%</small><i></i></p>
     <ul><${Line} store=${store} name=${LOOK} label="Look first" />
-      ${now.classes.map((cls) => html`<${Line} key=${cls.name} store=${store} name=${cls.name} label=${title(cls.name)} cls=${cls} share=${shares.get(cls.name)} />`)}
+      ${now.classes.map((cls) => html`<${Line} key=${cls.name} store=${store} name=${cls.name} label=${title(cls.name)}
+        cls=${cls} share=${shares.get(cls.name)} />`)}
       ${store.countOf(WAITING) > 0 && html`<${Line} store=${store} name=${WAITING} label="Waiting" />`}</ul>
   </nav>`;
 }
@@ -55,16 +56,19 @@ function actions(store) {
       const { blockers } = error.body ?? {};
       ui.tell(blockers ? `Not ${what === "sign" ? "signed" : "finished"} yet:` : error.message, blockers ? "warning" : "error", blockers);
     }
-    return store.refresh();
+    return attempt(() => store.refresh());
   };
   return {
     sign: async () => {
       const text = "The case is frozen as it is: cells, differential, model and readers. Reopening is possible and is recorded.";
-      const sure = store.case.blockers.length || await ui.ask({ heading: "Sign off", ok: "Sign off", text });
-      if (sure) ended("sign", "Signed. The report is under Export.");
+      // The station decides; what is missing is said before the question.
+      await store.settled();
+      await attempt(() => store.refresh());
+      if (store.case.blockers.length) return ui.tell("Not signed yet:", "warning", store.case.blockers);
+      if (await ui.ask({ heading: "Sign off", ok: "Sign off", text })) ended("sign", "Signed. The report is under Export.");
     },
     finish: () => ended("finish", "Finished. The agreement of both readers can be seen now."),
-    second: () => to("second").then((done) => done && store.load()),
+    second: () => to("second").then((done) => done && attempt(() => store.load())),
     reopen: async () => {
       const text = "Who reopened it, when and why stays in the trail.";
       const fields = [{ name: "reason", label: "Reason", required: true, maxlength: 100 }];

@@ -40,6 +40,8 @@ export class CaseStore extends EventTarget {
   wantFocus = false;
   seen = new Set();
   #groups = null;
+  #order = null;
+  #later = 0;
   #saving = false;
   #wake = null;
   #visited = new Map();
@@ -82,7 +84,12 @@ export class CaseStore extends EventTarget {
   }
 
   #take(cells) {
-    for (const cell of cells) this.base.set(cell.id, cell);
+    for (const cell of cells) {
+      // What a reader says moves no cell within the order of doubt; an answer does.
+      if (doubt(cell) !== doubt(this.base.get(cell.id) ?? {})) this.#order = null;
+      this.base.set(cell.id, cell);
+    }
+    if (this.#order?.length !== this.base.size) this.#order = null;
     this.#show(cells.map((cell) => cell.id));
   }
 
@@ -107,8 +114,11 @@ export class CaseStore extends EventTarget {
   get groups() {
     if (this.#groups) return this.#groups;
     const groups = new Map([LOOK, ...this.case.classes.map((one) => one.name), WAITING].map((name) => [name, []]));
-    for (const cell of this.cells.values()) (groups.get(groupOf(cell)) ?? groups.get(LOOK)).push(cell);
-    for (const cells of groups.values()) cells.sort((a, b) => doubt(a) - doubt(b) || a.position - b.position);
+    this.#order ??= [...this.base.values()].sort((a, b) => doubt(a) - doubt(b) || a.position - b.position).map((cell) => cell.id);
+    for (const id of this.#order) {
+      const cell = this.cells.get(id);
+      (groups.get(groupOf(cell)) ?? groups.get(LOOK)).push(cell);
+    }
     this.#groups = [...groups].filter(([, cells]) => cells.length).map(([name, cells]) => ({ name, cells }));
     return this.#groups;
   }
@@ -120,7 +130,9 @@ export class CaseStore extends EventTarget {
   async add(files) {
     if (!files.length) return;
     if (this.progress) return ui.tell("The station is still busy with this case. Add the files when it has finished.", "warning");
-    const { max_file_bytes: most } = (await api.get("/station")).limits;
+    const station = await this.#patiently(() => api.get("/station"));
+    if (!station) return;
+    const most = station.limits.max_file_bytes;
     const large = files.filter(({ file }) => file.size > most);
     const fit = files.filter(({ file }) => file.size <= most);
     const passed = large.map(({ name }) => `${name}: larger than ${Math.round(most / 1e6)} MB`);
@@ -331,7 +343,9 @@ export class CaseStore extends EventTarget {
       }
     }
     this.#saving = false;
-    this.#reload();
+    // Blockers and the rest of the case can wait for a pause: the differential came with each answer.
+    clearTimeout(this.#later);
+    this.#later = setTimeout(() => this.#reload(), 500);
   }
 
   async #correct(op) {
@@ -353,7 +367,10 @@ export class CaseStore extends EventTarget {
     this.#sent(op);
   }
 
-  #sent(op) { this.queue = this.queue.filter((one) => one !== op); }
+  #sent(op) {
+    this.queue = this.queue.filter((one) => one !== op);
+    this.changed();
+  }
 
   async #again() {
     await api.all(`${this.path}/cells`, { reader: this.reader }, (cells) => this.#take(cells));
