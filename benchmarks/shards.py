@@ -1,7 +1,7 @@
 """Training from shards beside training from memory: images a second, and under a limit of memory.
 
 Command: python benchmarks/shards.py [--rounds 5]
-         python benchmarks/shards.py --limit 1000 --set 1600   (MB; as root, on Linux)
+         python benchmarks/shards.py --limit 700 --set 1000   (MB; as root, on Linux)
 
 Without a limit, one process trains epochs of paper-cnn by turns on the same images in memory and in
 64 shards; the ratios are of the medians, on the clock and of the processor's time, which other
@@ -109,7 +109,7 @@ def throughput(rounds: int) -> None:
 
 def limited(limit: int, total: int) -> None:
     """Trains from shards and from an .npz file, and prints what came of each."""
-    size, at_once = 64, 4096
+    size, at_once = 128, 1024
     bytes_each = 3 * size**2
     dataset = cells(at_once, size, repeats=total * 10**6 // (at_once * bytes_each))
     count = len(dataset.splits[Split.TRAIN])
@@ -166,7 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit", type=int, help="MB of memory")
-    parser.add_argument("--set", type=int, default=1600, help="MB of images")
+    parser.add_argument("--set", type=int, default=1000, help="MB of images")
     asked = parser.parse_args()
     if asked.limit:
         limited(asked.limit, asked.set)
