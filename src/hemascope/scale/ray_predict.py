@@ -63,15 +63,14 @@ def predict(asked: plain.Asked, out: str, workers: int, reporter: Reporter) -> O
         passed = PassedOver()
         found = items(asked.paths, PassedOver())
         predictor, found = plain.open_model(asked, chain([next(found)], found))  # refused if none
-        key = plain.made_with(predictor, asked)
+        made_with = plain.made_with(predictor, asked)
+        header: dict[str, object] = {"made_with": made_with, "paths": list(asked.paths)}
         if is_new:
-            frame, _ = plain.decide_frame(predictor, found, asked.paths)
-            if frame:
+            if frame := plain.decide_frame(predictor, found, asked.paths)[0]:
                 folder.write(_FRAME, frame.model_dump_json(indent=2) + "\n")
-            folder.write_plan({"made_with": key, "paths": list(asked.paths)}, asked.paths, passed)
-        offsets, num_images = folder.read_plan(key, asked)
-        frame = folder.frame()
-        if frame:
+            folder.write_plan(header, asked.paths, passed)
+        offsets, num_images = folder.read_plan(header)
+        if frame := folder.frame():
             reporter.say(frame.describe())
         workers = workers or cores()
         if num_done := folder.count_done():
@@ -160,12 +159,11 @@ class _Folder:
             for part in parts(paths, passed):
                 file.write(_PARTS.dump_json(part) + b"\n")
 
-    def read_plan(self, key: str, asked: plain.Asked) -> tuple[list[int], int | None]:
+    def read_plan(self, header: dict[str, object]) -> tuple[list[int], int | None]:
         """Where the lines of the parts begin, and how many pictures there are, if that is known."""
         offsets, counts = list[int](), list[int | None]()
         with cast("IO[bytes]", self.read(_PLAN)) as file:
-            header = json.loads(file.readline())
-            if header != {"made_with": key, "paths": list(asked.paths)}:
+            if json.loads(file.readline()) != header:
                 raise OutputError(
                     f"{self.out} was begun with another model, other settings or other images; "
                     "take those, or leave `resume` out and add `overwrite`.",
@@ -305,7 +303,7 @@ def _start(ray: Any, workers: int) -> bool:
         how |= {"include_dashboard": False}
     try:
         ray.init(**how)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises bare ones, where a machine is too slow
         raise UnreachableError(f"Ray cannot be started or reached ({error}).") from error
     return True
 
