@@ -109,7 +109,7 @@ def throughput(rounds: int) -> None:
 
 def limited(limit: int, total: int) -> None:
     """Trains from shards and from an .npz file, and prints what came of each."""
-    size, at_once = 64, 4096
+    size, at_once = 128, 1024
     bytes_each = 3 * size**2
     dataset = cells(at_once, size, repeats=total * 10**6 // (at_once * bytes_each))
     count = len(dataset.splits[Split.TRAIN])
@@ -123,7 +123,7 @@ def limited(limit: int, total: int) -> None:
         str(limit * 10**6)
     )
     try:
-        with tempfile.TemporaryDirectory(dir=".") as name:
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
             folder = Path(name).resolve()
             (folder / "tiny.toml").write_text(TINY)
             (folder / "shards").mkdir()

@@ -201,13 +201,13 @@ def test_a_killed_process_ends_the_job_and_the_run_resumes(
     hemascope: Run, small: Path, small_npz: Path, tmp_path: Path
 ) -> None:
     calm = CNN.replace("muon", "sgd").replace("0.01", "0.001")  # lest rounding grow
-    small.write_text(calm.replace("epochs = 3", "epochs = 40"))
+    small.write_text(calm.replace("epochs = 3", "epochs = 25"))
     command = ("train", "--config", small, "--data", small_npz, "--out")
     out, said = tmp_path / "run", tmp_path / "said"
     launched = [sys.executable, "-m", "hemascope", *map(str, command), str(out), "--devices", "2"]
     with said.open("w") as file:
         job = subprocess.Popen(launched, stdout=file, stderr=file, cwd=tmp_path)
-    log, end = out / "training.log", time.monotonic() + 120
+    log, end = out / "training.log", time.monotonic() + 600
     while not (log.is_file() and "epoch 1/" in log.read_text()) and time.monotonic() < end:
         time.sleep(0.01)
     os.kill(_workers(job.pid)[1], signal.SIGKILL)
