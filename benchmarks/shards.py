@@ -123,7 +123,7 @@ def limited(limit: int, total: int) -> None:
         str(limit * 10**6)
     )
     try:
-        with tempfile.TemporaryDirectory(dir=".") as name:
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
             folder = Path(name).resolve()
             (folder / "tiny.toml").write_text(TINY)
             (folder / "shards").mkdir()

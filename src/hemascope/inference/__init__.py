@@ -9,7 +9,7 @@ from hemascope.core.classes import ClassSet
 from hemascope.core.images import LabeledImages
 from hemascope.core.predictions import Predictions
 
-_AT_ONCE = 128 * 128  # images: whole batches of every engine
+_AT_ONCE = 16 * 128  # images: whole batches of every engine
 
 
 class Engine(Protocol):
