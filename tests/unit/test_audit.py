@@ -121,3 +121,22 @@ def test_neighbors_are_the_nearest_by_cosine() -> None:
 def test_across_keeps_what_is_torn() -> None:
     kinds = ["train", "train", "test", "val"]
     assert audit.across([[0, 1], [1, 2], [2, 3]], kinds) == [[1, 2], [2, 3]]
+
+
+def test_bands_find_every_pair_of_hashes() -> None:
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**64, size=400, dtype=np.uint64)
+    flips = np.uint64(1) << rng.integers(0, 64, size=(200, 6)).astype(np.uint64)
+    hashes[:200] = hashes[200:] ^ np.bitwise_xor.reduce(flips, axis=1)
+    every = np.argwhere(np.triu(np.bitwise_count(hashes[:, None] ^ hashes) <= 6, k=1))
+    assert len(every) >= 200
+    assert audit.hash_pairs(hashes).tolist() == every.tolist()
+
+
+def test_the_index_finds_the_neighbors_that_all_pairs_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("usearch")
+    embeddings = np.random.default_rng(0).normal(size=(3000, 16)).astype(np.float32)
+    every = set(map(tuple, audit.neighbor_pairs(embeddings).tolist()))
+    monkeypatch.setattr(audit, "MOST_EXACT", 0)
+    found = set(map(tuple, audit.neighbor_pairs(embeddings).tolist()))
+    assert len(every & found) >= 0.99 * len(every)
