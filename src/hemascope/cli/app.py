@@ -905,16 +905,6 @@ def review_export(
     return run(station, images, cases or [], output, only_read=only_read)
 
 
-def _needs(extra: str, *modules: str) -> None:
-    """Refuses early a command whose extra is not installed."""
-    from importlib.util import find_spec
-
-    if missing := [name for name in modules if find_spec(name) is None]:
-        raise UsageError(
-            f"this needs {missing[0]}: install it with pip install 'hemascope[{extra}]'."
-        )
-
-
 @command(app)
 def report(
     folder: Annotated[Path, Argument(metavar="DIR", help="The --out of reproduce.")],

@@ -357,7 +357,7 @@ def _on_ray(sweep: _Sweep, study: optuna.Study, reporter: Reporter) -> None:
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return {"outcome": _try_one(sweep, sweep.study())}
 
-    class Told(tune.Callback):
+    class Told(tune.Callback):  # pyright: ignore[reportUntypedBaseClass] - where Ray is missing
         def on_trial_result(self, **info: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - it is called by names
             reporter.say(info["result"]["outcome"])
 
