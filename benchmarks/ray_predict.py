@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def run(files: list[str], engine: str, folder: Path) -> Measured:
     start = time.perf_counter()
     with subprocess.Popen(command, env=environment) as process:
         peaks = dict[int, int]()
-        watch = threading.Thread(target=_watch, args=(process, peaks), daemon=True)
+        watch = threading.Thread(target=_watch, args=(process, engine, peaks), daemon=True)
         watch.start()
         if code := process.wait():
             raise SystemExit(f"{' '.join(command[-8:])} ended with {code}")
@@ -78,18 +79,17 @@ def run(files: list[str], engine: str, folder: Path) -> Measured:
     return Measured(seconds, max(peaks.values(), default=0))
 
 
-def _watch(process: subprocess.Popen[bytes], peaks: dict[int, int]) -> None:
+def _watch(process: subprocess.Popen[bytes], engine: str, peaks: dict[int, int]) -> None:
     """Notes the peaks of a command's workers, or of itself where it has none."""
     while process.poll() is None:
+        itself = Path("/proc") / str(process.pid)
         workers = [path for path in Path("/proc").glob("[0-9]*") if _is_worker(path)]
-        for path in workers or [Path("/proc") / str(process.pid)]:
-            try:
-                status = (path / "status").read_text("ascii")
-            except OSError:
-                continue
-            found = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-            if found and (workers or not peaks):
-                peaks[int(path.name)] = int(found[0].split()[1]) * 1024
+        for path in workers if "ray" in engine else [itself]:
+            with suppress(OSError):  # it has just ended
+                status = (path / "status").read_text("ascii").splitlines()
+                for line in status:
+                    if line.startswith("VmHWM:"):
+                        peaks[int(path.name)] = int(line.split()[1]) * 1024
         time.sleep(0.2)
 
 
