@@ -104,9 +104,12 @@ def client(server: Server, most: int = 200) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=server.api, limits=limits, timeout=60)
 
 
-def question(client: httpx2.AsyncClient, files: Sequence[tuple[str, bytes]]) -> Any:
+def question(
+    client: httpx2.AsyncClient, files: Sequence[tuple[str, bytes]], frame: str = ""
+) -> Any:
     """A request for answers to images."""
-    return client.post("/predict", files=[("file", one) for one in files])
+    data = {"frame": frame} if frame else None
+    return client.post("/predict", files=[("file", one) for one in files], data=data)
 
 
 async def repeated(ask: Callable[[], Awaitable[Any]], seconds: float, at_once: int) -> int:
@@ -220,10 +223,12 @@ async def batches(server: Server, files: Sequence[tuple[str, bytes]], folder: Pa
     async with client(server) as asker:
         parts = [files[i : i + _BATCH] for i in range(0, len(files), _BATCH)]
         waiting = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+        # Of a laboratory, the first 200 images decide how all are framed, as for the command.
+        frame = (await question(asker, files[:200])).json()["frame_file"]
 
         async def ask(part: Sequence[tuple[str, bytes]]) -> None:
             async with waiting:
-                await timed.of(question(asker, part))
+                await timed.of(question(asker, part, frame))
 
         for _ in range(_ROUNDS):
             with Shares(server) as shares:
