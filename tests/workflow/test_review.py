@@ -184,6 +184,25 @@ def test_predict_keeps_nothing_and_says_the_same(
     assert refused.json()["field"] == "file"
 
 
+def test_predict_takes_the_frame_of_an_earlier_answer(local_desk: Desk) -> None:
+    def ask(files: dict[str, bytes], frame: str = "", status: int = 200) -> Any:
+        sent, data = [("file", one) for one in files.items()], {"frame": frame}
+        return local_desk.ask("POST", "/predict", files=sent, data=data, status=status).json()
+
+    files = {
+        f"{i}.png": png(padded(one)) for i, one in enumerate(render(np.arange(12) % 7, seed=6))
+    }
+    together = ask(files)
+    one_by_one = [
+        ask({name: content}, together["frame_file"])["answers"][0]
+        for name, content in files.items()
+    ]
+    assert one_by_one == together["answers"]
+    another = together["frame_file"].replace('"made_for":"', '"made_for":"x')
+    for wrong in ("x", "{}", another):
+        assert ask(files, wrong, 422)["field"] == "frame"
+
+
 def test_the_frame_is_fixed_by_the_first_analysis(local_desk: Desk) -> None:
     desk, case = local_desk, local_desk.case()
     desk.upload(case, cell_files(12))

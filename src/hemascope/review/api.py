@@ -4,15 +4,17 @@ import base64
 import json
 import logging
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, File, Header, Query, Request, Response, UploadFile
+from fastapi import APIRouter, FastAPI, File, Form, Header, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from pydantic import ValidationError
 from sqlalchemy import case as case_when
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError  # noqa: A004
@@ -20,16 +22,15 @@ from starlette.exceptions import HTTPException
 
 from hemascope import __version__
 from hemascope.core.errors import RESEARCH_USE_ONLY, HemascopeError
-from hemascope.core.framing import spread
-from hemascope.data.inputs import Item
-from hemascope.data.pictures import BadPictureError, Picture
+from hemascope.core.framing import Frame, spread
 from hemascope.data.walk import PassedOver
+from hemascope.inference.predictor import Predictor
 from hemascope.inference.stream import answer_batch
 from hemascope.review import cases, export, gallery
 from hemascope.review import schemas as told
 from hemascope.review.database import Case, Cell, OwnClass, Reader
 from hemascope.review.differential import kept_of
-from hemascope.review.intake import received
+from hemascope.review.intake import item_of, uploaded
 from hemascope.review.problems import Refused, missing
 from hemascope.review.safety import COOKIE, Guarded, Safety, problem
 from hemascope.review.station import MOST_OWN, Station
@@ -242,48 +243,52 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
             )
 
     @api.post("/predict", responses={200: {"content": {"application/json": {}, _LINES: {}}}})
-    def predict(file: Files, request: Request) -> Response:
+    def predict(
+        file: Files, request: Request, frame: Annotated[str, Form(max_length=2000)] = ""
+    ) -> Response:
         """Answers images without keeping them, framed together, as the command `predict` does.
 
-        With `Accept: application/x-ndjson` the answers are streamed, a line each.
+        With `Accept: application/x-ndjson` the answers are streamed, a line each. `frame` may be
+        the `frame_file` of an earlier answer, so that images of a laboratory are framed alike.
         """
         passed = PassedOver()
         opened = [(one.filename or "", one.file) for one in file]
-        found = [
-            Item(one.name, _reading(one.picture, one.error))
-            for one in received(opened, station.limits, passed)
-        ]
+        found = [item_of(*one) for one in uploaded(opened, station.limits, passed)]
         if not found:
             notes = " ".join(passed.notes())
             raise Refused(422, f"there is no image in it. {notes}".strip(), field="file")
         predictor = station.predictor
         with station.turn():
-            frame = predictor.decide_frame(one.read for one in spread(found))
+            reads = (one.read for one in spread(found))
+            decided = _given(predictor, frame) if frame else predictor.decide_frame(reads)
 
         def answered() -> Iterator[dict[str, Any]]:
             for start in range(0, len(found), _MOST_QUESTIONS):
                 batch = list(enumerate(found[start : start + _MOST_QUESTIONS], start))
                 with station.turn():
-                    replies = answer_batch(predictor, batch, frame)
+                    replies = answer_batch(predictor, batch, decided)
                 for one in replies:
                     cells = row_of(one.path, one.answer, predictor.class_names).cells()
                     yield {"name": cells.pop("path"), **cells}
 
         if _LINES in request.headers.get("accept", ""):
             return _streamed(answered())
-        said = frame.describe() if frame else ""
-        return _json({"frame": said, "passed_over": passed.notes(), "answers": list(answered())})
+        framed = {
+            "frame": decided.describe() if decided else "",
+            "frame_file": decided and decided.model_dump_json(),
+        }
+        return _json({**framed, "passed_over": passed.notes(), "answers": list(answered())})
 
     return api
 
 
-def _reading(picture: Picture | None, error: str) -> Any:
-    def read() -> Picture:
-        if picture is None:
-            raise BadPictureError(error)
-        return picture
-
-    return read
+def _given(predictor: Predictor, text: str) -> Frame:
+    """A frame that the station gave before."""
+    with suppress(ValidationError):
+        frame = Frame.model_validate_json(text)
+        if frame.made_for == predictor.spec.digest:
+            return frame
+    raise Refused(422, "this is not a frame that this station's model gave.", field="frame")
 
 
 def _case_routes(station: Station) -> APIRouter:

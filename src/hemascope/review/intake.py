@@ -53,28 +53,51 @@ class Received:
 def received(
     files: list[tuple[str, BinaryIO]], limits: Limits, passed: PassedOver
 ) -> Iterator[Received]:
-    """The pictures of uploaded files and archives, one after another, by content.
+    """The pictures of uploaded files and archives, one after another.
 
     Raises:
-        Refused: If there are more than may be.
+        Refused: As `uploaded`.
     """
-    for count, (name, content, problem) in enumerate(_contents(files, limits, passed), 1):
-        if count > limits.max_files:
-            raise Refused(
-                413,
-                f"a request may hold {limits.max_files:,} images; send the rest in another.",
-                field="file",
-            )
+    for name, content, problem in uploaded(files, limits, passed):
         key = blake2b(name.encode(errors="replace") + b"\0" + content, digest_size=16).hexdigest()
         try:
-            if problem:
-                raise BadPictureError(problem)
-            if len(content) > limits.max_file_bytes:
-                most = limits.max_file_bytes // 1_000_000
-                raise BadPictureError(f"file too large (limit {most} MB)")
-            yield Received(name, key, read_picture(content))
+            yield Received(name, key, item_of(name, content, problem).read())
         except BadPictureError as error:
             yield Received(name, key, None, str(error))
+
+
+def uploaded(
+    files: list[tuple[str, BinaryIO]], limits: Limits, passed: PassedOver
+) -> Iterator[tuple[str, bytes, str]]:
+    """Names and bytes of uploaded pictures, by content, and why one cannot be read, if that shows.
+
+    Raises:
+        Refused: If there are more than may be, or an archive is damaged.
+    """
+    num_bytes = 0
+    for count, (name, content, problem) in enumerate(_contents(files, limits, passed), 1):
+        num_bytes += len(content)
+        if count > limits.max_files or num_bytes > limits.max_request_bytes:
+            most = (
+                f"{limits.max_files:,} images, unpacked {limits.max_request_bytes // 1_000_000} MB"
+            )
+            raise Refused(
+                413, f"a request may hold {most}; send the rest in another.", field="file"
+            )
+        if len(content) > limits.max_file_bytes:
+            problem = f"file too large (limit {limits.max_file_bytes // 1_000_000} MB)"
+        yield name, content, problem
+
+
+def item_of(name: str, content: bytes, problem: str) -> Item:
+    """An uploaded picture for the stream of answers; decoded when it is asked for."""
+
+    def read() -> Picture:
+        if problem:
+            raise BadPictureError(problem)
+        return read_picture(content)
+
+    return Item(name, read, len(content))
 
 
 def _contents(

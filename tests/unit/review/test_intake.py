@@ -143,6 +143,8 @@ def test_limits_of_files_and_bytes() -> None:
     with pytest.raises(Refused, match="a request may hold 3 images") as said:
         taken(files, max_files=3)
     assert (said.value.status, said.value.field) == (413, "file")
+    with pytest.raises(Refused, match="unpacked 0 MB"):
+        taken({"z.zip": zipped(files)}, max_request_bytes=len(files["cell-000.png"]) + 1)
     most = sorted(map(len, files.values()))[1]
     found, _ = taken(files, max_file_bytes=most)
     assert [bool(one.error) for one in found] == [len(one) > most for one in files.values()]
