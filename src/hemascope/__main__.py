@@ -10,7 +10,7 @@ from hemascope.cli.app import app
 from hemascope.core.errors import HemascopeError
 from hemascope.workflows.progress import as_options
 
-_SCALE = {"mlflow", "optuna", "ray", "tensorboard", "usearch", "webdataset"}  # of that extra
+_SCALE = {"mlflow", "optuna", "ray", "tensorboard", "usearch"}  # of that extra
 _INTERRUPTED = 130  # what shells expect after Ctrl-C, 128 + SIGINT, and typer returns
 
 
