@@ -35,6 +35,7 @@ from hemascope.review.station import Meanings, Station
 PACKAGED = "hemanet-64-labs"
 _REQUIRED = os.environ.get("HEMASCOPE_POSTGRES") == "required"
 _START_SECONDS = 30
+_EMPTIED: list[str] = []  # databases of PostgreSQL that can be used again
 
 
 def png(pixels: NDArray[np.uint8] | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -199,11 +200,17 @@ def packaged() -> Predictor:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database: of each kind in turn."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'station.db'}"
-    return request.getfixturevalue("postgres")()
+        yield f"sqlite:///{tmp_path / 'station.db'}"
+        return
+    url = _EMPTIED.pop() if _EMPTIED else request.getfixturevalue("postgres")()
+    yield url
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    _EMPTIED.append(url)
 
 
 @pytest.fixture
