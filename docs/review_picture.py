@@ -94,11 +94,11 @@ def _draw(url: str, files: list[Path]) -> None:
         page.click("dialog >> text=Create")
         page.wait_for_selector(".case")
         with page.expect_file_chooser() as chooser:
-            page.click("text=Choose images or a zip")
+            page.click(".drop >> text=Choose images or a zip")
         chooser.value.set_files(files)
         page.wait_for_selector(".message")
         page.wait_for_selector(".progress", state="detached")
-        page.click("[aria-label=Dismiss]")
+        page.wait_for_selector(".message", state="detached")  # which goes by itself
         _read(page)
         page.screenshot(path=_TARGET)
         browser.close()
