@@ -89,6 +89,7 @@ def _draw(url: str, files: list[Path]) -> None:
         page.goto(url)
         page.fill("input[name=name]", "Reader")
         page.click("text=Add and start")
+        page.wait_for_selector("text=Reading as")
         page.click("text=Empty case")
         page.fill("dialog [name=name]", "Smear 2026-0147")
         page.click("dialog >> text=Create")
