@@ -98,6 +98,7 @@ def measure(page: Page, url: str, files: list[Path]) -> None:
     page.goto(url)
     page.fill("input[name=name]", "Reader")
     page.click("text=Add and start")
+    page.wait_for_selector("text=Reading as")
     page.evaluate(_FIRST_CELL)
     with page.expect_file_chooser() as chooser:
         page.click("text=Choose images or a zip")
