@@ -76,7 +76,7 @@ def test_every_command_in_the_documents_exists(document: Path) -> None:
         called = re.search(r"(?<![\w/.-])(?:\.venv/bin/)?hemascope +((?:-|[a-z]).*)", line)
         if called:
             words = called[1].split()
-            command = tuple(words[: 1 + (words[0] == "data")])
+            command = tuple(words[: 1 + (words[0] in ("data", "review"))])
             command = () if words[0].startswith("-") else command
             assert command in OPTIONS, line
             wrong = set(option.findall(called[1])) - OPTIONS[command]

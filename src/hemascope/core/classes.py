@@ -90,7 +90,7 @@ _ROLES = {
 
 
 def role_of(name: str) -> Role | None:
-    """What a class of that name is in a differential count; None for a name nobody knows."""
+    """What a class of that name is in a differential count; None for an unknown name."""
     known = ClassSet(tuple(_ROLES))
     label = known.index(name)
     return None if label is None else _ROLES[known.names[label]]
