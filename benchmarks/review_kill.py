@@ -6,7 +6,7 @@ Three clients correct groups of cells, one uploads, has analyzed and deletes cas
 moment the server is killed and started again; with PostgreSQL two servers share a database and a
 folder, and one of them is killed while the other carries on. After each kill: every acknowledged
 correction is in the trail and none twice, the last one of a group or the one that was under way is
-what its cells are, all of them; every cell has its picture; acknowledged uploads are whole, and
+what its cells are, all of them; every cell has its image; acknowledged uploads are whole, and
 acknowledged deletions are deletions; what was not analyzed can be. Ends with 1 if that fails.
 """
 
@@ -170,7 +170,7 @@ def check(known: Known, url: str) -> list[str]:
                 wrong.append(f"a case has {len(inside)} cells, {number} were acknowledged")
             for one in inside:
                 if client.get(f"{url.partition('/api')[0]}{one['image']}").status_code != 200:
-                    wrong.append("a cell has no picture")
+                    wrong.append("a cell has no image")
             client.post(f"/cases/{case}/analysis", json={"reader": known.reader}).raise_for_status()
             if any(not one["predicted_class"] for one in cells_of(get, case, known.reader)):
                 wrong.append("a cell cannot be analyzed")

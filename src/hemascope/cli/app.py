@@ -837,7 +837,10 @@ def serve(
     ] = None,
     frame: FrameOption = None,
     keep_days: Annotated[
-        int, Option(min=0, metavar="N", help="Delete cases so long after signing; 0 keeps them.")
+        int,
+        Option(
+            min=0, max=36500, metavar="N", help="Delete cases so long after signing; 0 keeps them."
+        ),
     ] = 0,
     tls_cert: Annotated[Path | None, Option(metavar="FILE", help="Certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, Option(metavar="FILE", help="Its key, PEM.")] = None,

@@ -40,7 +40,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Look:
-    """What was found in a picture, and whether training had pictures of its size."""
+    """What was found in an image, and whether training had images of its size."""
 
     cell: Cell
     is_known: bool
@@ -90,11 +90,11 @@ class ImageSpec(BaseModel):
         return self.decide_by(map(self.look, pictures))
 
     def look(self, picture: Image.Image) -> Look:
-        """What a picture tells of how those of its laboratory are framed."""
+        """What an image tells of how those of its laboratory are framed."""
         return Look(find_cell(picture), self.knows(picture) is not None)
 
     def decide_by(self, looks: Iterable[Look]) -> Frame | None:
-        """The same as `decide`, of pictures looked at before."""
+        """The same as `decide`, of images looked at before."""
         known: list[Cell] = []
         others: list[Cell] = []
         for look in looks:

@@ -65,13 +65,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures that one process reads after one another.
+    """Images that one process reads after one another.
 
     Attributes:
-        files: Paths or URLs of pictures; or
+        files: Paths or URLs of images; or
         path: of one archive, array or Parquet file, and
         groups: the first row group of the latter, and the one after the last.
-        num_images: How many pictures there are; None if that is not known.
+        num_images: How many images there are; None if that is not known.
     """
 
     files: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ class Part:
         return self.path or f"{self.files[0]} to {self.files[-1]}"
 
     def items(self, passed: PassedOver) -> Iterator[Item]:
-        """The pictures in order; the same as those of `items`."""
+        """The images in order; the same as those of `items`."""
         if self.path:
             yield from _of_container(self.path, _kind(self.path), passed, self.groups)
         yield from map(_of_file, self.files)
@@ -148,7 +148,7 @@ def items(
 
 
 def parts(paths: Sequence[str], passed: PassedOver) -> Iterator[Part]:
-    """The pictures of `items`, in the same order, in parts for several processes.
+    """The images of `items`, in the same order, in parts for several processes.
 
     Folders are walked through and the ends of Parquet files read, no picture.
     """
@@ -165,7 +165,7 @@ def parts(paths: Sequence[str], passed: PassedOver) -> Iterator[Part]:
 
 
 def _sources(paths: Sequence[str], passed: PassedOver) -> Iterator[tuple[Kind, str, str]]:
-    """Files that hold pictures, and why one cannot be read."""
+    """Files that hold images, and why one cannot be read."""
     for path in _expanded(paths):
         if not is_url(path) and Path(path).is_dir():
             for found, error in walk(path, passed):
@@ -337,7 +337,7 @@ def _parts_of_parquet(path: str) -> Iterator[Part]:
 
 
 def _of_parquet(path: str, groups: tuple[int, int] | None) -> Iterator[Item]:
-    """The pictures in a Parquet file, a few rows at a time; of a damaged group, a row for each."""
+    """The images in a Parquet file, a few rows at a time; of a damaged group, a row for each."""
     try:
         with _opened_parquet(path) as file:
             names = file.schema_arrow.names
@@ -377,7 +377,7 @@ def _opened_parquet(path: str) -> Generator[Any]:
 
 
 def _of_cell(path: str, row: int, value: Any) -> Item:
-    """A picture in a row of a Parquet file: bytes, a path, or both as in Hugging Face's."""
+    """An image in a row of a Parquet file: bytes, a path, or both as in Hugging Face's."""
     where = f"{path}!/{row}"
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")

@@ -170,15 +170,15 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
         }
 
     @api.get("/models")
-    def models() -> dict[str, Any]:
+    def models() -> told.Items[told.ModelInfo]:
         """The model that answers."""
-        return {"items": [station.model.model_dump()]}
+        return told.Items(items=[station.model])
 
     @api.get("/classes")
-    def classes() -> dict[str, list[told.ClassInfo]]:
+    def classes() -> told.Items[told.ClassInfo]:
         """What a cell can be called."""
         with station.database.read() as session:
-            return {"items": station.classes(session)}
+            return told.Items(items=station.classes(session))
 
     @api.post("/classes", status_code=201)
     def add_class(new: told.NewClass) -> told.ClassInfo:
@@ -194,11 +194,11 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
             return next(one for one in station.classes(session) if one.name == new.name)
 
     @api.get("/readers")
-    def readers() -> dict[str, list[told.ReaderInfo]]:
+    def readers() -> told.Items[told.ReaderInfo]:
         """Who reads here."""
         with station.database.read() as session:
             found = session.scalars(select(Reader).order_by(Reader.name))
-            return {"items": [_reader(one) for one in found]}
+            return told.Items(items=[_reader(one) for one in found])
 
     @api.post("/readers", status_code=201, responses={200: {"model": told.ReaderInfo}})
     def add_reader(new: told.NewReader, response: Response) -> told.ReaderInfo:
@@ -296,11 +296,13 @@ def _case_routes(station: Station) -> APIRouter:
     database = station.database
 
     @api.get("/cases")
-    def list_cases(limit: Annotated[told.Limit, Query()] = 50, cursor: str = "") -> dict[str, Any]:
+    def list_cases(
+        limit: Annotated[told.Limit, Query()] = 50, cursor: str = ""
+    ) -> told.Page[told.CaseSummary]:
         """Cases, the newest first."""
         with database.read() as session:
             found, after = cases.summaries(session, limit, _after(cursor, (str, str)))
-            return {"items": [one.model_dump() for one in found], "next_cursor": _cursor(after)}
+            return told.Page(items=found, next_cursor=_cursor(after))
 
     @api.post("/cases", status_code=201)
     def create(
@@ -366,7 +368,7 @@ def _case_routes(station: Station) -> APIRouter:
         reader: OptionalReader = None,
         limit: Annotated[told.Limit, Query()] = 500,
         cursor: str = "",
-    ) -> dict[str, Any]:
+    ) -> told.Page[told.CellInfo]:
         """Cells of a case in order, as a reader sees them."""
         [start] = _after(cursor, (int,)) or [-1]
         start = max(-1, min(start, station.limits.max_cells))
@@ -374,8 +376,7 @@ def _case_routes(station: Station) -> APIRouter:
             case = cases.find_case(session, case_id)
             found = cases.cell_infos(session, case, reader, after=start, limit=limit + 1)
         more = _cursor([found[limit - 1].position]) if len(found) > limit else None
-        items = [one.model_dump(by_alias=True) for one in found[:limit]]
-        return {"items": items, "next_cursor": more}
+        return told.Page(items=found[:limit], next_cursor=more)
 
     @api.post("/cases/{case_id}/corrections")
     def correct(case_id: told.Id, sent: told.Corrections) -> told.Corrected:
@@ -399,11 +400,10 @@ def _case_routes(station: Station) -> APIRouter:
             return cases.info(station, session, case, reader).differential
 
     @api.get("/cases/{case_id}/trail")
-    def show_trail(case_id: told.Id) -> dict[str, Any]:
+    def show_trail(case_id: told.Id) -> told.Items[told.EventInfo]:
         """Everything that happened to a case."""
         with database.read() as session:
-            found = export.trail(session, case_id)
-        return {"items": [one.model_dump(by_alias=True) for one in found]}
+            return told.Items(items=export.trail(session, case_id))
 
     def changed(case_id: str, reader: str, change: Any, *more: str) -> told.CaseInfo:
         with database.write() as session:
@@ -496,18 +496,20 @@ def _gallery_routes(station: Station) -> APIRouter:
     @api.get("/cases/{case_id}/cells/{cell_id}/similar")
     def similar(
         case_id: told.Id, cell_id: told.Id, limit: Annotated[told.Limit, Query()] = 8
-    ) -> dict[str, Any]:
+    ) -> told.Items[told.ReferenceCell]:
         """The most similar signed cells of the station."""
         with database.read() as session:
             found = gallery.similar(session, *gallery.find_cell(session, case_id, cell_id), limit)
-        return {"items": [one.model_dump(by_alias=True) for one in found]}
+        return told.Items(items=found)
 
     @api.get("/reference")
-    def reference(of: told.ClassName, limit: Annotated[told.Limit, Query()] = 12) -> dict[str, Any]:
+    def reference(
+        of: told.ClassName, limit: Annotated[told.Limit, Query()] = 12
+    ) -> told.Items[told.ReferenceCell]:
         """Typical signed cells of a class."""
         with database.read() as session:
             found = gallery.typical(station, session, of, limit)
-        return {"items": [one.model_dump(by_alias=True) for one in found]}
+        return told.Items(items=found)
 
     @api.post("/quizzes", status_code=201)
     def new_quiz(new: told.NewQuiz) -> told.QuizInfo:
@@ -531,11 +533,11 @@ def _gallery_routes(station: Station) -> APIRouter:
             return gallery.quiz_info(session, quiz)
 
     @api.get("/readers/{reader_id}/quizzes")
-    def quizzes(reader_id: told.Id) -> dict[str, Any]:
+    def quizzes(reader_id: told.Id) -> told.Items[told.QuizLine]:
         """A reader's finished quizzes, the newest first."""
         with database.read() as session:
             found = gallery.quizzes_of(session, reader_id)
-        return {"items": [one.model_dump() for one in found]}
+        return told.Items(items=found)
 
     return api
 

@@ -362,7 +362,7 @@ def _store(
     reader_id: str,
     batch: Sequence[tuple[Received, Encoded | None, Look | None]],
 ) -> tuple[list[str], int]:
-    """Adds pictures to a case in one transaction: the ids of new ones, the number of known ones."""
+    """Adds images to a case in one transaction: the ids of new ones, the number of known ones."""
     if not batch:
         return [], 0
     with station.database.write() as session:
@@ -407,7 +407,7 @@ def _store(
 
 
 def _note_image(station: Station, session: Session, made: Encoded) -> None:
-    """Makes a picture known, and sees that its file is there: a case being deleted may take it."""
+    """Makes an image known, and sees that its file is there: a case being deleted may take it."""
     if session.get(StoredImage, made.sha256) is None:
         try:
             with session.begin_nested():
@@ -460,7 +460,7 @@ def _dumped(cell: told.CellInfo) -> dict[str, Any]:
 
 
 def _decide(station: Station, case_id: str) -> Frame | None:
-    """How the pictures of a case are framed: decided once, kept with the case."""
+    """How the images of a case are framed: decided once, kept with the case."""
     with station.database.write() as session:
         case = find_case(session, case_id, to_change=True)
         if case.frame is None:
@@ -706,7 +706,7 @@ def reopen(session: Session, case: Case, reader_id: str, reason: str) -> None:
 
 
 def remove(station: Station, case_id: str, *, signed_before: str | None = None) -> None:
-    """Deletes a case, then every picture that no other holds; that it happened is kept."""
+    """Deletes a case, then every image that no other holds; that it happened is kept."""
     with station.database.write() as session:
         case = find_case(session, case_id, to_change=True)
         if signed_before and (case.signed_at or signed_before) >= signed_before:
@@ -727,7 +727,7 @@ def remove(station: Station, case_id: str, *, signed_before: str | None = None) 
 
 
 def drop_files(station: Station, digests: Iterable[str]) -> None:
-    """Takes away files of pictures that no case holds; who adds one meanwhile waits for it."""
+    """Takes away files of images that no case holds; who adds one meanwhile waits for it."""
     with station.database.write() as session:
         for digest in sorted(digests):
             with suppress(IntegrityError), session.begin_nested():  # another case holds it

@@ -91,7 +91,7 @@ class Case(Base):
 
 
 class StoredImage(Base):
-    """A picture on disk, named by its SHA-256."""
+    """An image on disk, named by its SHA-256."""
 
     __tablename__ = "image"
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -100,7 +100,7 @@ class StoredImage(Base):
 
 
 class Cell(Base):
-    """A picture of a case, and what the model says of it. Its name is text, never a path."""
+    """An image of a case, and what the model says of it. Its name is text, never a path."""
 
     __tablename__ = "cell"
     __table_args__ = (UniqueConstraint("case_id", "position"), UniqueConstraint("case_id", "key"))

@@ -126,7 +126,7 @@ def as_dataset(
         only_read: Whether to leave out cells that no reader named: signed as the model said.
 
     Raises:
-        DataError: If there is no such case, it is not signed, or a picture is gone.
+        DataError: If there is no such case, it is not signed, or an image is gone.
         OutputError: If the folder cannot be written.
     """
     with database.read() as session:

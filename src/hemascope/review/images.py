@@ -1,4 +1,4 @@
-"""Pictures on disk, named by their content; nothing but their pixels is kept."""
+"""Images on disk, named by their content; nothing but their pixels is kept."""
 
 import io
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _FAST = 1  # PNG's compression level: a few percent larger, several times as fas
 
 @dataclass(frozen=True)
 class Encoded:
-    """A picture as it is stored: PNG, without EXIF, GPS, text or color profile."""
+    """An image as it is stored: PNG, without EXIF, GPS, text or color profile."""
 
     sha256: str
     content: bytes
@@ -23,7 +23,7 @@ class Encoded:
 
 
 def encoded(picture: Image.Image) -> Encoded:
-    """An RGB picture, ready to be stored."""
+    """An RGB image, ready to be stored."""
     clean = Image.frombytes("RGB", picture.size, picture.tobytes())  # pixels, and nothing else
     whole, small = io.BytesIO(), io.BytesIO()
     clean.save(whole, "PNG", compress_level=_FAST)
@@ -34,7 +34,7 @@ def encoded(picture: Image.Image) -> Encoded:
 
 
 class ImageStore:
-    """The folder of all pictures of a station.
+    """The folder of all images of a station.
 
     Args:
         folder: Where it is, made if need be, readable by its owner alone.
@@ -45,7 +45,7 @@ class ImageStore:
         self._folder = folder
 
     def add(self, one: Encoded) -> None:
-        """Stores a picture, unless it is there.
+        """Stores an image, unless it is there.
 
         Raises:
             OutputError: If it cannot be written.
@@ -57,7 +57,7 @@ class ImageStore:
             write_bytes(path, one.content)
 
     def path(self, digest: str) -> Path:
-        """Where a picture is."""
+        """Where an image is."""
         return self._folder / digest[:2] / f"{digest}.png"
 
     def thumbnail(self, digest: str) -> Path:
@@ -65,10 +65,10 @@ class ImageStore:
         return self._folder / digest[:2] / f"{digest}.jpg"
 
     def digests(self) -> set[str]:
-        """What pictures there are."""
+        """What images there are."""
         return {path.stem for path in self._folder.glob("*/[0-9a-f]*.*")}
 
     def remove(self, digest: str) -> None:
-        """Takes a picture away."""
+        """Takes an image away."""
         self.path(digest).unlink(missing_ok=True)
         self.thumbnail(digest).unlink(missing_ok=True)

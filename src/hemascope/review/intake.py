@@ -35,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Received:
-    """A picture that came, or why it is none.
+    """An image that came, or why it is none.
 
     Attributes:
         name: As the client calls it: text, never a path of this machine.
@@ -53,7 +53,7 @@ class Received:
 def received(
     files: list[tuple[str, BinaryIO]], limits: Limits, passed: PassedOver
 ) -> Iterator[Received]:
-    """The pictures of uploaded files and archives, one after another.
+    """The images of uploaded files and archives, one after another.
 
     Raises:
         Refused: As `uploaded`.
@@ -69,7 +69,7 @@ def received(
 def uploaded(
     files: list[tuple[str, BinaryIO]], limits: Limits, passed: PassedOver
 ) -> Iterator[tuple[str, bytes, str]]:
-    """Names and bytes of uploaded pictures, by content, and why one cannot be read, if that shows.
+    """Names and bytes of uploaded images, by content, and why one cannot be read, if that shows.
 
     Raises:
         Refused: If there are more than may be, or an archive is damaged.
@@ -90,7 +90,7 @@ def uploaded(
 
 
 def item_of(name: str, content: bytes, problem: str) -> Item:
-    """An uploaded picture for the stream of answers; decoded when it is asked for."""
+    """An uploaded image for the stream of answers; decoded when it is asked for."""
 
     def read() -> Picture:
         if problem:
@@ -167,5 +167,5 @@ def safe_name(given: str) -> str:
 
 
 def stored_item(name: str, path: Path) -> Item:
-    """A picture of the station, for the stream of answers."""
+    """An image of the station, for the stream of answers."""
     return Item(name, lambda: read_picture(path))

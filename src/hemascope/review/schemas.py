@@ -1,6 +1,7 @@
 """What the station says and is told, as JSON."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -101,6 +102,21 @@ class Token(_Sent):
     """The station's token."""
 
     token: Annotated[str, Field(max_length=200)]
+
+
+T = TypeVar("T")
+
+
+class Items(BaseModel, Generic[T]):
+    """All of some things."""
+
+    items: Sequence[T]
+
+
+class Page(Items[T], Generic[T]):
+    """Some of many things, and where the next page begins."""
+
+    next_cursor: str | None
 
 
 class ReaderInfo(BaseModel):

@@ -40,7 +40,7 @@ class Served:
     """How a station is run.
 
     Attributes:
-        folder: Where its pictures are, and its database if no other is named.
+        folder: Where its images are, and its database if no other is named.
         model: A packaged model or an exported one; "" for the packaged one for photographs.
         database: URL of a database; "" for SQLite in the folder.
         host: Address to listen at.
@@ -211,7 +211,7 @@ def _tidy(station: Station, days: int, stopping: Event) -> None:
 
 
 def delete_strays(station: Station) -> None:
-    """Deletes pictures that no case holds: of uploads and deletions that were cut short."""
+    """Deletes images that no case holds: of uploads and deletions that were cut short."""
     there = station.images.digests()
     with station.database.read() as session:
         there -= set(session.scalars(select(StoredImage.sha256)))

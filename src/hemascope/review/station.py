@@ -59,7 +59,7 @@ class Station:
 
     Args:
         database: What is remembered.
-        folder: Where pictures are.
+        folder: Where images are.
         predictor: What answers, on one thread.
         meanings: What classes count as whose names do not tell, and the user's reference ranges.
         limits: What a request may hold.

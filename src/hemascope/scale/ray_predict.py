@@ -1,6 +1,6 @@
-"""`hemascope predict --engine ray`: pictures answered by many processes, on one machine or more.
+"""`hemascope predict --engine ray`: images answered by many processes, on one machine or more.
 
-Ray Data hands out parts of the pictures and bounds how many are on their way. A worker reads a part
+Ray Data hands out parts of the images and bounds how many are on their way. A worker reads a part
 itself, answers it with the stream that `predict` runs, and writes it as one Parquet file, whole or
 not at all: a part whose file is there is never answered again, whoever asks for it.
 """
@@ -43,7 +43,7 @@ _STORE_BYTES = 200_000_000  # of Ray's shared memory: no picture goes through it
 
 
 def predict(asked: plain.Asked, out: str, workers: int, reporter: Reporter) -> Outcome:
-    """Answers pictures in processes of their own and writes Parquet files into a folder.
+    """Answers images in processes of their own and writes Parquet files into a folder.
 
     Args:
         asked: What `predict` is asked; its `out` is not looked at, and `threads` are each worker's.
@@ -160,7 +160,7 @@ class _Folder:
                 file.write(_PARTS.dump_json(part) + b"\n")
 
     def read_plan(self, header: dict[str, object]) -> tuple[list[int], int | None]:
-        """Where the lines of the parts begin, and how many pictures there are, if that is known."""
+        """Where the lines of the parts begin, and how many images there are, if that is known."""
         offsets, counts = list[int](), list[int | None]()
         with cast("IO[bytes]", self.read(_PLAN)) as file:
             if json.loads(file.readline()) != header:

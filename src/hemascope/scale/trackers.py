@@ -1,7 +1,7 @@
 """`--tracker`: a run's history in TensorBoard or MLflow as it grows; the run folder is the truth.
 
 A tracker is shown the run folder after each epoch and copies what it does not have yet, so a
-resumed run is whole there too. One that fails is left out from then on, and the run goes on.
+resumed run is whole there too. One that fails is left out from then on, and the run continues.
 """
 
 import hashlib
@@ -40,7 +40,9 @@ def watch_with(names: Sequence[str], reporter: Reporter) -> Watch:
             except Exception as error:  # whatever a tracker does
                 del makers[name]
                 reason = " ".join(str(error).split()) or type(error).__name__
-                reporter.say(f"Note: {name} is left out from here on ({reason}); training goes on.")
+                reporter.say(
+                    f"Note: {name} is left out from now on ({reason}); training continues."
+                )
 
     return watch
 

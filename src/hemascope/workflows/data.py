@@ -84,7 +84,7 @@ def verify(data: DataSettings, reporter: Reporter) -> str:
 def shard(data: DataSettings, output: Output, reporter: Reporter) -> str:
     """Writes data as shards, which training maps instead of reading them into memory.
 
-    Pictures in folders, tables and archives need not fit into memory either; arrays must.
+    Images in folders, tables and archives need not fit into memory either; arrays must.
 
     Raises:
         DataError: If the data is not what it should be.

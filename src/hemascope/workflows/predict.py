@@ -148,7 +148,7 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
 
 
 def open_model(asked: Asked, found: Iterator[Item]) -> tuple[Predictor, Iterator[Item]]:
-    """The model that is asked, and all pictures again.
+    """The model that is asked, and all images again.
 
     Raises:
         UsageError: If it cannot do what is asked.
@@ -168,7 +168,7 @@ def open_model(asked: Asked, found: Iterator[Item]) -> tuple[Predictor, Iterator
 
 
 def compare_with_val(outcome: Outcome, predictor: Predictor) -> None:
-    """Says of enough pictures how their distances from training compare with those of val."""
+    """Says of enough images how their distances from training compare with those of val."""
     if predictor.guard and len(outcome.distances) >= _LEAST_FOR_TEST:
         labels = [predictor.class_names.index(name) for name in outcome.predicted]
         outcome.shift = predictor.guard.shift(outcome.distances, labels)

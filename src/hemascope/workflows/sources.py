@@ -32,7 +32,7 @@ def load_data(
         model: Whose images and classes the data is read as, if it is read for a model.
         as_found: Whether data without splits stays whole.
         wanted: The only split that is needed.
-        scratch: A folder for pixels, where those of all pictures may not fit into memory.
+        scratch: A folder for pixels, where those of all images may not fit into memory.
 
     Raises:
         DataError: If it is not there or not what it should be.
