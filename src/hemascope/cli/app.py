@@ -838,9 +838,7 @@ def serve(
     frame: FrameOption = None,
     keep_days: Annotated[
         int,
-        Option(
-            min=0, max=36500, metavar="N", help="Delete cases so long after signing; 0 keeps them."
-        ),
+        Option(min=0, max=36500, metavar="N", help="Days that signed cases are kept; 0: no limit."),
     ] = 0,
     tls_cert: Annotated[Path | None, Option(metavar="FILE", help="Certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, Option(metavar="FILE", help="Its key, PEM.")] = None,

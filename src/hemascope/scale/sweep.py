@@ -352,7 +352,7 @@ def _on_ray(sweep: _Sweep, study: optuna.Study, reporter: Reporter) -> None:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
     moved = replace(sweep, folder=sweep.folder.resolve())
 
-    def work(_config: dict[str, Any], sweep: _Sweep) -> dict[str, str]:
+    def work(_config: dict[str, object], sweep: _Sweep) -> dict[str, str]:
         # Workers of one machine share the images, which training only reads.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return {"outcome": _try_one(sweep, sweep.study())}
