@@ -111,6 +111,8 @@ class Guarded:
                     headers.setdefault(name, value)
                 if scope["path"].startswith("/api/"):
                     headers.setdefault("Cache-Control", "no-store")
+                elif scope["path"].startswith("/static/"):
+                    headers.setdefault("Cache-Control", "no-cache")  # asked again, seldom sent
             await send(message)
 
         try:

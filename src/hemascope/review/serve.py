@@ -1,5 +1,6 @@
 """`hemascope serve`: puts a station together and runs it until it is stopped."""
 
+import json
 import logging
 import os
 import secrets
@@ -96,7 +97,7 @@ def serve(served: Served, reporter: Reporter) -> None:
         hosts=_LOOPBACK_NAMES if is_local else frozenset(),
         max_request_bytes=limits.max_request_bytes,
     )
-    _log_lines()
+    _log_lines(logging.WARNING if is_local else logging.INFO)
     cert, key = served.tls or (None, None)
     config = uvicorn.Config(
         build(station, safety),
@@ -229,11 +230,22 @@ def delete_older(station: Station, days: int) -> int:
     return len(old)
 
 
-def _log_lines() -> None:
+class _Line(logging.Formatter):
+    """A line of JSON for each record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line = {"at": self.formatTime(record), "level": record.levelname}
+        said = record.getMessage()
+        line["said"] = json.loads(said) if said.startswith("{") else said
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _log_lines(level: int) -> None:
     """Requests as lines of JSON on standard error, without names or images."""
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        logging.Formatter('{"at": "%(asctime)s", "level": "%(levelname)s", "said": %(message)s}')
-    )
+    handler.setFormatter(_Line())
     _LOG.addHandler(handler)
-    _LOG.setLevel(logging.WARNING)
+    _LOG.setLevel(level)
