@@ -318,7 +318,7 @@ def test_report_refuses_files_that_do_not_fit_together(run_folder: Path, hemasco
     per_class = dict(zip(names, results["per_class"].values(), strict=True))
     for change, part in (
         ({"per_class": {c: {} for c in names}}, "field 'per_class.basophil.support' is missing"),
-        ({"per_class": per_class}, "its tables are not of its classes"),
+        ({"per_class": per_class}, "its tables do not match its classes"),
         ({"per_class": per_class, "class_names": names}, "do not fit together"),
     ):
         path.write_text(json.dumps({**results, **change}))

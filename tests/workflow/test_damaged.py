@@ -220,7 +220,7 @@ def test_table_refuses_other_images_and_damaged_results(
         ({"accuracy": float("nan")}, "accuracy"),
         ({"name": []}, "name"),
         ({"num_parameters": None}, "num_parameters"),
-        ({"confusion_matrix": [[1]]}, "not of its classes"),
+        ({"confusion_matrix": [[1]]}, "do not match its classes"),
     ):
         shutil.copy(run_folder / "results.json", results)
         _change(results, **values)

@@ -334,5 +334,5 @@ def test_what_an_interrupted_version_0_1_left_is_not_resumed(tmp_path: Path) -> 
     assert list(row) == columns_of(("a", "b"))
     del row["note"]
     path.write_text(json.dumps(row) + "\n")
-    with pytest.raises(DataError, match="holds something else than answers; delete it and begin"):
+    with pytest.raises(DataError, match="does not hold answers; delete it and start"):
         Journal(path)

@@ -134,7 +134,7 @@ def test_many_processes_answer_as_one_and_resume(
     outcome = hemascope(*command, out)
     assert outcome.code == 1, outcome.err
     expect_same(rows_of(out), expected)
-    framing = "Framed by the cells: all of each picture is used"
+    framing = "Framed by the cells: all of each image is used"
     assert framing in plain.err
     assert framing in outcome.err
     for line in plain.err.splitlines():

@@ -65,7 +65,7 @@ def test_a_tracker_that_fails_midway_is_named_once_and_the_run_ends_whole(
     run = tmp_path / "run"
     done = hemascope(*TRAIN, "--data", small_npz, "--out", run, "--tracker", "mlflow")
     assert done.code == 0
-    assert done.err.count("mlflow is left out from here on (the server is gone)") == 1
+    assert done.err.count("mlflow is left out from now on (the server is gone)") == 1
     assert len(calls) == 2  # of three
     assert RunFolder(run).is_finished
 

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ class Reporter:
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console  # late: most commands' help waits for this module
 
+        self._quiet = quiet
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+
+    def __reduce__(self) -> tuple[Callable[[], Reporter], tuple[()]]:
+        """Pickles as how it was made: another process has a terminal of its own."""
+        return partial(Reporter, quiet=self._quiet), ()
 
     def say(self, text: str) -> None:
         """One plain line."""

@@ -120,7 +120,7 @@ def test_what_only_one_source_says_is_filled_in(tmp_path: Path) -> None:
     assert len(set(whole.groups)) == 6 + 6
     assert sorted(whole.filled_weights.tolist()) == [1] * 6 + [2] * 12
     assert set(whole.laboratories or ()) == {"north", "b"}
-    assert any("b says no groups" in note for note in dataset.notes)
+    assert any("b has no groups" in note for note in dataset.notes)
 
 
 def test_folders_and_arrays_are_joined(tmp_path: Path) -> None:

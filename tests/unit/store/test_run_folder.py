@@ -64,7 +64,7 @@ def test_a_figure_that_is_not_defined_is_written_as_null(
         ({"accuracy": 7.5}, "accuracy"),
         ({"seed": "0"}, "seed"),
         ({"acuracy": 0.5}, "acuracy"),
-        ({"class_names": ["a"]}, "not of its classes"),
+        ({"class_names": ["a"]}, "do not match its classes"),
         ({"format_version": 3}, "format_version"),
     ],
 )
