@@ -47,7 +47,7 @@ class Known:
     case: str = ""
     groups: list[list[str]] = field(default_factory=list[list[str]])
     now: dict[str, str] = field(default_factory=dict[str, str])  # of each cell, acknowledged
-    under_way: dict[str, str] = field(default_factory=dict[str, str])
+    under_way: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
     tokens: list[str] = field(default_factory=list[str])  # of acknowledged corrections
     uploaded: dict[str, int] = field(default_factory=dict[str, int])  # cells of cases
     deleted: list[str] = field(default_factory=list[str])
@@ -92,17 +92,19 @@ class Clients:
         ]
         sent = {"reader": known.reader, "changes": changes}
         for one in cells:
-            known.under_way[one] = to
+            known.under_way.setdefault(one, set()).add(to)  # also of tries that got no answer
         answer = client.post(f"/cases/{known.case}/corrections", json=sent)
         if answer.status_code == 409:  # the one that was under way is there
             for one in answer.json()["conflicts"]:
                 known.now[one["cell"]] = one["class"]
+                known.under_way.pop(one["cell"], None)
             return
         if answer.status_code != 200:
             known.refused.append(answer.text)
         else:
             for one in cells:
                 known.now[one] = to
+                known.under_way.pop(one, None)
             known.tokens.append(token)
 
     def _case(self, client: httpx2.Client) -> None:
@@ -146,7 +148,7 @@ def check(known: Known, url: str) -> list[str]:
         wrong += [f"{token} is half written" for token, n in tokens.items() if n != _IN_GROUP]
         for group in known.groups:
             found = {cells[one]["class"] for one in group}
-            allowed = {known.now[group[0]], known.under_way.get(group[0])}
+            allowed = {known.now[group[0]]} | known.under_way.pop(group[0], set())
             if len(found) != 1 or not found <= allowed:
                 wrong.append(f"a group is {found}, and {allowed} was said")
             if {last.get(one, cells[one]["class"]) for one in group} != found:
