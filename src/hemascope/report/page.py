@@ -55,7 +55,7 @@ def embedded(path: Path) -> str:
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
-    """An RGB image (H, W, 3) as the bytes of a file."""
+    """An RGB or RGBA image (H, W, 3 or 4) as the bytes of a PNG file."""
     content = io.BytesIO()
     Image.fromarray(image).save(content, format="PNG")
     return content.getvalue()

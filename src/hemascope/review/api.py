@@ -26,6 +26,7 @@ from hemascope.core.framing import Frame, spread
 from hemascope.data.walk import PassedOver
 from hemascope.inference.predictor import Predictor
 from hemascope.inference.stream import answer_batch
+from hemascope.report.page import png
 from hemascope.review import cases, export, gallery
 from hemascope.review import schemas as told
 from hemascope.review.database import Case, Cell, OwnClass, Reader
@@ -465,9 +466,9 @@ def _case_routes(station: Station) -> APIRouter:
 def _gallery_routes(station: Station) -> APIRouter:
     api = APIRouter(tags=["gallery"])
     database = station.database
-    png: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+    as_png: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 
-    @api.get("/images/{name}", response_class=FileResponse, responses=png)
+    @api.get("/images/{name}", response_class=FileResponse, responses=as_png)
     def image(name: str) -> FileResponse:
         """A stored image (`SHA256.png`), or its small copy (`SHA256.jpg`)."""
         digest, _, kind = name.partition(".")
@@ -481,13 +482,13 @@ def _gallery_routes(station: Station) -> APIRouter:
         with database.read() as session:
             return gallery.find_cell(session, case_id, cell_id)
 
-    @api.get("/cases/{case_id}/cells/{cell_id}/seen-image", responses=png)
+    @api.get("/cases/{case_id}/cells/{cell_id}/seen-image", responses=as_png)
     def seen_image(case_id: told.Id, cell_id: told.Id) -> Response:
         """What the network saw."""
         pixels = gallery.seen_image(station, *cell_of(case_id, cell_id))
-        return Response(gallery.png(gallery.Image.fromarray(pixels)), media_type="image/png")
+        return Response(png(pixels), media_type="image/png")
 
-    @api.get("/cases/{case_id}/cells/{cell_id}/map", responses=png)
+    @api.get("/cases/{case_id}/cells/{cell_id}/map", responses=as_png)
     def show_map(case_id: told.Id, cell_id: told.Id, of: told.ClassName) -> Response:
         """What speaks for a class, to lay over the image that the network saw."""
         content = gallery.map_png(station, *cell_of(case_id, cell_id), of)

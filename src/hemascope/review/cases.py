@@ -170,7 +170,7 @@ def info(station: Station, session: Session, case: Case, reader_id: str | None) 
             select(Reader).where(Reader.id.in_([case.first_id, case.second_id, case.signed_by]))
         )
     }
-    signer = readers.get(case.signed_by or "")
+    signer, role = readers.get(case.signed_by or ""), role_in(case, reader_id)
     return told.CaseInfo.model_validate(
         {
             **case.values(),
@@ -179,7 +179,7 @@ def info(station: Station, session: Session, case: Case, reader_id: str | None) 
             "frame": Frame.model_validate(case.frame).describe() if case.frame else "",
             "first": readers[case.first_id],
             "second": readers.get(case.second_id or ""),
-            "role": role_in(case, reader_id),
+            "role": role,
             "classes": classes,
             "counts": {
                 "cells": len(cells),
@@ -189,9 +189,7 @@ def info(station: Station, session: Session, case: Case, reader_id: str | None) 
             },
             "seen": seen.seen,
             "unseen": seen.unseen,
-            "blockers": _blockers(
-                case, cells, seen, for_second=role_in(case, reader_id) == "second"
-            ),
+            "blockers": _blockers(case, cells, seen, for_second=role == "second"),
             "differential": count(classes, cells),
         }
     )
@@ -201,7 +199,7 @@ def _status(case: Case) -> str:
     return "signed" if case.signed_at else "open"
 
 
-def count(classes: Sequence[told.ClassInfo], cells: Iterable[CellState]) -> Any:
+def count(classes: Sequence[told.ClassInfo], cells: Iterable[CellState]) -> told.Differential:
     """The differential of cells."""
     return differential(classes, [Counted(one.id, one.now, one.predicted) for one in cells])
 
@@ -283,7 +281,7 @@ def _cell_info(cell: Cell, name: str | None, comment: str | None) -> told.CellIn
 
 
 def image_url(digest: str) -> str:
-    """Where the page finds a picture."""
+    """Where the page finds an image."""
     return f"/api/v1/images/{digest}.png"
 
 
@@ -563,7 +561,8 @@ def correct(
                 field=f"changes[{i}].to",
             )
     ids = [change.cell for change in changes]
-    cells = {one.id: one for one in _by_ids(session, case, ids)}
+    found = session.scalars(select(Cell).where(Cell.case_id == case.id, Cell.id.in_(ids)))
+    cells = {one.id: one for one in found}
     readings = {
         one.cell_id: one
         for one in session.scalars(
@@ -620,10 +619,6 @@ def correct(
         version=case.version,
         differential=count(classes, states(session, case, reader_id)),
     )
-
-
-def _by_ids(session: Session, case: Case, ids: Sequence[str]) -> list[Cell]:
-    return list(session.scalars(select(Cell).where(Cell.case_id == case.id, Cell.id.in_(ids))))
 
 
 def see(session: Session, case: Case, reader_id: str, names: Iterable[str]) -> told.SeenInfo:

@@ -1,11 +1,9 @@
 """Signed cells as a reference: the most similar ones, typical ones, and quizzes with them."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -14,6 +12,7 @@ from hemascope.data.pictures import read_picture
 from hemascope.inference.guard import on_sphere
 from hemascope.metrics.counts import agreement_table, kappa
 from hemascope.report.overlays import heat_map
+from hemascope.report.page import png
 from hemascope.review import schemas as told
 from hemascope.review.cases import find_reader, image_url, thumbnail_url
 from hemascope.review.database import Case, Cell, Quiz, QuizCell, new_id
@@ -116,14 +115,7 @@ def map_png(station: Station, case: Case, cell: Cell, name: str) -> bytes:
     image = seen_image(station, case, cell)
     with station.turn():
         maps = station.predictor.maps(image[None])
-    return png(heat_map(maps[0, names.index(name)]))
-
-
-def png(image: Image.Image) -> bytes:
-    """An image as a PNG file."""
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+    return png(np.asarray(heat_map(maps[0, names.index(name)])))
 
 
 # --- quizzes -------------------------------------------------------------------------------------
