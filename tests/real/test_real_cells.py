@@ -1,6 +1,7 @@
 """The main job on real pixels; margins as wide as the noise of a single seed."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,19 @@ def test_photographs_in_class_folders_can_be_evaluated(
     outcome = hemascope("evaluate", run, "--data", real_data / "cells_360", "--split", "all")
     assert outcome.code == 0, outcome.err
     assert "200 image(s): cropped to 55.6 % of the middle and resized to 28x28." in outcome.err
+
+
+def test_cells_that_were_trained_on_are_known_at_another_crop(
+    real_data: Path, tmp_path: Path, hemascope: Callable[..., Outcome]
+) -> None:
+    for folder in (real_data / "pbc_200" / "train").iterdir():
+        target = tmp_path / folder.name
+        target.mkdir()
+        for file in sorted(folder.iterdir())[:4]:
+            (target / file.name).symlink_to(file)
+    outcome = hemascope("evaluate", "hemanet-64-labs", "--data", tmp_path, "--crop", "0.8")
+    # One of the 32 has a name with four digits, which may be a place in a series.
+    assert re.search("was trained on 3[12] of these images, at this or another", outcome.err)
 
 
 def test_the_identical_pairs_are_found(real_npz: Path) -> None:

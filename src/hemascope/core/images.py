@@ -20,8 +20,6 @@ Kind = Literal["official", "rebuilt", "rendered", "other"]
 _CHUNK = 1024  # images at a time
 _LOOK_SIZE, _LOOK_FREQUENCIES = 28, 12  # pixels and frequencies along a side
 _LOOK_BYTES = 18  # of 12 x 12 bits
-_PAIRS = 2_000_000  # of looks that are compared at once
-_ALIKE = 20  # bits of these by which one image at two sizes differs; two cells differ by more
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -334,21 +332,6 @@ def symmetry(images: NDArray[np.uint8], view: int) -> NDArray[np.uint8]:
     if view & 4:
         images = images.swapaxes(1, 2)
     return np.ascontiguousarray(images)
-
-
-def look_alike(looks: NDArray[np.uint8], known: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which images look like one of the known ones, by `LabeledImages.looks` of both."""
-    found = np.zeros(len(looks), dtype=bool)
-    ours, theirs = (  # as whole words of 64 bits, which are compared eight times as fast as bytes
-        np.pad(one, ((0, 0), (0, -_LOOK_BYTES % 8))).view(np.uint64).T for one in (looks, known)
-    )
-    step = max(1, _PAIRS // max(1, len(known)))
-    for i in range(0, len(looks) if len(known) else 0, step):
-        differing = np.zeros((len(looks[i : i + step]), len(known)), dtype=np.uint8)
-        for our, their in zip(ours, theirs, strict=True):
-            differing += np.bitwise_count(our[i : i + step, None] ^ their)
-        found[i : i + step] = differing.min(axis=1) <= _ALIKE
-    return found
 
 
 def _looks(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

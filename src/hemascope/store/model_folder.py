@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 from hemascope.core.classes import ClassSet
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.image_spec import ImageSpec
+from hemascope.core.seen import Seen
 from hemascope.settings.about import About
 from hemascope.settings.base import Settings, explain
 from hemascope.settings.compute import OnnxPrecision
@@ -34,7 +35,6 @@ _GRAY = 0.002  # by which the means of R, G and B of gray images differ at most
 _PACKAGED = "pretrained"  # folder of this package that holds a model folder for each name
 
 Tensors = dict[str, NDArray[Any]]
-Looks = NDArray[np.uint8]
 
 Temperature = Annotated[float, Field(ge=0.01, le=100)]
 Spread = Annotated[float, Field(ge=0, le=0.5)]  # of numbers between 0 and 1
@@ -167,7 +167,7 @@ def save_artifact(
     info: ArtifactInfo,
     weights: Tensors | None,
     *,
-    seen: Looks | None = None,
+    seen: Seen | None = None,
     graphs: Sequence[bytes] = (),
     guard: Tensors | None = None,
     head: Head | None = None,
@@ -178,8 +178,8 @@ def save_artifact(
         folder: Where to.
         info: What to say of the model; its `onnx` names the graphs, if there are any.
         weights: Its arrays by name; None for a model of graphs alone.
-        seen: What the images it was trained on look like (`LabeledImages.looks`), if that is
-            known: by it images of a test are recognized, at any size.
+        seen: What tells the images it was trained on, if that is known: by it images of a test
+            are recognized.
         graphs: Its ONNX graphs, in the order of `info.onnx`.
         guard: What tells photographs unlike those of training (`Guard.arrays`), if there is one.
         head: The last layer that replaces that of the graphs, if there is one.
@@ -194,7 +194,7 @@ def save_artifact(
     file, sha256 = ("", "") if weights is None else write_tensors(folder, "weights", weights)
     changes |= {"weights_file": file, "weights_sha256": sha256}
     for stem, arrays in (
-        ("seen", None if seen is None else {"looks": seen}),
+        ("seen", seen and {"looks": seen.looks, "names": seen.names}),
         ("guard", guard),
         ("head", head and {"weights": head.weights, "biases": head.biases}),
     ):
@@ -386,28 +386,23 @@ def size_of_weights(path: Path, info: ArtifactInfo) -> int:
     return (find_artifact(path) / info.weights_file).stat().st_size
 
 
-def load_seen(path: Path) -> Looks | None:
-    """What the images a model was trained on look like; None where its artifact does not say.
+def load_seen(path: Path) -> Seen | None:
+    """What tells the images a model was trained on; None where its artifact does not say.
 
     Raises:
-        DataError: If they are missing though named, damaged or altered.
+        DataError: If it is missing though named, damaged or altered.
     """
     info = load_info(path)
     if not info.seen_file:
         return None
     folder = find_artifact(path)
-    looks = _read_arrays(folder, info.seen_file, info.seen_sha256).get("looks")
-    if looks is None or looks.dtype != np.uint8 or looks.ndim != 2:
+    arrays = _read_arrays(folder, info.seen_file, info.seen_sha256)
+    looks, names = arrays.get("looks"), arrays.get("names", np.empty(0, np.uint64))
+    if looks is None or (looks.dtype, looks.ndim, names.dtype) != (np.uint8, 2, np.uint64):
         raise DataError(
             f"{folder / info.seen_file} does not say what images look like; train the model again."
         )
-    return looks
-
-
-def all_seen(*parts: Looks | None) -> Looks | None:
-    """What is in several parts, each once; None if one of the parts is not known."""
-    known = [part for part in parts if part is not None]
-    return np.unique(np.concatenate(known), axis=0) if len(known) == len(parts) else None
+    return Seen(looks, names)
 
 
 def load_info(path: Path) -> ArtifactInfo:

@@ -20,10 +20,10 @@ from hemascope.core.images import (
     LabeledImages,
     channel_statistics,
     concatenate,
-    look_alike,
     symmetry,
 )
 from hemascope.core.predictions import Predictions, log_softmax
+from hemascope.core.seen import Seen
 from hemascope.data import load
 from hemascope.data.inputs import items
 from hemascope.data.source import Request
@@ -49,7 +49,6 @@ from hemascope.store.model_folder import (
     OnnxGraph,
     Tensors,
     TrainingData,
-    all_seen,
     find_artifact,
     load_head,
     load_seen,
@@ -200,7 +199,7 @@ def adapt(
     seen = load_seen(path)
     fitted = None
     if found.labeled:
-        if seen is not None and (known := int(look_alike(found.labeled.looks, seen).sum())):
+        if seen is not None and (known := int(seen.find(found.labeled).sum())):
             reporter.say(
                 f"Note: {known:,} of these {len(found.images):,} images are among those that the "
                 "model was trained on: the figures before adapting are too optimistic."
@@ -215,7 +214,7 @@ def adapt(
             return deeper(path, cells, fit_head, own)
 
         fitted = _fit(base, guard, found, np.stack(views), start, keep=keep, reporter=reporter)
-        seen = all_seen(seen, found.labeled.looks)
+        seen = Seen.joined((seen, Seen.of(found.labeled)))
     before = _share(guard.apart(found.images, guard.distances(views[0])))
     deepened = fitted and fitted.deepened
     features, rest = views[0], slice(None)

@@ -5,6 +5,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from hemascope.core.errors import DataError, UsageError
+from hemascope.core.seen import Seen
 from hemascope.inference.torch_engine import pick_device
 from hemascope.models import MOST_MEMBERS, check_model
 from hemascope.report.run_page import write_run_page
@@ -15,7 +16,6 @@ from hemascope.settings.run import ModelSettings
 from hemascope.store.files import make_folder
 from hemascope.store.model_folder import (
     ArtifactInfo,
-    all_seen,
     load_artifact,
     load_seen,
     save_artifact,
@@ -70,7 +70,7 @@ def ensemble(
     dataset = load_data(data, reporter, model=info)
     folder, facts = RunFolder(output.folder), fingerprint(dataset, device=chosen_device.type)
     with begun_out(output, facts):
-        seen = all_seen(*map(load_seen, paths))
+        seen = Seen.joined(map(load_seen, paths))
         save_artifact(make_folder(folder.model), info, weights, seen=seen)
         text = write_results(
             folder,

@@ -9,7 +9,7 @@ import torch
 
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import DataError, UsageError
-from hemascope.core.images import Dataset, LabeledImages, look_alike
+from hemascope.core.images import Dataset, LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.inference import Engine, predict
 from hemascope.inference.efficiency import latency_ms
@@ -176,9 +176,9 @@ def describe(info: ArtifactInfo, *, size_bytes: int) -> NetworkFacts:
 
 
 def count_seen(path: Path, images: LabeledImages) -> int | None:
-    """How many images the model at `path` was trained on, at whatever size; None if unknown."""
+    """How many images the model at `path` was trained on (`Seen.find`); None if unknown."""
     seen = load_seen(path)
-    return None if seen is None else int(look_alike(images.looks, seen).sum())
+    return None if seen is None else int(seen.find(images).sum())
 
 
 def answers(engine: Engine, images: LabeledImages, classes: ClassSet) -> Predictions:

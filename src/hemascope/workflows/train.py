@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from hemascope import __version__
@@ -24,6 +23,7 @@ from hemascope.core.errors import (
     did_you_mean,
 )
 from hemascope.core.images import Dataset, LabeledImages
+from hemascope.core.seen import Seen
 from hemascope.data import located
 from hemascope.inference.efficiency import peak_memory_bytes, reset_peak_memory
 from hemascope.inference.torch_engine import load_model, pick_device, pick_precision
@@ -45,7 +45,6 @@ from hemascope.store.files import (
 from hemascope.store.model_folder import (
     ArtifactInfo,
     TrainingData,
-    all_seen,
     load_artifact,
     load_info,
     load_seen,
@@ -500,12 +499,11 @@ class TrainingRun:
         self.folder.write_history([_row(record) for record in state.history], self.dataset.title)
 
     @cached_property
-    def _seen(self) -> NDArray[np.uint8] | None:
-        """The looks of all images that went into the weights, those of start and teacher too."""
+    def _seen(self) -> Seen | None:
+        """What tells all images that went into the weights, those of start and teacher too."""
         paths = [path for path in (self.settings.start, self.settings.teacher) if path]
-        return all_seen(
-            self.dataset.splits[Split.TRAIN].looks, *(load_seen(Path(path)) for path in paths)
-        )
+        own = Seen.of(self.dataset.splits[Split.TRAIN])
+        return Seen.joined((own, *(load_seen(Path(path)) for path in paths)))
 
     def _info(self, epoch: int, num_parameters: int) -> ArtifactInfo:
         dataset = self.dataset
