@@ -7,7 +7,8 @@ model allowed, classes with more than one cell) and its bootstrap interval, the 
 sets apart, and balanced accuracy on the other cells once the last layer was fitted to 10 and 50
 labeled cells of each class, to as many drawn without regard to class, and to as many that
 `adapt --suggest` would choose (mean and standard deviation
-over the repeats; cells of the labeled groups are left out of the judging where groups are known).
+over the repeats; cells of the labeled groups are left out of the judging where groups are known),
+with the classes of at least 20 cells whose mean sensitivity is below 60 %.
 """
 
 import argparse
@@ -28,6 +29,8 @@ from hemascope.inference.last_layer import Cells, choose_cells, fit_head
 from hemascope.inference.predictor import Predictor
 from hemascope.metrics.classification import auroc
 from hemascope.store.model_folder import Head
+
+_ENOUGH, _LEAST = 20, 0.6  # cells of a class whose sensitivity is to be higher than that
 
 Images = NDArray[np.uint8]
 
@@ -127,9 +130,11 @@ def refit(
     answers = predictor.answer(images)
     probs = np.array([answer.probs for answer in answers])
     units = np.array(groups) if groups else np.arange(len(labels))
+    large = [c for c in classes if (labels == c).sum() >= _ENOUGH]
     for each in (10, 50):
         for how in ("each class", "random", "suggested"):
             found: list[float] = []
+            of_classes: list[list[float]] = []
             for repeat in range(repeats):
                 rng = np.random.default_rng(repeat)
                 # Half of the groups may be labeled, the others judge.
@@ -145,11 +150,19 @@ def refit(
                 present = [c for c in classes if (labels[judge] == c).any()]
                 head = fit_head(cells, rows, 8, None)
                 logits = np.sum([head.logits(view[judge]) for view in views], axis=0)
-                found.append(balanced(labels[judge], logits.argmax(1), present))
+                said = logits.argmax(1)
+                found.append(balanced(labels[judge], said, present))
+                of_classes.append(
+                    [balanced(labels[judge], said, [c]) if c in present else np.nan for c in large]
+                )
             print(
                 f"  {each} a class, {how}: {100 * np.mean(found):.1f} ± {100 * np.std(found):.1f} %"
                 f" (n = {repeats})"
             )
+            if how == "each class":
+                means = zip(large, np.nanmean(of_classes, axis=0), strict=True)
+                low = [f"{predictor.class_names[c]} {100 * v:.0f}" for c, v in means if v < _LEAST]
+                print(f"    below {100 * _LEAST:.0f} %: {', '.join(low) or 'no class'}")
 
 
 def not_cells(predictor: Predictor, data: Path) -> None:
