@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.rendered import render
 from hemascope.data.source import Request
 from hemascope.metrics import evaluate_all
+from hemascope.report import plots
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.run_folder import RunResults
@@ -71,6 +73,26 @@ def save_cells(
     return root
 
 
+@contextmanager
+def without_pdfs() -> Generator[Callable[[], None]]:
+    """Figures have no PDF, which takes half the time of a short run, until what this gives is
+    called."""
+    files: dict[str, Any] = plots._FILES  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    whole = dict(files)
+    files.pop("pdf", None)
+    try:
+        yield lambda: files.update(whole)
+    finally:
+        files.update(whole)
+
+
+@pytest.fixture(autouse=True)
+def draw_pdfs() -> Iterator[Callable[[], None]]:
+    """Figures have a PDF in what tests share, and from where a test calls this."""
+    with without_pdfs() as draw:
+        yield draw
+
+
 @pytest.fixture(scope="session")
 def small_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "small.npz"
@@ -117,7 +139,8 @@ def tiny(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tiny") / "run"
     data = DataSettings(sources=(str(cells_npz),))
     settings = settings.model_copy(update={"data": data})
-    return train(settings, load(Request(data)), Output(out), Reporter()).path
+    with without_pdfs():
+        return train(settings, load(Request(data)), Output(out), Reporter()).path
 
 
 @pytest.fixture(scope="session")

@@ -153,10 +153,13 @@ def test_a_folder_of_one_class_can_be_evaluated(
 def few_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = dict.fromkeys(("train", "val", "test"), (6,) * 8)
     monkeypatch.setattr("hemascope.data.synthetic.COUNTS", counts)
+    monkeypatch.setattr("hemascope.study.report.NUM_RESAMPLES", 300)
 
 
 @pytest.mark.usefixtures("few_rendered")
-def test_reproduce_reports_and_says_rendered_everywhere(hemascope: Run, tmp_path: Path) -> None:
+def test_reproduce_reports_and_says_rendered_everywhere(
+    hemascope: Run, tmp_path: Path, draw_pdfs: Callable[[], None]
+) -> None:
     out = tmp_path / "study"
     outcome = hemascope(
         "reproduce", "--data", "synthetic", "--out", out, "--seeds", "0,1", "--epochs-scale", 0.01
@@ -180,7 +183,6 @@ def test_reproduce_reports_and_says_rendered_everywhere(hemascope: Run, tmp_path
     assert page.count("data:image/svg+xml;base64,") == of_all + 3 * of_each
     assert page.count('class="notice rendered"') == 1
     assert "86.5" not in page.replace("\xa0", " ") + (out / "report.md").read_text() + outcome.out
-    assert {path.suffix for path in (out / "figures").iterdir()} == {"", ".png", ".svg", ".pdf"}
     comparison = json.loads((out / "comparison.json").read_text())
     assert comparison["certainty"]["statistics"]["networks"].keys() == comparison["networks"].keys()
     trust = comparison["certainty"]["trust"]
@@ -194,8 +196,10 @@ def test_reproduce_reports_and_says_rendered_everywhere(hemascope: Run, tmp_path
     assert accuracy["difference"]["paper-cnn"] == pytest.approx(ours["mean"] - 0.8652)
 
     (out / "report.html").unlink()
+    draw_pdfs()
     assert hemascope("report", out).code == 0
     assert (out / "report.html").read_text() == page
+    assert {path.suffix for path in (out / "figures").iterdir()} == {"", ".png", ".svg", ".pdf"}
 
     last = out / "paper-mlnn-seed1"
     weights = {path.name for path in last.glob("model/*.safetensors")}
