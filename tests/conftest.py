@@ -29,7 +29,14 @@ from hemascope.store.run_folder import RunResults
 
 pytest_plugins = ["stations"]  # fixtures of the review station
 
+# These take minutes: begun first, they leave no process alone at the end.
+_LONGEST = ("test_the_study_is_reproduced", "test_deeper_layers_are_fitted_where_cross_validation")
 _SIZES = {"train": 64, "val": 16, "test": 24}
+
+
+@pytest.hookimpl(trylast=True)  # once they are shuffled
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.name.startswith(_LONGEST))
 
 
 def small_arrays() -> dict[str, NDArray[np.uint8]]:
