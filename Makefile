@@ -21,8 +21,9 @@ demo: install
 test: check unit
 
 # A process for each core and a thread for each process: two that share cores wait for each other.
+# Bytecode is kept, whatever the environment says: else every process compiles torch anew.
 unit: install
-	OMP_NUM_THREADS=1 $(BIN)/pytest -p no:cacheprovider -n auto --cov --cov-report=term
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -p no:cacheprovider -n auto --cov --cov-report=term
 
 check: install
 	$(BIN)/ruff format --check .

@@ -2,13 +2,16 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,13 +22,21 @@ from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.rendered import render
 from hemascope.data.source import Request
 from hemascope.metrics import evaluate_all
+from hemascope.report import plots
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.run_folder import RunResults
 
 pytest_plugins = ["stations"]  # fixtures of the review station
 
+# These take minutes: begun first, they leave no process alone at the end.
+_LONGEST = ("test_the_study_is_reproduced", "test_deeper_layers_are_fitted_where_cross_validation")
 _SIZES = {"train": 64, "val": 16, "test": 24}
+
+
+@pytest.hookimpl(trylast=True)  # once they are shuffled
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.name.startswith(_LONGEST))
 
 
 def small_arrays() -> dict[str, NDArray[np.uint8]]:
@@ -69,6 +80,44 @@ def save_cells(
         for i in range(count):
             Image.fromarray(next(images)).save(root / folder / name(i))
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawing_is_not_traced() -> Iterator[None]:
+    """Coverage follows no line of Matplotlib's, which would take half as long again."""
+    draw = Figure.savefig
+
+    def untraced(figure: Figure, *args: Any, **options: Any) -> None:
+        trace = sys.gettrace()
+        sys.settrace(None)
+        try:
+            draw(figure, *args, **options)
+        finally:
+            sys.settrace(trace)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", untraced)
+        yield
+
+
+@contextmanager
+def without_pdfs() -> Generator[Callable[[], None]]:
+    """Figures have no PDF, which takes half the time of a short run, until what this gives is
+    called."""
+    files: dict[str, Any] = plots._FILES  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    whole = dict(files)
+    files.pop("pdf", None)
+    try:
+        yield lambda: files.update(whole)
+    finally:
+        files.update(whole)
+
+
+@pytest.fixture(autouse=True)
+def draw_pdfs() -> Iterator[Callable[[], None]]:
+    """Figures have a PDF in what tests share, and from where a test calls this."""
+    with without_pdfs() as draw:
+        yield draw
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +166,8 @@ def tiny(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tiny") / "run"
     data = DataSettings(sources=(str(cells_npz),))
     settings = settings.model_copy(update={"data": data})
-    return train(settings, load(Request(data)), Output(out), Reporter()).path
+    with without_pdfs():
+        return train(settings, load(Request(data)), Output(out), Reporter()).path
 
 
 @pytest.fixture(scope="session")

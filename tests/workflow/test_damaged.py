@@ -14,6 +14,10 @@ import pytest
 
 from conftest import Outcome
 from hemascope.core.errors import OutputError
+from hemascope.data import load
+from hemascope.data.source import Request
+from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
 from hemascope.settings.run import load_preset
 from hemascope.store.files import make_out
 from hemascope.store.model_folder import (
@@ -42,23 +46,28 @@ def _refused(outcome: Outcome, *parts: str) -> None:
         assert part in sentence
 
 
-@pytest.fixture
-def stopped(
-    hemascope: Run, small_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """A run of three epochs that was stopped after the first."""
-    from hemascope.workflows.train import TrainingState
+@pytest.fixture(scope="module")
+def stopped_once(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs that was stopped after the first: not to be changed."""
+    from hemascope.workflows.plan import choose_settings
+    from hemascope.workflows.progress import Reporter
+    from hemascope.workflows.train import train
 
-    out = tmp_path / "stopped"
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingState, "is_finished", property(lambda state: len(state.history) > 0))
-        patch.setattr("hemascope.workflows.train.write_results", _interrupt)
-        assert hemascope(*_train(small_npz, out)).code == 130
+    def interrupt(_run: object) -> None:
+        raise KeyboardInterrupt
+
+    out, data = tmp_path_factory.mktemp("stopped") / "run", DataSettings(sources=(str(small_npz),))
+    settings = choose_settings("hemanet-tiny", None, {"training.epochs": 3, "precision": "fp32"})
+    settings = settings.model_copy(update={"data": data})
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, load(Request(data)), Output(out), Reporter(), watch=interrupt)
     return out
 
 
-def _interrupt(*_args: object, **_options: object) -> None:
-    raise KeyboardInterrupt
+@pytest.fixture
+def stopped(stopped_once: Path, tmp_path: Path) -> Path:
+    """A copy of it, to do with as a test likes."""
+    return Path(shutil.copytree(stopped_once, tmp_path / "stopped"))
 
 
 @contextmanager

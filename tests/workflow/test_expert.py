@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome
+from hemascope.data import load
 from hemascope.data.rendered import render
+from hemascope.data.source import Request
+from hemascope.settings.data import DataSettings
+from hemascope.settings.output import Output
+from hemascope.settings.run import load_config
+from hemascope.workflows.progress import Reporter
+from hemascope.workflows.train import fit
 
 Run = Callable[..., Outcome]
 
@@ -142,7 +149,7 @@ def test_a_laboratory_with_one_class_is_evaluated(
 
 
 def test_every_way_to_doubt(trained: Path, small_npz: Path, tmp_path: Path, hemascope: Run) -> None:
-    runs = [trained]
+    runs, data = [trained], DataSettings(sources=(str(small_npz),))
     for seed in (1, 2):
         config = tmp_path / f"{seed}.toml"
         config.write_text(
@@ -151,8 +158,7 @@ def test_every_way_to_doubt(trained: Path, small_npz: Path, tmp_path: Path, hema
             "learning_rate = 0.01\nbatch_size = 16\n"
         )
         runs.append(tmp_path / f"run{seed}")
-        trained_too = hemascope("train", "--config", config, "--data", small_npz, "--out", runs[-1])
-        assert trained_too.code == 0, trained_too.err
+        fit(load_config(config), load(Request(data)), Output(runs[-1]), Reporter())
     out = tmp_path / "out"
     outcome = hemascope("uncertainty", *runs, "--data", small_npz, "--out", out, "--samples", 5)
     assert outcome.code == 0, outcome.err

@@ -49,7 +49,10 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def test_compare_says_which_network_is_better(hemascope: Run, runs: Path, tmp_path: Path) -> None:
+def test_compare_says_which_network_is_better(
+    hemascope: Run, runs: Path, tmp_path: Path, draw_pdfs: Callable[[], None]
+) -> None:
+    draw_pdfs()
     out = tmp_path / "comparison"
     outcome = hemascope("compare", runs, "--out", out, "--resamples", "300")
     assert outcome.code == 0, outcome.err

@@ -23,12 +23,13 @@ from hemascope.data import load
 from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.source import Request
 from hemascope.inference.torch_engine import TorchEngine, load_model
+from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.settings.run import load_config
 from hemascope.store.model_folder import load_artifact, load_info, save_artifact
 from hemascope.store.predictions import read_predictions
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.train import TrainingRun, finish, fit
+from hemascope.workflows.train import TrainingRun, finish, fit, train
 
 Run = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,15 @@ def tiny(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def tiny_run(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of it, trained once: not to be changed."""
+    folder, data = tmp_path_factory.mktemp("tiny"), DataSettings(sources=(str(small_npz),))
+    (folder / "tiny.toml").write_text(TINY)
+    settings = load_config(folder / "tiny.toml").model_copy(update={"data": data})
+    return train(settings, load(Request(data)), Output(folder / "run"), Reporter()).path
+
+
 def _logits(path: Path, data: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     _, model = load_model(path)
     return TorchEngine(model, device=CPU).logits(read(data).splits[Split.TEST].images)
@@ -71,9 +81,12 @@ def _logits(path: Path, data: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.f
 
 def test_a_killed_run_resumes_to_the_same_bits() -> None:
     script = ROOT / "benchmarks" / "resume.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "--kills", "6"], capture_output=True, text=True, check=False
+    program = (  # without PDFs, as all tests
+        "import runpy, sys; from hemascope.report import plots; del plots._FILES['pdf']; "
+        "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
+    command = [sys.executable, "-c", program, str(script), "--kills", "6"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "different after 6 kills: nothing"
 
@@ -139,11 +152,9 @@ def test_a_damaged_checkpoint_is_refused_and_kept(
 
 
 def test_a_recipe_with_everything_trains_and_is_evaluated_with_views(
-    hemascope: Run, tiny: Path, small_npz: Path, tmp_path: Path
+    hemascope: Run, tiny_run: Path, small_npz: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "run"
-    outcome = hemascope("train", "--config", tiny, "--data", small_npz, "--out", out)
-    assert outcome.code == 0, outcome.err
+    out = tiny_run
     results = json.loads((out / "results.json").read_text())
     assert results["with_views"]["num_views"] == 8
     assert "accuracy, 8 views" in (out / "results.txt").read_text()
@@ -178,10 +189,9 @@ def test_patience_stops_and_keeps_the_best_epoch(
 
 
 def test_a_model_of_ours_is_a_start_and_only_the_last_layer_moves_when_frozen(
-    hemascope: Run, tiny: Path, small_npz: Path, tmp_path: Path
+    hemascope: Run, tiny: Path, tiny_run: Path, small_npz: Path, tmp_path: Path
 ) -> None:
-    start, out = tmp_path / "start", tmp_path / "tuned"
-    assert hemascope("train", "--config", tiny, "--data", small_npz, "--out", start).code == 0
+    start, out = tiny_run, tmp_path / "tuned"
     outcome = hemascope(
         *("train", "--config", tiny, "--data", small_npz, "--out", out, "--epochs", 1),
         *("--start", start, "--freeze", "--name", "tuned", "--loss", "focal", "--balanced"),
@@ -282,9 +292,7 @@ def test_fit_never_reaches_the_test_split_and_finish_gives_the_results_of_train(
     )
 
 
-def test_a_teacher_is_followed(
-    hemascope: Run, run_folder: Path, small_npz: Path, tmp_path: Path
-) -> None:
+def test_a_teacher_is_followed(run_folder: Path, small_npz: Path, tmp_path: Path) -> None:
     """The teacher answers with the wrong class, always the next one: the pupil learns that."""
     info, weights = load_artifact(run_folder)
     for name in ("classifier.5.weight", "classifier.5.bias"):
@@ -292,23 +300,21 @@ def test_a_teacher_is_followed(
     save_artifact(run_folder / "model", info, weights)
     agreement: list[float] = []
     for share in (1.0, 0.0):
-        config, out = tmp_path / f"{share}.toml", tmp_path / f"pupil-{share}"
+        out = tmp_path / f"pupil-{share}"
         settings = load_config(run_folder / "config.toml")
         training = settings.training.model_copy(update={"teacher_weight": share, "epochs": 12})
         changes = {"training": training, "teacher": str(run_folder), "seed": 5}
-        config.write_text(settings.model_copy(update=changes).to_toml())
-        outcome = hemascope("train", "--config", config, "--data", small_npz, "--out", out)
-        assert outcome.code == 0, outcome.err
+        dataset = load(Request(settings.data))
+        fit(settings.model_copy(update=changes), dataset, Output(out), Reporter())
         teacher, pupil = _logits(run_folder, small_npz), _logits(out, small_npz)
         agreement.append(float((teacher.argmax(1) == pupil.argmax(1)).mean()))
     assert agreement[0] > agreement[1] + 0.2
 
 
 def test_an_ensemble_answers_with_the_mean_of_its_members(
-    hemascope: Run, run_folder: Path, tiny: Path, small_npz: Path, tmp_path: Path
+    hemascope: Run, run_folder: Path, tiny_run: Path, small_npz: Path, tmp_path: Path
 ) -> None:
-    other, out = tmp_path / "other", tmp_path / "ensemble"
-    assert hemascope("train", "--config", tiny, "--data", small_npz, "--out", other).code == 0
+    other, out = tiny_run, tmp_path / "ensemble"
     outcome = hemascope("ensemble", run_folder, other, "--data", small_npz, "--out", out)
     assert outcome.code == 0, outcome.err
     members = [_logits(path, small_npz) for path in (run_folder, other)]
@@ -325,10 +331,9 @@ def test_an_ensemble_answers_with_the_mean_of_its_members(
 
 
 def test_a_pruned_network_is_smaller_and_can_be_trained_on(
-    hemascope: Run, tiny: Path, small_npz: Path, tmp_path: Path
+    hemascope: Run, tiny_run: Path, small_npz: Path, tmp_path: Path
 ) -> None:
-    whole, pruned, tuned = tmp_path / "whole", tmp_path / "pruned", tmp_path / "tuned"
-    assert hemascope("train", "--config", tiny, "--data", small_npz, "--out", whole).code == 0
+    whole, pruned, tuned = tiny_run, tmp_path / "pruned", tmp_path / "tuned"
     outcome = hemascope("prune", whole, "--keep", 0.5, "--out", pruned)
     assert outcome.code == 0, outcome.err
     assert load_info(pruned).model.options["inner"] == [4, 4]

@@ -5,24 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from conftest import Outcome
 
 Run = Callable[..., Outcome]
 
 
-@pytest.fixture
-def found(trained: Path, small_npz: Path, tmp_path: Path, hemascope: Run) -> tuple[Outcome, Path]:
+def test_every_way_to_fit_colors_is_compared_and_known_classes_never_answer_with_another(
+    trained: Path, small_npz: Path, tmp_path: Path, hemascope: Run
+) -> None:
     mapping = tmp_path / "map.toml"
     mapping.write_text('colors = "group"\n[classes]\nplatelet = ""\n')
     out = tmp_path / "out"
     words = ("--data", small_npz, "--split", "test", "--map", mapping, "--out", out)
-    return hemascope("transfer", trained, *words), out
-
-
-def test_every_way_to_fit_colors_is_compared(found: tuple[Outcome, Path]) -> None:
-    outcome, out = found
+    outcome = hemascope("transfer", trained, *words)
     assert outcome.code == 0, outcome.err
     content = json.loads((out / "transfer.json").read_text())
     ways = {"colors as they are", "each image fitted", "all fitted together"}
@@ -31,11 +27,6 @@ def test_every_way_to_fit_colors_is_compared(found: tuple[Outcome, Path]) -> Non
     assert content["comparison"]["num_images"] == 21  # 24, less the platelets that the map drops
     assert "all fitted together" in outcome.out
     assert (out / "figures").is_dir()
-
-
-def test_knowing_the_classes_never_answers_with_another(found: tuple[Outcome, Path]) -> None:
-    _, out = found
-    content = json.loads((out / "transfer.json").read_text())
     networks = content["comparison"]["networks"]
     plain = networks["colors as they are"]["figures"]["accuracy"]
     restricted = networks["colors as they are, classes known"]["figures"]["accuracy"]
