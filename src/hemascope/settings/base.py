@@ -43,12 +43,12 @@ def parse_toml(text: str, kind: type[S], *, origin: str) -> S:
         raise UsageError(f"{origin} cannot be read as TOML ({error}); correct it.") from error
 
 
-def dotted(tables: Mapping[str, Any], leaves: Collection[str] = ()) -> dict[str, Any]:
+def dotted(tables: Mapping[str, object], leaves: Collection[str] = ()) -> dict[str, object]:
     """What tables in tables hold by dotted names, such as `training.learning_rate`.
 
     Tables with a key that is among `leaves` are left whole.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in tables.items():
         if isinstance(value, dict) and value.keys().isdisjoint(leaves):
             found |= {f"{name}.{inner}": own for inner, own in dotted(value, leaves).items()}
