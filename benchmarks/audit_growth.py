@@ -10,33 +10,17 @@ other way too: the share of all pairs' near-duplicates that the index finds.
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
+from fresh import COMMAND, Cost, cost
 from hemascope.analyses.audit.find import MOST_EXACT
 from hemascope.core.images import symmetry
 from hemascope.data.rendered import render
 
-AUDIT = """
-import sys, time
-from hemascope.analyses.audit import find
-most = int(sys.argv.pop())
-find.MOST_EXACT = most if most >= 0 else find.MOST_EXACT
-from hemascope.__main__ import main
-start = time.perf_counter()
-try:
-    main()
-except SystemExit as end:
-    assert not end.code, end.code
-with open("/proc/self/status") as status:
-    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-print(time.perf_counter() - start, time.process_time(), peak * 1024 / 1e9)
-"""
 NOISE = 2.0  # gray levels
 
 
@@ -65,16 +49,13 @@ def cells(count: int) -> tuple[dict[str, np.ndarray], set[tuple[int, int]]]:
     return arrays, pairs
 
 
-def audit(source: Path, out: Path, most_exact: int) -> tuple[list[float], set[tuple[str, str]]]:
-    """Seconds, those of processors, gigabytes; and near-duplicates as pairs of their names."""
-    command = [sys.executable, "-c", AUDIT, "audit", source, "--collection", "bloodmnist"]
-    done = subprocess.run(
-        [*command, "--out", out, str(most_exact)], check=True, capture_output=True, text=True
-    )
-    costs = [float(cost) for cost in done.stdout.splitlines()[-1].split()]
-    found = json.loads((out / "audit.json").read_text())
-    groups = ([found["names"][one] for one in g] for g in found["near_duplicate_groups"])
-    return costs, {pair for g in groups for pair in combinations(sorted(g), 2)}
+def audit(source: Path, out: Path, most_exact: int) -> tuple[Cost, set[tuple[str, str]]]:
+    """What it costs, and near-duplicates as pairs of their names."""
+    limit = f"from hemascope.analyses.audit import find\nfind.MOST_EXACT = {most_exact}"
+    found = cost(limit + COMMAND, "audit", source, "--collection", "bloodmnist", "--out", out)
+    written = json.loads((out / "audit.json").read_text())
+    groups = ([written["names"][one] for one in g] for g in written["near_duplicate_groups"])
+    return found, {pair for g in groups for pair in combinations(sorted(g), 2)}
 
 
 def main() -> None:
@@ -91,7 +72,7 @@ def main() -> None:
             arrays, planted = cells(count)
             np.savez(folder / "cells.npz", **arrays)  # pyright: ignore[reportArgumentType]
             del arrays
-            costs, found = audit(folder / "cells.npz", folder / "out", -1)
+            costs, found = audit(folder / "cells.npz", folder / "out", MOST_EXACT)
             named = {tuple(sorted(map(str, pair))) for pair in planted}
             share = f"{100 * len(named & found) / len(named):.1f} %"
             recall = ""
@@ -100,9 +81,8 @@ def main() -> None:
                 _, other = audit(folder / "cells.npz", folder / "other", count * by_index)
                 every, some = (other, found) if by_index else (found, other)
                 recall = f"{100 * len(every & some) / len(every):.2f} % of {len(every):,}"
-            seconds, busy, peak = costs
-            row = f"{seconds:.0f} | {busy:.0f} | {peak:.2f} | {share} | {recall}"
-            print(f"| {count:,} | {row} |", flush=True)
+            row = f"{costs.seconds:.0f} | {costs.busy:.0f} | {costs.peak_gb:.2f}"
+            print(f"| {count:,} | {row} | {share} | {recall} |", flush=True)
 
 
 if __name__ == "__main__":

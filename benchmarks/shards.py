@@ -43,8 +43,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 TINY = """
 name = "tiny"
 [model]
-name = "cnn"
-options = {channels = [4, 4, 4], hidden = [16, 16]}
+name = "mlnn"
+options = {hidden_widths = [16]}
 [training]
 epochs = 1
 learning_rate = 0.001
@@ -60,12 +60,17 @@ main()
 
 
 def cells(count: int, size: int, *, repeats: int = 1) -> Dataset:
-    """Rendered cells in three splits; those of train so many times over, which take no memory."""
+    """Rendered cells in three splits; those of train so many times over, which take no memory.
+
+    Larger ones than 32 pixels are enlarged: rendering them would take longer than training.
+    """
+    drawn = min(size, 32)
     splits: dict[Split, LabeledImages] = {}
     for seed, split in enumerate(Split):
         number = count if split is Split.TRAIN else 256
         labels = np.arange(number) % len(BLOOD_CELLS)
-        images = render(labels, seed=seed, image_size=size)
+        images = render(labels, seed=seed, image_size=drawn)
+        images = images.repeat(size // drawn, axis=1).repeat(size // drawn, axis=2)
         if split is Split.TRAIN and repeats > 1:
             images, labels = stored([images] * repeats), np.tile(labels, repeats)
         ids = tuple(f"{split}/{i}" for i in range(len(labels)))
@@ -107,18 +112,19 @@ def throughput(rounds: int) -> None:
         print(f"shards against memory: {100 * ratio:.1f} % (n = {rounds} epochs each; goal 90 %)")
 
 
-def limited(limit: int, total: int) -> None:
+def limited(limit: int, total: int, minutes: float) -> None:
     """Trains from shards and from an .npz file, and prints what came of each."""
     size, at_once = 128, 1024
     bytes_each = 3 * size**2
     dataset = cells(at_once, size, repeats=total * 10**6 // (at_once * bytes_each))
     count = len(dataset.splits[Split.TRAIN])
     print(
-        f"{count:,} images of {size} pixels: {count * bytes_each / 1e6:,.0f} MB; limit {limit} MB"
+        f"{count:,} images of {size} pixels: {count * bytes_each / 1e6:,.0f} MB; limit {limit} MB",
+        flush=True,
     )
     old = CGROUPS / "memory"
     group = (old if old.is_dir() else CGROUPS) / "hemascope-shards"
-    group.mkdir()
+    group.mkdir(exist_ok=True)
     (group / ("memory.limit_in_bytes" if old.is_dir() else "memory.max")).write_text(
         str(limit * 10**6)
     )
@@ -140,23 +146,30 @@ def limited(limit: int, total: int) -> None:
                 out = folder / f"run-{data}-{bool(procs)}"
                 command = ["train", "--config", "tiny.toml", "--data", data, "--out", str(out)]
                 start = time.perf_counter()
-                done = subprocess.run(
-                    [sys.executable, "-c", RUN, procs, *command, "--device", "cpu"],
-                    cwd=folder,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
-                seconds = time.perf_counter() - start
                 how = f"{data}, {'with' if procs else 'without'} the limit"
+                try:
+                    done = subprocess.run(
+                        [sys.executable, "-c", RUN, procs, *command, "--device", "cpu"],
+                        cwd=folder,
+                        capture_output=True,
+                        text=True,
+                        check=False,
+                        timeout=minutes * 60,
+                    )
+                except subprocess.TimeoutExpired:
+                    print(f"{how}: stopped after {minutes} minutes", flush=True)
+                    continue
+                seconds = time.perf_counter() - start
                 if done.returncode == 0:
                     speed = count / (RunFolder(out).read_results().train_seconds or 1)
-                    print(f"{how}: {speed:,.0f} images a second, {seconds:.0f} s in all")
+                    print(
+                        f"{how}: {speed:,.0f} images a second, {seconds:.0f} s in all", flush=True
+                    )
                 else:
                     last = (done.stderr.splitlines() or [""])[-1]
                     code = done.returncode
                     ended = signal.Signals(-code).name if code < 0 else f"code {code}: {last}"
-                    print(f"{how}: ended by {ended} after {seconds:.0f} s")
+                    print(f"{how}: ended by {ended} after {seconds:.0f} s", flush=True)
     finally:
         group.rmdir()
 
@@ -167,9 +180,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit", type=int, help="MB of memory")
     parser.add_argument("--set", type=int, default=1000, help="MB of images")
+    parser.add_argument("--minutes", type=float, default=5, help="for each run under a limit")
     asked = parser.parse_args()
     if asked.limit:
-        limited(asked.limit, asked.set)
+        limited(asked.limit, asked.set, asked.minutes)
     else:
         throughput(asked.rounds)
 

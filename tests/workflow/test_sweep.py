@@ -46,6 +46,11 @@ def trials_of(folder: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k != "folder"} for row in csv.DictReader(file)]
 
 
+def searched(rows: list[dict[str, str]]) -> list[list[str]]:
+    """What each trial tried, without what came of it."""
+    return [[row[key] for key in row if key[:9] in ("trial", "training.")] for row in rows]
+
+
 def search(file: Path, data: Path, out: Path, **asked: Any) -> str:
     output = Output(out, resume=asked.pop("resume", False))
     options: dict[str, Any] = {"engine": "process", "storage": "", **asked}
@@ -111,12 +116,35 @@ def test_two_processes_and_a_kill_try_what_one_process_tries(
     errors = [one.communicate()[1] for one in both]
     assert [one.returncode for one in both] == [0, 0], errors
     search(file, small_npz, tmp_path / "alone")
-    searched = ("trial", *(name for name in trials_of(out)[0] if name.startswith("training.")))
-    tried, alone = (
-        [{key: row[key] for key in searched} for row in trials_of(folder)]
-        for folder in (out, tmp_path / "alone")
-    )
-    assert tried == alone
+    assert searched(trials_of(out)) == searched(trials_of(tmp_path / "alone"))
+
+
+def test_processes_that_share_only_postgresql_try_what_one_process_tries(
+    postgres: Callable[[], str], small_npz: Path, tmp_path: Path
+) -> None:
+    file, url = write(tmp_path / "search.toml", trials=6), postgres()
+    command = [sys.executable, "-m", "hemascope", "sweep", file, "--data", small_npz]
+
+    def start(name: str, *options: str) -> subprocess.Popen[str]:
+        words = [*command, "--storage", url, "--out", tmp_path / name, *options]
+        return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+
+    killed, other = start("killed"), start("other")
+    while not list((tmp_path / "killed").glob("trial-*")) and killed.poll() is None:
+        time.sleep(0.01)
+    killed.kill()
+    killed.communicate()
+    assert other.wait() == 0, other.communicate()[1]
+    last = start("killed", "--resume")
+    assert last.wait() == 0, last.communicate()[1]
+    made = [{one.name for one in tmp_path.glob(f"{n}/trial-*")} for n in ("killed", "other")]
+    assert all(made)
+    assert made[0].isdisjoint(made[1])
+    assert made[0] | made[1] == {f"trial-{i:04}" for i in range(1, 7)}
+    tried = trials_of(tmp_path / "killed")
+    assert {row["state"] for row in tried} <= {"complete", "pruned"}
+    search(file, small_npz, tmp_path / "alone")
+    assert searched(tried) == searched(trials_of(tmp_path / "alone"))
 
 
 def test_a_finished_sweep_goes_on_with_more_trials_and_another_is_refused(

@@ -245,7 +245,7 @@ def sweep(
     ] = "process",
     storage: Annotated[
         str | None,
-        Option(metavar="URL", help="A database, such as postgresql://..., in place of a journal."),
+        Option(metavar="URL", help="postgresql+psycopg://... in place of a journal in --out."),
     ] = None,
 ) -> str:
     """Search the best settings on the val split.

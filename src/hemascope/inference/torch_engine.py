@@ -105,8 +105,9 @@ def _outputs(
     model: nn.Module, images: NDArray[np.uint8], device: torch.device, batch_size: int = 256
 ) -> NDArray[np.float32]:
     """What a network says of images, a batch at a time."""
-    batches = torch.from_numpy(images).split(batch_size)
-    return torch.cat([model(to_input(b.to(device))).float().cpu() for b in batches]).numpy()
+    firsts = range(0, max(len(images), 1), batch_size)
+    batches = (torch.from_numpy(images[i : i + batch_size]).to(device) for i in firsts)
+    return torch.cat([model(to_input(batch)).float().cpu() for batch in batches]).numpy()
 
 
 @torch.no_grad()

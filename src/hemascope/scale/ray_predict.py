@@ -262,50 +262,56 @@ class _Worker:
 
 def _answered(offsets: Sequence[int], args: tuple[Any, ...], workers: int) -> Iterator[Outcome]:
     """What each part came to, as they are finished."""
-    import ray
     import ray.data as rd
     from ray.exceptions import RayError
 
-    started = _start(ray, workers)
     context = rd.DataContext.get_current()
     context.enable_progress_bars = False
     context.raise_original_map_exception = True
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     numbered = [{"number": i, "offset": offset} for i, offset in enumerate(offsets)]
-    answers = rd.from_items(numbered, override_num_blocks=len(numbered)).map_batches(
-        _Worker,
-        fn_constructor_args=args,
-        batch_size=1,
-        compute=rd.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=_AHEAD),
-        num_cpus=1,
-    )
-    try:
-        for row in answers.iter_rows():
-            yield row["outcome"]
-    except RayError as error:
-        raise _explained(error, workers) from error
-    finally:
-        if started:
-            ray.shutdown()
+    with ray_started(workers, object_store_memory=_STORE_BYTES):
+        answers = rd.from_items(numbered, override_num_blocks=len(numbered)).map_batches(
+            _Worker,
+            fn_constructor_args=args,
+            batch_size=1,
+            compute=rd.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=_AHEAD),
+            num_cpus=1,
+        )
+        try:
+            for row in answers.iter_rows():
+                yield row["outcome"]
+        except RayError as error:
+            raise _explained(error, workers) from error
 
 
-def _start(ray: Any, workers: int) -> bool:
-    """Starts Ray on this machine, unless a cluster is named or there is one; whether it did."""
+@contextmanager
+def ray_started(workers: int, **options: object) -> Generator[None]:
+    """Has Ray on this machine, with these options, unless a cluster is named or there is one.
+
+    Raises:
+        UnreachableError: If it cannot be started or reached.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray
+
     if ray.is_initialized():
-        return False
-    how: dict[str, object] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        yield
+        return
+    how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if "RAY_ADDRESS" not in os.environ:
-        how |= {"num_cpus": workers, "object_store_memory": _STORE_BYTES}
-        how |= {"include_dashboard": False}
+        how |= {"num_cpus": workers, "include_dashboard": False, **options}
     try:
         ray.init(**how)
     except Exception as error:  # Ray raises bare ones, where a machine is too slow
         raise UnreachableError(f"Ray cannot be started or reached ({error}).") from error
-    return True
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _explained(error: Exception, workers: int) -> HemascopeError:

@@ -1,14 +1,10 @@
 """`hemascope sweep`: the settings with which a network does best on val, searched by Optuna."""
 
-import csv
 import hashlib
-import io
-import logging
-import os
 import shutil
 import warnings
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -24,16 +20,19 @@ from optuna.distributions import (
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, field_validator, model_validator
+from sqlalchemy import NullPool, create_engine, func, select
 
 from hemascope.core.classes import Split
 from hemascope.core.errors import DataError, DivergedError, OutputError, UsageError
 from hemascope.core.images import Dataset
 from hemascope.data import located
+from hemascope.inference.efficiency import cores
 from hemascope.inference.torch_engine import pick_device
 from hemascope.models import check_model
 from hemascope.report import plots
+from hemascope.report.formats import format_tables
 from hemascope.report.text import markdown_table
-from hemascope.settings.base import Settings, load_toml
+from hemascope.settings.base import Settings, dotted, load_toml
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.settings.run import RunSettings
@@ -59,10 +58,11 @@ Engine = Literal["process", "ray"]
 _JOURNAL, _TABLE, _BEST, _LOCK = "journal.log", "trials.csv", "best.toml", ".sweep.lock"
 _SHOWN = 5  # trials in the summary
 _RETRIES = 2  # of a worker of Ray that is lost
+_KEY = 0x68656D61  # of the lock in PostgreSQL
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-# What Optuna keeps of a trial for us: its place in the sweep, its folder and which `out` that is
-# in, and the number of the trial that it resumes, whose process was killed.
-_INDEX, _FOLDER, _PLACE, _REPLACES = "index", "folder", "place", "replaces"
+# What Optuna keeps of a trial for us: its place in the sweep, the `out` that its folder is in, and
+# the number of the trial that it resumes, whose process was killed.
+_INDEX, _PLACE, _REPLACES = "index", "place", "replaces"
 
 
 class Space(Settings):
@@ -106,14 +106,7 @@ class SweepSettings(Settings):
     @field_validator("fixed", "search", mode="before")
     @classmethod
     def _flat(cls, tables: Any) -> Any:
-        """Tables in tables become dotted names: `training.learning_rate`."""
-        flat: dict[str, Any] = {}
-        for name, value in tables.items() if isinstance(tables, dict) else ():
-            if isinstance(value, dict) and not value.keys() & Space.model_fields.keys():
-                flat |= {f"{name}.{inner}": own for inner, own in cls._flat(value).items()}
-            else:
-                flat[name] = value
-        return flat if isinstance(tables, dict) else tables
+        return dotted(tables, Space.model_fields) if isinstance(tables, dict) else tables
 
 
 @dataclass(frozen=True)
@@ -131,6 +124,21 @@ class _Sweep:
     def figure(self) -> str:
         """What trials are judged by, as the history of a run calls it."""
         return f"val_{self.asked.metric}"
+
+    def of(self, trial: FrozenTrial | optuna.Trial) -> Path:
+        """The folder of a trial."""
+        return self.folder / f"trial-{trial.user_attrs[_INDEX] + 1:04}"
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Keeps the sweep's other processes waiting: with the same folder, or PostgreSQL."""
+        with FileLock(self.folder / _LOCK), ExitStack() as held:
+            if self.storage.startswith("postgresql"):
+                connection = held.enter_context(
+                    create_engine(self.storage, poolclass=NullPool).begin()
+                )
+                connection.execute(select(func.pg_advisory_xact_lock(_KEY)))
+            yield
 
     def study(self) -> optuna.Study:
         """The trials so far, which other processes may be adding to.
@@ -150,13 +158,14 @@ class _Sweep:
             )
             others = [] if self.storage else optuna.get_all_study_names(storage)
             pruner = optuna.pruners.MedianPruner(asked.startup, asked.grace)
-            study = optuna.create_study(
-                storage=storage,
-                study_name=name,
-                load_if_exists=True,
-                direction="minimize" if asked.metric == "loss" else "maximize",
-                pruner=pruner if asked.prune else optuna.pruners.NopPruner(),
-            )
+            with self.alone():  # two processes would both make a database's tables
+                study = optuna.create_study(
+                    storage=storage,
+                    study_name=name,
+                    load_if_exists=True,
+                    direction="minimize" if asked.metric == "loss" else "maximize",
+                    pruner=pruner if asked.prune else optuna.pruners.NopPruner(),
+                )
         except Exception as error:  # of any driver of any database
             where = f"storage: {self.storage.rpartition('@')[2]}" if self.storage else str(journal)
             raise UsageError(f"cannot use {where} ({error}); correct it.") from error
@@ -238,9 +247,7 @@ def _checked(asked: SweepSettings, origin: str) -> tuple[RunSettings, dict[str, 
         if table not in ("training", "model"):
             raise UsageError(f"{origin}: search: '{name}' is not of training or model; remove it.")
         low, high = one.low, one.high
-        as_used: Any = settings[0].model_dump()
-        for part in name.split("."):
-            as_used = as_used[part]
+        as_used = dotted(settings[0].model_dump()).get(name)
         try:
             if low is None or high is None:
                 space[name] = CategoricalDistribution(one.choices)
@@ -255,20 +262,19 @@ def _checked(asked: SweepSettings, origin: str) -> tuple[RunSettings, dict[str, 
 
 def _try_one(sweep: _Sweep, study: optuna.Study) -> str:
     """Trains with the settings to try next and says what came of it; "" if all were tried."""
-    asked, folder = sweep.asked, sweep.folder
-    mark = (folder / MARK).stat()
+    asked = sweep.asked
+    mark = (sweep.folder / MARK).stat()
     place = f"{mark.st_ino}-{mark.st_mtime_ns}"
     with ExitStack() as held:
-        with FileLock(folder / _LOCK):
-            _replace_killed(study, folder, place)
+        with sweep.alone():
+            _replace_killed(sweep, study, place)
             trials = _trials(study)
             if not any(trial.state == TrialState.WAITING for trial in trials):
                 if len(trials) >= asked.trials:
                     return ""
-                own = {_INDEX: len(trials), _FOLDER: f"trial-{len(trials) + 1:04}", _PLACE: place}
-                study.enqueue_trial({}, user_attrs=own)
+                study.enqueue_trial({}, user_attrs={_INDEX: len(trials), _PLACE: place})
             trial = study.ask()
-            index, out = trial.user_attrs[_INDEX], folder / trial.user_attrs[_FOLDER]
+            index, out = trial.user_attrs[_INDEX], sweep.of(trial)
             held.enter_context(claimed(out))
             if trial.user_attrs[_PLACE] != place:
                 trial.set_user_attr(_PLACE, place)
@@ -321,13 +327,13 @@ def _trials(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.number not in replaced]
 
 
-def _replace_killed(study: optuna.Study, folder: Path, place: str) -> None:
+def _replace_killed(sweep: _Sweep, study: optuna.Study, place: str) -> None:
     """Has trials that are running, but in whose folder no process writes, taken up again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if trial.user_attrs[_PLACE] != place:
             continue  # of another machine's folder
         try:
-            with claimed(folder / trial.user_attrs[_FOLDER]):
+            with claimed(sweep.of(trial)):
                 pass
         except OutputError:
             continue  # its process lives
@@ -341,37 +347,36 @@ def _on_ray(sweep: _Sweep, study: optuna.Study, reporter: Reporter) -> None:
 
     Optuna chooses and prunes, as in one process: Ray Tune says where each trial runs.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers
-    import ray
-    from ray import tune
+    from hemascope.scale.ray_predict import ray_started
 
     done = sum(trial.state in _DONE for trial in _trials(study))
     if done >= sweep.asked.trials:
         return
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
     moved = replace(sweep, folder=sweep.folder.resolve())
 
-    def work(_config: dict[str, object], sweep: _Sweep) -> dict[str, str]:
-        # Workers of one machine share the images, which training only reads.
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return {"outcome": _try_one(sweep, sweep.study())}
+    with ray_started(cores()):
+        from ray import tune
 
-    class Told(tune.Callback):  # pyright: ignore[reportUntypedBaseClass] - where Ray is missing
-        def on_trial_result(self, **info: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - it is called by names
-            reporter.say(info["result"]["outcome"])
+        def work(_config: dict[str, object], sweep: _Sweep) -> dict[str, str]:
+            # Workers of one machine share the images, which training only reads.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            return {"outcome": _try_one(sweep, sweep.study())}
 
-    tune.Tuner(
-        tune.with_resources(tune.with_parameters(work, sweep=moved), {"cpu": 1}),
-        tune_config=tune.TuneConfig(num_samples=sweep.asked.trials - done, reuse_actors=True),
-        run_config=tune.RunConfig(
-            name="ray",
-            storage_path=str(moved.folder),
-            failure_config=tune.FailureConfig(max_failures=_RETRIES),
-            verbose=0,
-            callbacks=[Told()],
-        ),
-    ).fit()
+        class Told(tune.Callback):  # pyright: ignore[reportUntypedBaseClass] - where Ray is missing
+            def on_trial_result(self, **info: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - it is called by names
+                reporter.say(info["result"]["outcome"])
+
+        tune.Tuner(
+            tune.with_resources(tune.with_parameters(work, sweep=moved), {"cpu": 1}),
+            tune_config=tune.TuneConfig(num_samples=sweep.asked.trials - done, reuse_actors=True),
+            run_config=tune.RunConfig(
+                name="ray",
+                storage_path=str(moved.folder),
+                failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                verbose=0,
+                callbacks=[Told()],
+            ),
+        ).fit()
 
 
 def _publish(sweep: _Sweep, study: optuna.Study) -> str:
@@ -383,12 +388,11 @@ def _publish(sweep: _Sweep, study: optuna.Study) -> str:
     if not complete:
         raise DataError(f"no trial in {folder} was finished; its training.log files say why.")
     names = list(sweep.space)
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["trial", "folder", "state", figure, *names])
+    rows = [["trial", "folder", "state", figure, *names]]
     for trial in trials:
-        own = (trial.user_attrs[_INDEX] + 1, trial.user_attrs[_FOLDER], trial.state.name.lower())
-        rows.writerow([*own, trial.value, *(trial.params.get(name) for name in names)])
+        values = (trial.value, *(trial.params.get(name) for name in names))
+        own = [str(trial.user_attrs[_INDEX] + 1), sweep.of(trial).name, trial.state.name.lower()]
+        rows.append([*own, *("" if value is None else str(value) for value in values)])
     best = study.best_trial
     settings = changed(sweep.base, best.params)
     counts = ", ".join(
@@ -398,7 +402,7 @@ def _publish(sweep: _Sweep, study: optuna.Study) -> str:
     title = f"{sweep.dataset.title}: {len(trials)} trials ({counts})"
     about = f"# {title}; best {figure} {best.value:.4f}, trial {best.user_attrs[_INDEX] + 1}.\n"
     with explained(folder), FileLock(folder / _LOCK):
-        write_text(folder / _TABLE, text.getvalue())
+        write_text(folder / _TABLE, format_tables([rows], "csv") + "\n")
         write_text(folder / _BEST, about + settings.to_toml())
         _draw(sweep, study, trials, make_folder(folder / FIGURES), title)
     complete.sort(key=lambda trial: trial.value or 0, reverse=sweep.asked.metric != "loss")

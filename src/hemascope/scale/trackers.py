@@ -8,9 +8,9 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from hemascope.core.errors import UsageError, did_you_mean
+from hemascope.settings.base import dotted
 from hemascope.settings.run import load_config
 from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
@@ -23,7 +23,8 @@ def watch_with(names: Sequence[str], reporter: Reporter) -> Watch:
     """What to call after each epoch, so that trackers follow a run, or several in turn.
 
     Raises:
-        UsageError: If one does not exist, or is not installed.
+        UsageError: If one does not exist.
+        ModuleNotFoundError: If one is not installed.
     """
     for name in names:
         if name not in MAKERS:
@@ -49,10 +50,7 @@ def watch_with(names: Sequence[str], reporter: Reporter) -> Watch:
 
 def _tensorboard() -> Callable[[RunFolder], Mirror]:
     """Event files in the run folder's `tensorboard`, written anew when a run is resumed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise _missing("tensorboard", "tensorboard") from error
+    from torch.utils.tensorboard import SummaryWriter
 
     def make(folder: RunFolder) -> Mirror:
         shutil.rmtree(folder.tensorboard, ignore_errors=True)
@@ -78,10 +76,7 @@ def _mlflow() -> Callable[[RunFolder], Mirror]:
     """A run of MLflow, where its environment variables say; the same one when a run is resumed."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a server that is gone
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # must not hold training up
-    try:
-        from mlflow.tracking import MlflowClient
-    except ImportError as error:
-        raise _missing("mlflow", "mlflow-skinny") from error
+    from mlflow.tracking import MlflowClient
 
     def make(folder: RunFolder) -> Mirror:
         client, settings = MlflowClient(), load_config(folder.config)
@@ -94,7 +89,7 @@ def _mlflow() -> Callable[[RunFolder], Mirror]:
         run = found[0] if found else client.create_run(experiment, tags=tags, run_name=str(folder))
         own = run.info.run_id
         if not found:
-            for key, value in _flat(settings.model_dump(exclude={"data", "image"})):
+            for key, value in dotted(settings.model_dump(exclude={"data", "image"})).items():
                 client.log_param(own, key, value)
         done = int(run.data.metrics.get("epoch", 0))
 
@@ -120,12 +115,6 @@ MAKERS: dict[str, Callable[[], Callable[[RunFolder], Mirror]]] = {
 }
 
 
-def _missing(name: str, package: str) -> UsageError:
-    return UsageError(
-        f"{name} needs {package}: install it with pip install 'hemascope[scale]'.", field="tracker"
-    )
-
-
 def _epochs(folder: RunFolder, *, after: int) -> Iterator[tuple[int, dict[str, float]]]:
     """The figures of each epoch in a run's history, those of the first `after` left out."""
     history = folder.read_history()
@@ -140,11 +129,3 @@ def _results(folder: RunFolder) -> dict[str, float]:
         return {}
     found = folder.read_results().model_dump()
     return {key: float(value) for key, value in found.items() if isinstance(value, float)}
-
-
-def _flat(table: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in table.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", value

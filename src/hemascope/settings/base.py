@@ -1,6 +1,7 @@
 """What every table of settings is: frozen, validated, read from TOML, explained in one sentence."""
 
 import tomllib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +41,20 @@ def parse_toml(text: str, kind: type[S], *, origin: str) -> S:
         raise UsageError(f"{origin}: {explain(error, kind)}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{origin} cannot be read as TOML ({error}); correct it.") from error
+
+
+def dotted(tables: Mapping[str, object], leaves: Collection[str] = ()) -> dict[str, object]:
+    """What tables in tables hold by dotted names, such as `training.learning_rate`.
+
+    Tables with a key that is among `leaves` are left whole.
+    """
+    found: dict[str, object] = {}
+    for name, value in tables.items():
+        if isinstance(value, dict) and value.keys().isdisjoint(leaves):
+            found |= {f"{name}.{inner}": own for inner, own in dotted(value, leaves).items()}
+        else:
+            found[name] = value
+    return found
 
 
 def explain(error: ValidationError, settings: type[BaseModel]) -> str:

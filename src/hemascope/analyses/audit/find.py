@@ -138,23 +138,26 @@ def near_pairs(images: Images, candidates: Pairs) -> Pairs:
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     parts = np.array_split(images, -(-len(images) // _ROWS) or 1)  # in eight bytes a pixel
     contrast = np.concatenate([part.std(axis=(1, 2)).mean(axis=1) for part in parts])
-    found = [pairs[:0]]
+    coarse, found = thumbnails(images, _SIZE // 2), [pairs[:0]]
     for first in range(0, len(pairs), _ROWS):
         part = pairs[first : first + _ROWS]
-        distance = aligned_distance(images[part[:, 0]], images[part[:, 1]])
+        ours, theirs = part.T
+        distance = aligned_distance(images[ours], images[theirs], (coarse[ours], coarse[theirs]))
         most = np.minimum(NEAR_DISTANCE, NEAR_SHARE * contrast[part].mean(axis=1))
         found.append(part[distance <= most])
     return np.concatenate(found)
 
 
-def aligned_distance(ours: Images, theirs: Images) -> NDArray[np.float64]:
+def aligned_distance(
+    ours: Images, theirs: Images, coarse: tuple[Images, Images] | None = None
+) -> NDArray[np.float64]:
     """How far apart two images of each pair are at best, in gray levels, shape (N,).
 
     The root of the mean squared difference, when one of them (N, H, H, 3) is mirrored, turned by
     quarters and shifted by up to two pixels in 28 so that they are most alike. Which mirror image
-    or turn is decided on copies of 14 pixels.
+    or turn is decided on copies of 14 pixels, which may be given as `coarse`.
     """
-    coarse = thumbnails(ours, _SIZE // 2), thumbnails(theirs, _SIZE // 2)
+    coarse = coarse or (thumbnails(ours, _SIZE // 2), thumbnails(theirs, _SIZE // 2))
     by_symmetry = [
         _shifted_squares(coarse[0], symmetry(coarse[1], s)) for s in range(_NUM_SYMMETRIES)
     ]

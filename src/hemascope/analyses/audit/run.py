@@ -18,7 +18,7 @@ from hemascope.analyses.audit.words import (
     render_audit,
 )
 from hemascope.core.classes import Split
-from hemascope.core.images import Dataset, LabeledImages, concatenate
+from hemascope.core.images import Dataset, LabeledImages, concatenate, stored
 from hemascope.inference import predict
 from hemascope.inference.torch_engine import TorchEngine, features, pick_device, pick_precision
 from hemascope.models import build_model
@@ -80,7 +80,8 @@ def examine(
         reporter: Gets progress and notes.
     """
     splits = [split.value for split, part in dataset.splits.items() for _ in range(len(part))]
-    small = LabeledImages(find.thumbnails(images.images, _SIZE), images.labels, images.ids)
+    pixels = find.thumbnails(images.images, _SIZE)
+    small = LabeledImages(stored([pixels]), images.labels, images.ids)  # whose folds are no copies
     hashes = images.hashes
     exact = find.equal_groups(hashes)
     reporter.say("Cross-validating a small network ...")
@@ -88,14 +89,14 @@ def examine(
     reporter.say("Looking for duplicates ...")
     _, once, which = np.unique(hashes, return_index=True, return_inverse=True)
     candidates = [
-        find.hash_pairs(find.perceptual_hashes(small.images[once])),
+        find.hash_pairs(find.perceptual_hashes(pixels)[once]),
         find.neighbor_pairs(embeddings[once]),
     ]
-    near_once = once[find.near_pairs(small.images[once], np.concatenate(candidates))]
+    near_once = find.near_pairs(pixels, once[np.concatenate(candidates)])
     copies = np.stack([np.arange(len(images)), once[which]], axis=1)
     together = find.joined_groups(len(images), np.concatenate([near_once, copies]))
     near = [group for group in together if len(set(hashes[group].tolist())) > 1]
-    flaws = find.find_flaws(small.images, images.labels, images.sizes)
+    flaws = find.find_flaws(pixels, images.labels, images.sizes)
     issues = find.label_issues(images.labels, probs, min_images=2 * _NUM_FOLDS)
     judged = bool(np.sum(np.bincount(images.labels) >= 2 * _NUM_FOLDS) > 1)
     singles = (issues.tolist(), flaws.blank, flaws.blurred, flaws.off_size)
