@@ -6,13 +6,11 @@ import logging
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from hashlib import blake2b
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, File, Form, Header, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
-from fastapi.staticfiles import StaticFiles
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from pydantic import ValidationError
 from sqlalchemy import case as case_when
@@ -32,12 +30,11 @@ from hemascope.review import schemas as told
 from hemascope.review.database import Case, Cell, OwnClass, Reader
 from hemascope.review.differential import kept_of
 from hemascope.review.intake import item_of, uploaded
-from hemascope.review.problems import Refused, missing
-from hemascope.review.safety import COOKIE, Guarded, Safety, problem
+from hemascope.review.problems import FAILED, Refused, missing, problem
+from hemascope.review.safety import COOKIE, Safety
 from hemascope.review.station import MOST_OWN, Station
 from hemascope.store.answers import row_of
 
-_STATIC = Path(__file__).parent / "static"
 _LOG = logging.getLogger("hemascope.review")
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {
@@ -55,8 +52,8 @@ _LINES = "application/x-ndjson"
 _MOST_QUESTIONS = 64  # images of one `predict` request that are asked about together
 
 
-def build(station: Station, safety: Safety) -> FastAPI:
-    """The application that serves a station."""
+def build(station: Station, safety: Safety, registry: CollectorRegistry) -> FastAPI:
+    """The application that serves a station, behind `front`."""
     app = FastAPI(
         title="hemascope review station",
         version=__version__,
@@ -65,8 +62,6 @@ def build(station: Station, safety: Safety) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
     )
-    registry = CollectorRegistry()
-    app.add_middleware(Guarded, safety=safety, registry=registry)
     _add_problems(app)
     app.include_router(_station_routes(station, safety), prefix="/api/v1", responses=_ERRORS)
     app.include_router(_case_routes(station), prefix="/api/v1", responses=_ERRORS)
@@ -80,11 +75,6 @@ def build(station: Station, safety: Safety) -> FastAPI:
             open_cases.set(session.scalar(query) or 0)
         return PlainTextResponse(generate_latest(registry))
 
-    @app.get("/", include_in_schema=False)
-    def page() -> FileResponse:
-        return FileResponse(_STATIC / "index.html", headers={"Cache-Control": "no-cache"})
-
-    app.mount("/static", StaticFiles(directory=_STATIC))
     return app
 
 
@@ -107,6 +97,10 @@ def _add_problems(app: FastAPI) -> None:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
         return problem(422, f"{field or 'the request'}: {first['msg']}.", field=field)
+
+    @app.exception_handler(Exception)
+    def failed(_request: Request, _error: Exception) -> Response:  # which is raised on, and logged
+        return problem(500, FAILED)
 
     @app.exception_handler(HTTPException)
     def of_framework(request: Request, error: HTTPException) -> Response:

@@ -7,6 +7,7 @@ its lines in the audit trail, or not at all.
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -729,6 +730,25 @@ def drop_files(station: Station, digests: Iterable[str]) -> None:
                 session.execute(insert(StoredImage).values(sha256=digest, num_bytes=0))
                 station.images.remove(digest)
                 session.execute(delete(StoredImage).where(StoredImage.sha256 == digest))
+
+
+def delete_strays(station: Station) -> None:
+    """Deletes images that no case holds: of uploads and deletions that were cut short."""
+    there = station.images.digests()
+    with station.database.read() as session:
+        there -= set(session.scalars(select(StoredImage.sha256)))
+    if there:
+        drop_files(station, there)
+
+
+def delete_older(station: Station, days: int) -> int:
+    """Deletes cases that were signed more than so many days ago, and says how many."""
+    before = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+    with station.database.read() as session:
+        old = session.scalars(select(Case.id).where(Case.signed_at < before)).all()
+    for case_id in old:
+        remove(station, case_id, signed_before=before)
+    return len(old)
 
 
 def _check_open(case: Case) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -89,6 +88,8 @@ def _one(value: float | None) -> str:
 
 def report_page(content: dict[str, Any]) -> str:
     """A case as a page to print."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # late: few requests need it
+
     pages = Environment(
         loader=PackageLoader("hemascope.review"), undefined=StrictUndefined, autoescape=True
     )

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from hemascope import __version__
 from hemascope.core.classes import Role, role_of
+from hemascope.core.errors import DataError
 from hemascope.inference.efficiency import cores
 from hemascope.inference.predictor import Predictor
 from hemascope.review.database import Database, OwnClass
@@ -19,7 +20,7 @@ from hemascope.review.images import ImageStore
 from hemascope.review.intake import Limits
 from hemascope.review.problems import Refused
 from hemascope.review.schemas import NOT_COUNTED, ClassInfo, ModelInfo
-from hemascope.settings.base import Settings
+from hemascope.settings.base import Settings, load_toml
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -54,6 +55,22 @@ class Meanings(Settings):
     ranges: dict[str, tuple[Percent, Percent]] = Field(default_factory=dict)
 
 
+def read_meanings(path: Path, class_names: tuple[str, ...]) -> Meanings:
+    """What classes count as, from a TOML file with the tables `roles` and `ranges`.
+
+    Raises:
+        DataError: If it cannot be read, or names classes that the model does not have.
+    """
+    found = load_toml(path, Meanings)
+    if unknown := sorted({*found.roles, *found.ranges} - set(class_names)):
+        raise DataError(
+            f"{path} names classes that the model does not have: {', '.join(unknown)}; it has "
+            f"{', '.join(class_names)}.",
+            field="roles",
+        )
+    return found
+
+
 class Station:
     """A model, a database and a folder of pictures.
 
@@ -75,7 +92,7 @@ class Station:
         limits: Limits,
     ) -> None:
         self.database = database
-        self.images = ImageStore(folder / "images")
+        self.images = ImageStore(folder)
         self.predictor = predictor
         self.limits = limits
         self.threads = cores()
