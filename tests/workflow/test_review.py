@@ -18,8 +18,8 @@ from sqlalchemy import text
 from conftest import Outcome, read
 from hemascope.data.rendered import render
 from hemascope.inference.predictor import Predictor
-from hemascope.review.cases import delete_older, delete_strays
 from hemascope.review.database import Case
+from hemascope.review.retention import delete_older, delete_strays
 from stations import PACKAGED, Desk, cell_files, change, desk_at, png
 
 Run = Callable[..., Outcome]

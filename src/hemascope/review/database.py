@@ -92,6 +92,16 @@ class Case(Base):
     signed_at: Mapped[str | None] = mapped_column(String(32))
     signed_by: Mapped[str | None] = mapped_column(ForeignKey("reader.id"))
 
+    @property
+    def status(self) -> str:
+        """Whether it is signed."""
+        return "signed" if self.signed_at else "open"
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether a second reader is at work, who does not see the first one's answers."""
+        return self.second_id is not None and not self.second_finished
+
 
 class StoredImage(Base):
     """An image on disk, named by its SHA-256."""

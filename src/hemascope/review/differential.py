@@ -28,6 +28,8 @@ class Counted:
     id: str
     now: str
     predicted: str
+    is_waiting: bool = False  # for the model
+    is_unreadable: bool = False
 
 
 def differential(classes: Sequence[told.ClassInfo], cells: Sequence[Counted]) -> told.Differential:

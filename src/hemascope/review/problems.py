@@ -31,9 +31,13 @@ def missing(what: str) -> Refused:
     return Refused(404, f"there is no such {what}.")
 
 
-def problem(status: int, detail: str, **more: object) -> JSONResponse:
+def problem(status: int, detail: str, field: str = "", **more: object) -> JSONResponse:
     """A refusal as a response."""
-    content = {"type": "about:blank", "title": http.HTTPStatus(status).phrase, "status": status}
+    content: dict[str, Any] = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+    }
     headers = {"Retry-After": "5"} if status in (429, 503) else None
-    content = {**content, "detail": detail, **more}
+    content |= {"detail": detail, **({"field": field} if field else {}), **more}
     return JSONResponse(content, status, headers, media_type="application/problem+json")

@@ -206,7 +206,7 @@ def _listener(served: Served) -> socket.socket:
 
 def _tidied(station: "Station", days: int) -> float:
     """Takes away what nobody holds any more, and says in how many seconds to do so again."""
-    from hemascope.review.cases import delete_older, delete_strays
+    from hemascope.review.retention import delete_older, delete_strays
 
     try:
         delete_strays(station)
