@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from hashlib import blake2b
 from typing import Annotated, Any
 
@@ -149,16 +150,11 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
     @api.get("/station")
     def about() -> dict[str, Any]:
         """What runs here."""
-        limits = station.limits
         return {
             "version": __version__,
             "research_use_only": RESEARCH_USE_ONLY,
             "model": station.model.model_dump(),
-            "limits": {
-                "max_file_bytes": limits.max_file_bytes,
-                "max_files": limits.max_files,
-                "max_cells": limits.max_cells,
-            },
+            "limits": asdict(station.limits),
         }
 
     @api.get("/models")
@@ -210,28 +206,21 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
         """How often readers kept what the model said, over all signed cases: drift shows here."""
         with station.database.read() as session:
             same = func.sum(case_when((Cell.final_class == Cell.predicted_class, 1), else_=0))
-            month = func.substr(Case.signed_at, 1, 7)
-            found = {
-                by: session.execute(
-                    select(by, func.count(), same)
-                    .join(Case, Case.id == Cell.case_id)
-                    .where(Cell.final_class.is_not(None), Cell.predicted_class.is_not(None))
-                    .group_by(by)
-                    .order_by(by)
-                ).all()
-                for by in (Cell.predicted_class, month)
-            }
+
+            def kept_by(by: Any) -> dict[str, dict[str, Any]]:
+                query = select(by, func.count(), same).join(Case, Case.id == Cell.case_id)
+                query = query.where(
+                    Cell.final_class.is_not(None), Cell.predicted_class.is_not(None)
+                )
+                found = session.execute(query.group_by(by).order_by(by))
+                return {name: kept_of(n, total).model_dump() for name, total, n in found}
+
+            months, rows = func.substr(Case.signed_at, 1, 7), kept_by(Cell.predicted_class)
             signed = select(func.count()).select_from(Case).where(Case.signed_at.is_not(None))
             return told.KeptOverall(
                 cases=session.scalar(signed) or 0,
-                rows=[
-                    told.KeptRow(class_name=str(name), **kept_of(n or 0, total).model_dump())
-                    for name, total, n in found[Cell.predicted_class]
-                ],
-                months=[
-                    told.KeptMonth(month=str(name), **kept_of(n or 0, total).model_dump())
-                    for name, total, n in found[month]
-                ],
+                rows=[told.KeptRow(class_name=name, **one) for name, one in rows.items()],
+                months=[told.KeptMonth(month=at, **one) for at, one in kept_by(months).items()],
             )
 
     @api.post("/predict", responses={200: {"content": {"application/json": {}, _LINES: {}}}})

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.report.numbers import UNKNOWN
+from hemascope.report.page import environment
 from hemascope.review import schemas as told
 from hemascope.review.cases import Sitting
 from hemascope.review.database import Case, Cell, Database, Event, Reading, now
@@ -86,13 +87,9 @@ def _one(value: float | None) -> str:
 
 def report_page(content: dict[str, Any]) -> str:
     """A case as a page to print."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # late: few requests need it
-
-    pages = Environment(
-        loader=PackageLoader("hemascope.review"), undefined=StrictUndefined, autoescape=True
-    )
+    pages = environment(autoescape=True)
     pages.filters["one"] = _one
-    return pages.get_template("report.html.jinja").render(case=content)
+    return pages.get_template("differential.html.jinja").render(case=content)
 
 
 def trail(session: Session, case_id: str) -> list[told.EventInfo]:
@@ -139,21 +136,14 @@ def as_dataset(
             )
             make_folder(folder / "images")
             for case in chosen:
-                read = set(
-                    session.scalars(
-                        select(Reading.cell_id).where(
-                            Reading.reader_id == case.first_id, Reading.class_name.is_not(None)
-                        )
-                    )
-                )
-                cells = session.scalars(
-                    select(Cell).where(Cell.case_id == case.id).order_by(Cell.position)
-                )
-                for cell in cells:
+                own = and_(Reading.cell_id == Cell.id, Reading.reader_id == case.first_id)
+                query = select(Cell, Reading.class_name).outerjoin(Reading, own)
+                query = query.where(Cell.case_id == case.id).order_by(Cell.position)
+                for cell, name in session.execute(query):
                     if cell.image is None or cell.final_class in (None, NOT_COUNTED):
                         left_out["unreadable" if cell.image is None else NOT_COUNTED] += 1
                         continue
-                    if only_read and cell.id not in read:
+                    if only_read and name is None:
                         left_out["signed as the model said"] += 1
                         continue
                     file = Path("images") / f"{cell.id}.png"

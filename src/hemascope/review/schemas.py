@@ -57,7 +57,6 @@ class Reopening(ByReader):
 class Change(_Sent):
     """What a reader says of a cell (null: nothing any more), and what the page showed before."""
 
-    model_config = ConfigDict(extra="forbid")
     cell: Id
     was: ClassName = Field(alias="from")
     to: ClassName | None
@@ -205,14 +204,10 @@ class CountRow(BaseModel):
     count: int
 
 
-class Kept(BaseModel):
-    """How often readers kept what the model said, in percent with its interval."""
+class Kept(Share):
+    """How often readers kept what the model said: of so many cells."""
 
-    n: int
     total: int
-    percent: float | None
-    low: float
-    high: float
 
 
 class Differential(BaseModel):

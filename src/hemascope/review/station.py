@@ -28,23 +28,8 @@ MOST_OWN = 15  # classes of the station's own
 _KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
 _NOT_COUNTED_KEY, _NOT_COUNTED_COLOR = "0", "#767676"
 # Source: Okabe & Ito, and Tol's muted scheme: also for the color-blind; repeated beyond.
-_COLORS = [
-    "#0072b2",
-    "#e69f00",
-    "#009e73",
-    "#cc79a7",
-    "#d55e00",
-    "#56b4e9",
-    "#882255",
-    "#44aa99",
-    "#999933",
-    "#aa4499",
-    "#332288",
-    "#117733",
-    "#cc6677",
-    "#88ccee",
-    "#661100",
-]
+_COLORS = """#0072b2 #e69f00 #009e73 #cc79a7 #d55e00 #56b4e9 #882255 #44aa99 #999933 #aa4499
+#332288 #117733 #cc6677 #88ccee #661100"""
 _WAIT_SECONDS = 20.0  # for a turn to ask the model
 
 
@@ -110,16 +95,22 @@ class Station:
     def classes(self, session: Session, model: Mapping[str, Any] | None = None) -> list[ClassInfo]:
         """The classes of a case's model, by default the station's, and the station's own."""
         names = list(model["class_names"] if model else self.predictor.class_names)
+        roles = {name: self._meanings.roles.get(name) or role_of(name) for name in names}
         own = session.scalars(select(OwnClass).order_by(OwnClass.created_at, OwnClass.name))
-        infos: list[ClassInfo] = []
-        for name in names:
-            role = self._meanings.roles.get(name) or role_of(name)
-            shown = _shown(len(infos), name, role or Role.WHITE, guessed=role is None)
-            shown.reference = self._meanings.ranges.get(name)
-            infos.append(shown)
-        for one in own:
-            if one.name not in names:
-                infos.append(_shown(len(infos), one.name, Role(one.role), own=True))
+        mine = {one.name: Role(one.role) for one in own if one.name not in roles}
+        colors = _COLORS.split()
+        infos = [
+            ClassInfo(
+                name=name,
+                role=role or Role.WHITE,
+                key=_KEYS[place : place + 1],  # none, when they are used up
+                color=colors[place % len(colors)],
+                own=name in mine,
+                guessed=role is None,
+                reference=self._meanings.ranges.get(name),
+            )
+            for place, (name, role) in enumerate({**roles, **mine}.items())
+        ]
         last = ClassInfo(
             name=NOT_COUNTED,
             role=Role.NOT_COUNTED,
@@ -145,11 +136,3 @@ class Station:
             yield
         finally:
             self._turns.release()
-
-
-def _shown(
-    place: int, name: str, role: Role, *, own: bool = False, guessed: bool = False
-) -> ClassInfo:
-    key = _KEYS[place] if place < len(_KEYS) else ""
-    color = _COLORS[place % len(_COLORS)]
-    return ClassInfo(name=name, role=role, key=key, color=color, own=own, guessed=guessed)
