@@ -126,7 +126,7 @@ def answers_of_predict(hemascope: Run, files: dict[str, bytes], folder: Path) ->
     cells = folder / "cells"
     cells.mkdir()
     for name, content in files.items():
-        (data / name).write_bytes(content)
+        (cells / name).write_bytes(content)
     out = folder / "answers.jsonl"
     outcome = hemascope("predict", cells, "--model", PACKAGED, "--out", out)
     assert outcome.code in (0, 1), outcome.err
