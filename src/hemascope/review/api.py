@@ -3,7 +3,7 @@
 import base64
 import json
 import logging
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from hashlib import blake2b
@@ -24,11 +24,11 @@ from hemascope.core.errors import RESEARCH_USE_ONLY, HemascopeError
 from hemascope.core.framing import Frame, spread
 from hemascope.data.walk import PassedOver
 from hemascope.inference.predictor import Predictor
-from hemascope.inference.stream import answer_batch
+from hemascope.inference.stream import Reply, answer_batch
 from hemascope.report.page import png
 from hemascope.review import cases, export, gallery, incoming, retention
 from hemascope.review import schemas as told
-from hemascope.review.cases import changing, reading
+from hemascope.review.cases import Sitting, changing, reading
 from hemascope.review.database import Case, Cell, OwnClass, Reader
 from hemascope.review.differential import differential, kept_of
 from hemascope.review.intake import item_of, uploaded
@@ -239,15 +239,22 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
             notes = " ".join(passed.notes())
             raise Refused(422, f"there is no image in it. {notes}".strip(), field="file")
         predictor = station.predictor
-        with station.turn():
+
+        def ask(start: int) -> list[Reply]:
+            batch = list(enumerate(found[start : start + _MOST_QUESTIONS], start))
+            return answer_batch(predictor, batch, decided)
+
+        with station.turn():  # one for all of a small request: who came first is answered first
             reads = (one.read for one in spread(found))
             decided = _given(predictor, frame) if frame else predictor.decide_frame(reads)
+            first = ask(0)
 
         def answered() -> Iterator[dict[str, Any]]:
+            replies = first
             for start in range(0, len(found), _MOST_QUESTIONS):
-                batch = list(enumerate(found[start : start + _MOST_QUESTIONS], start))
-                with station.turn():
-                    replies = answer_batch(predictor, batch, decided)
+                if start:
+                    with station.turn():
+                        replies = ask(start)
                 for one in replies:
                     cells = row_of(one.path, one.answer, predictor.class_names).cells()
                     yield {"name": cells.pop("path"), **cells}
@@ -380,19 +387,20 @@ def _case_routes(station: Station) -> APIRouter:
         with database.read() as session:
             return told.Items(items=export.trail(session, case_id))
 
+    def acted(case_id: str, reader_id: str, act: Callable[[Sitting], None]) -> told.CaseInfo:
+        with changing(station, case_id, reader_id) as at:
+            act(at)
+            return at.info()
+
     @api.post("/cases/{case_id}/second")
     def join(case_id: told.Id, by: told.ByReader) -> told.CaseInfo:
         """Joins as second reader, blind."""
-        with changing(station, case_id, by.reader) as at:
-            at.join()
-            return at.info()
+        return acted(case_id, by.reader, Sitting.join)
 
     @api.post("/cases/{case_id}/finish")
     def finish(case_id: told.Id, by: told.ByReader) -> told.CaseInfo:
         """Ends the second reading."""
-        with changing(station, case_id, by.reader) as at:
-            at.finish()
-            return at.info()
+        return acted(case_id, by.reader, Sitting.finish)
 
     @api.get("/cases/{case_id}/agreement")
     def show_agreement(case_id: told.Id) -> told.Agreement:
@@ -403,16 +411,12 @@ def _case_routes(station: Station) -> APIRouter:
     @api.post("/cases/{case_id}/sign")
     def sign(case_id: told.Id, by: told.ByReader) -> told.CaseInfo:
         """Signs and freezes a case."""
-        with changing(station, case_id, by.reader) as at:
-            at.sign()
-            return at.info()
+        return acted(case_id, by.reader, Sitting.sign)
 
     @api.post("/cases/{case_id}/reopen")
     def reopen(case_id: told.Id, by: told.Reopening) -> told.CaseInfo:
         """Opens a signed case again, for a reason that is recorded."""
-        with changing(station, case_id, by.reader) as at:
-            at.reopen(by.reason)
-            return at.info()
+        return acted(case_id, by.reader, lambda at: at.reopen(by.reason))
 
     def exported(case_id: str) -> dict[str, Any]:
         with reading(station, case_id) as at:

@@ -42,7 +42,9 @@ def front(station: Future[ASGIApp], safety: Safety, registry: CollectorRegistry)
             answer = problem(503, "the station is starting; try again in a few seconds.")
         else:
             try:
-                answer = station.result() if station.done() else await asyncio.wrap_future(station)
+                if not station.done():  # who leaves meanwhile takes it from nobody else
+                    await asyncio.shield(asyncio.wrap_future(station))
+                answer = station.result()
             except Exception:  # which stops the server, and is said there
                 answer = problem(503, "the station could not start.")
         await answer(scope, receive, send)

@@ -10,7 +10,6 @@ import os
 import secrets
 import socket
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -83,7 +82,6 @@ def serve(served: Served, reporter: Reporter) -> None:
             "`insecure` if a proxy in front of the station does TLS.",
             field="host",
         )
-    gc.disable()  # until all is imported
     os.umask(0o077)
     folder = make_folder(served.folder)
     safety = Safety(
@@ -115,12 +113,16 @@ def serve(served: Served, reporter: Reporter) -> None:
     reporter.say(f"Ctrl-C stops it. {RESEARCH_USE_ONLY}")
 
     def work() -> None:
+        gc.disable()  # until all is imported
         try:
             station, app = _opened(served, folder, safety, registry)
+            gc.freeze()  # what stays is not looked through again, which takes 80 ms each time
         except Exception as error:  # which is raised below
             opened.set_exception(error)
             server.should_exit = True
             return
+        finally:
+            gc.enable()
         opened.set_result(app)
         while not stopping.wait(_tidied(station, served.keep_days)):
             pass
@@ -153,10 +155,7 @@ def _opened(
     meanings = read_meanings(served.roles, predictor.class_names) if served.roles else Meanings()
     database, limits = open_database(folder, served.database), Limits()
     station = Station(database, folder, predictor, meanings=meanings, limits=limits)
-    app = build(station, safety, registry)
-    gc.freeze()  # what stays is not looked through again
-    gc.enable()
-    return station, app
+    return station, build(station, safety, registry)
 
 
 def make_folder(folder: Path) -> Path:
@@ -174,11 +173,10 @@ def make_folder(folder: Path) -> Path:
 
 
 def _is_loopback(host: str) -> bool:
-    if host in _LOOPBACK_NAMES:
-        return True
-    with suppress(ValueError):
+    try:
         return ip_address(host).is_loopback
-    return False
+    except ValueError:  # a name
+        return host in _LOOPBACK_NAMES
 
 
 def _token(folder: Path, served: Served, reporter: Reporter, *, is_local: bool) -> str:

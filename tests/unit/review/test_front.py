@@ -1,8 +1,10 @@
 """What the station answers while it is still put together."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -65,3 +67,22 @@ def test_who_waits_for_a_station_that_cannot_start_is_told(
         answer = asked.result(5)
     assert answer.status_code == 503
     assert_problem(answer)
+
+
+def test_who_stops_waiting_takes_the_station_from_nobody_else(opened: Future[ASGIApp]) -> None:
+    app = front(opened, Safety(), CollectorRegistry())
+    scope = {"type": "http", "method": "GET", "path": "/api/v1/cases", "headers": []}
+
+    async def nothing(*_: object) -> Any:
+        return {"type": "http.disconnect"}
+
+    async def leave() -> None:
+        task = asyncio.ensure_future(app(scope, nothing, nothing))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    opened.set_result(PlainTextResponse("all cases"))
+    assert opened.result()
