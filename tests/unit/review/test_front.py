@@ -83,6 +83,7 @@ def test_who_stops_waiting_takes_the_station_from_nobody_else(opened: Future[ASG
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    asyncio.run(leave())
+    with ThreadPoolExecutor(1) as pool:  # whose thread has no loop yet
+        pool.submit(lambda: asyncio.run(leave())).result(5)
     opened.set_result(PlainTextResponse("all cases"))
     assert opened.result()
