@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _BUSY_MS = 5000  # that a writer waits for another
 _FILE = "station.db"
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_REVISIONS = sorted(path.name[:4] for path in _MIGRATIONS.glob("versions/[0-9]*.py"))
+REVISIONS = sorted(path.name[:4] for path in _MIGRATIONS.glob("versions/[0-9]*.py"))
 
 
 def new_id() -> str:
@@ -206,7 +206,7 @@ class Database:
                 current = ""
                 if inspect(connection).has_table("alembic_version"):
                     current = connection.scalar(text("SELECT version_num FROM alembic_version"))
-            if not current or current in _REVISIONS[:-1]:
+            if not current or current in REVISIONS[:-1]:
                 _migrate(url)
         except (SQLAlchemyError, ImportError) as error:
             why = str(getattr(error, "orig", None) or error).partition("\n")[0]
@@ -215,7 +215,7 @@ class Database:
                 "URL, and that its server runs.",
                 field="database",
             ) from error
-        if current and current not in _REVISIONS:
+        if current and current not in REVISIONS:
             self.engine.dispose()
             raise OutputError(
                 f"the database {self.engine_name} was written by a newer version of hemascope "

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from hemascope.core.errors import OutputError
 from hemascope.review.database import (
-    _REVISIONS,
+    REVISIONS,
     Base,
     Case,
     Database,
@@ -60,7 +60,7 @@ def test_only_a_database_that_needs_it_is_migrated(
         one.revision
         for one in ScriptDirectory.from_config(migration_config(database.url)).walk_revisions()
     ]
-    assert known[::-1] == _REVISIONS
+    assert known[::-1] == REVISIONS
     migrated: list[str] = []
     monkeypatch.setattr("hemascope.review.database._migrate", migrated.append)
     Database(database.url).engine.dispose()
