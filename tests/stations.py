@@ -11,25 +11,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import psycopg
 import pytest
 from httpx2 import Response
 from numpy.typing import NDArray
 from PIL import Image
+from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
 from hemascope.data.rendered import render
 from hemascope.inference.predictor import Predictor
 from hemascope.review.api import build
+from hemascope.review.database import open_database
+from hemascope.review.front import front
 from hemascope.review.intake import Limits
 from hemascope.review.safety import Safety
-from hemascope.review.serve import open_database
 from hemascope.review.station import Meanings, Station
 
 PACKAGED = "hemanet-64-labs"
@@ -183,7 +188,9 @@ def desk_at(
     station = Station(
         database, folder, predictor, meanings=Meanings(), limits=replace(Limits(), **limits)
     )
-    app = build(station, safety or Safety())
+    safety, registry, opened = safety or Safety(), CollectorRegistry(), Future[ASGIApp]()
+    opened.set_result(build(station, safety, registry))
+    app = front(opened, safety, registry)
     try:
         with TestClient(
             app, base_url="http://localhost/api/v1", raise_server_exceptions=False
@@ -350,8 +357,18 @@ def _started(process: "subprocess.Popen[str]") -> Server:
     for line in process.stderr:
         said.append(line)
         if found := re.search(r"https?://\S+:[0-9]+", line):
-            return Server(process, found[0], said)
+            server = Server(process, found[0], said)
+            _wait_until_ready(server)
+            return server
     pytest.fail(f"the station did not start: {''.join(said)}")
+
+
+def _wait_until_ready(server: Server) -> None:
+    until = time.monotonic() + _START_SECONDS
+    while httpx2.get(f"{server.api}/ready", timeout=_START_SECONDS).status_code != 200:
+        if time.monotonic() > until:
+            pytest.fail("the station is not ready")
+        time.sleep(0.05)
 
 
 def _connected(folder: Path) -> psycopg.Connection[Any]:

@@ -16,10 +16,11 @@ from PIL import Image
 from sqlalchemy import text
 
 from conftest import Outcome, read
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.rendered import render
 from hemascope.inference.predictor import Predictor
 from hemascope.review.database import Case
-from hemascope.review.serve import delete_older, delete_strays
+from hemascope.review.retention import delete_older, delete_strays
 from stations import PACKAGED, Desk, cell_files, change, desk_at, png
 
 Run = Callable[..., Outcome]
@@ -480,7 +481,7 @@ def test_kept_shows_how_often_the_model_was_right(desk: Desk) -> None:
         if cell["predicted_class"] == final[cell["id"]]
     )
     totals = Counter(cell["predicted_class"] for cell in desk.cells(case))
-    assert {row["class"]: (row["n"], row["total"]) for row in kept["rows"]} == {
+    assert {row["class"]: (row["count"], row["total"]) for row in kept["rows"]} == {
         name: (expected[name], total) for name, total in totals.items()
     }
     for row in kept["rows"]:
@@ -670,6 +671,49 @@ def test_classes_of_the_station_s_own(desk: Desk) -> None:
     case = desk.filled(2)
     found = desk.correct(case, [change(desk.cells(case)[0], "kind 3")])["differential"]
     assert {row["class"]: row["count"] for row in found["rows"]}["kind 3"] == 1
+
+
+_FIVE = ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil")
+
+
+def test_a_model_of_five_classes_gives_a_five_part_differential(
+    exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    data = tmp_path / "five"  # another laboratory's, with a class set of its own
+    for seed, name in enumerate(_FIVE):
+        (data / name).mkdir(parents=True)
+        pictures = render(np.full(12, BLOOD_CELLS.names.index(name)), seed=seed)
+        for i, one in enumerate(pictures):
+            (data / name / f"p{i % 3}_{i}.png").write_bytes(png(one))
+    args = ("--data", data, "--group-from", r"^(p\d)_", "--out", tmp_path / "model")
+    outcome = hemascope("adapt", exported, *args)
+    assert outcome.code == 0, outcome.err
+    predictor = Predictor(tmp_path / "model", threads=1)
+    assert set(predictor.class_names) == set(_FIVE)
+    with desk_at(tmp_path / "station", predictor) as desk:
+        shown = desk.get("/classes")["items"]
+        assert [one["name"] for one in shown[:5]] == list(predictor.class_names)
+        assert [one["key"] for one in shown[:5]] == list("12345")
+        assert {one["role"] for one in shown[:5]} == {"white"}
+        case = desk.case()
+        pictures = render(np.full(10, BLOOD_CELLS.names.index("eosinophil")), seed=9)
+        desk.upload(case, {f"{i}.png": png(one) for i, one in enumerate(pictures)})
+        desk.analyze(case)
+        first, *_ = cells = desk.cells(case)
+        assert set(first["probs"]) == set(_FIVE)
+        desk.correct(case, [change(cell, "eosinophil") for cell in cells[:9]])
+        desk.correct(case, [change(cells[9], "basophil")])
+        desk.correct(case, [change(cells[0], "platelet")], status=422)
+        desk.identify(case)
+        found = desk.act(case, "sign")["differential"]
+        shares = {row["class"]: row["percent"] for row in found["rows"]}
+        assert shares == dict.fromkeys(_FIVE, 0.0) | {"eosinophil": 90.0, "basophil": 10.0}
+        assert found["counted"] == 10
+        assert found["per_100"] == []
+        assert [row["class"] for row in found["not_counted"]] == ["not counted"]
+        page = desk.ask("GET", f"/cases/{case}/report", status=200).text
+        assert all(f">{name}<" in page for name in _FIVE)
+        assert "erythroblast" not in page.casefold()
 
 
 # --- gallery and quizzes -------------------------------------------------------------------------

@@ -1,13 +1,17 @@
 """What is sent to break the station, and disks and databases that give way under it."""
 
 import io
+import os
 import random
 import resource
+import shutil
 import struct
+import subprocess
 import zipfile
 import zlib
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from PIL import Image
 from sqlalchemy import text
 
 from hemascope.inference.predictor import Predictor
+from hemascope.review.retention import delete_strays
 from stations import Desk, cell_files, change, desk_at, png
 
 _EVIL = (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", b"MZ\x90\0")
@@ -179,6 +184,61 @@ def test_a_full_database_is_said_and_recovers(packaged: Predictor, tmp_path: Pat
         most(2**30)
         assert desk.correct(case, changes)["version"]
         assert {cell["class"] for cell in desk.cells(case)} == {"monocyte"}
+
+
+@contextmanager
+def small_disk(folder: Path, num_bytes: int) -> Generator[Path]:
+    """A file system of its own that holds so much; skips where none may be mounted."""
+    folder.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system: no disk is really filled")
+    size = ["-o", f"size={num_bytes}", "tmpfs", str(folder)]
+    made = subprocess.run([mount, "-t", "tmpfs", *size], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full_is_said_and_recovers(
+    packaged: Predictor, tmp_path: Path
+) -> None:
+    with (
+        small_disk(tmp_path / "disk", 4_000_000) as disk,
+        desk_at(disk / "station", packaged) as desk,
+    ):
+        case = desk.filled(4)
+        before = desk.cells(case)
+        noise = np.random.default_rng(0).integers(0, 256, (40, 250, 250, 3), dtype=np.uint8)
+        many = {f"large-{i}.png": png(one) for i, one in enumerate(noise)}  # 7.5 MB
+        assert "room" in desk.upload(case, many, status=507)["detail"]
+        assert desk.cells(case) == before
+
+        filler = disk / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(1000)):
+                pass
+        assert shutil.disk_usage(disk).free == 0
+        comment = "a long comment " * 130
+        changes = [change(cell, "monocyte", comment=comment) for cell in before]
+        said = [desk.correct(case, changes, status=None) for _ in range(3)]
+        assert "full" in said[-1]["detail"]
+        assert desk.cells(case) == before  # what is there can be looked at
+
+        filler.unlink()
+        delete_strays(desk.station)  # pictures of the upload that failed, as every hour
+        assert desk.correct(case, changes)["version"]
+        some = dict(list(many.items())[:3])
+        assert desk.upload(case, some)["added"] == 3
+        desk.analyze(case)
+        desk.identify(case)
+        desk.act(case, "sign")
+        for cell in desk.cells(case):
+            digest = Path(cell["image"]).stem
+            assert sha256(desk.station.images.path(digest).read_bytes()).hexdigest() == digest
 
 
 def test_a_locked_database_is_said_and_recovers(

@@ -899,10 +899,11 @@ def review_export(
     if not folder.is_dir():
         raise UsageError(f"there is no station in {folder}.", field="data_dir")
     _needs("serve", "sqlalchemy", "alembic")
+    from hemascope.review.database import open_database
     from hemascope.review.export import as_dataset as run
-    from hemascope.review.serve import open_database, open_images
+    from hemascope.review.images import ImageStore
 
-    station, images = open_database(folder, database), open_images(folder)
+    station, images = open_database(folder, database), ImageStore(folder)
     return run(station, images, cases or [], output, only_read=only_read)
 
 

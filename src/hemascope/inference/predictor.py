@@ -26,6 +26,7 @@ from hemascope.inference import Engine
 from hemascope.inference.guard import Guard
 from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.views import ViewsEngine
+from hemascope.metrics.two_samples import Shift
 from hemascope.settings.compute import NumViews, OnnxPrecision
 from hemascope.store.frames import asked_spec
 from hemascope.store.model_folder import ArtifactInfo, OnnxGraph, find_artifact, load_guard
@@ -34,6 +35,7 @@ Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[np.uint8]  # or a
 Images = NDArray[np.uint8]
 Read = Callable[[], Picture]
 
+_LEAST_FOR_TEST = 20  # photographs, to say of a laboratory that it is unlike the training ones
 _DIGITS = 4  # of a distance: what follows depends on how many images are asked about together
 _GRAY = 8  # gray levels by which R, G and B of a gray picture differ at most
 _GRAY_NOTE = "no color, so a model trained on color images cannot classify it"
@@ -276,6 +278,20 @@ class Predictor:
         """
         self.check_maps()
         return self.engine.maps(images)
+
+    def shift(self, distances: Sequence[float], predicted: Sequence[str]) -> Shift | None:
+        """How a laboratory's distances from training compare with those of val.
+
+        Args:
+            distances: Of its photographs.
+            predicted: Their classes.
+
+        Returns:
+            None where they are too few to say it, or the model cannot tell.
+        """
+        if self.guard is None or len(distances) < _LEAST_FOR_TEST:
+            return None
+        return self.guard.shift(distances, [self.class_names.index(name) for name in predicted])
 
     def check_maps(self) -> None:
         """Refuses early a model without maps.

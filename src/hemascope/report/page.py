@@ -4,18 +4,23 @@ import base64
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.report.numbers import FILTERS
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
-def environment(*, autoescape: bool) -> Environment:
+
+def environment(*, autoescape: bool) -> "Environment":
     """Where all pages' templates are, and how they write figures."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # late: pictures need none
+
     pages = Environment(
         loader=PackageLoader("hemascope.report"),
         undefined=StrictUndefined,

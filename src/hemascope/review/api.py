@@ -3,16 +3,15 @@
 import base64
 import json
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from hashlib import blake2b
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, File, Form, Header, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
-from fastapi.staticfiles import StaticFiles
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from pydantic import ValidationError
 from sqlalchemy import case as case_when
@@ -25,29 +24,24 @@ from hemascope.core.errors import RESEARCH_USE_ONLY, HemascopeError
 from hemascope.core.framing import Frame, spread
 from hemascope.data.walk import PassedOver
 from hemascope.inference.predictor import Predictor
-from hemascope.inference.stream import answer_batch
+from hemascope.inference.stream import Reply, answer_batch
 from hemascope.report.page import png
-from hemascope.review import cases, export, gallery
+from hemascope.review import cases, export, gallery, incoming, retention
 from hemascope.review import schemas as told
+from hemascope.review.cases import Sitting, changing, reading
 from hemascope.review.database import Case, Cell, OwnClass, Reader
-from hemascope.review.differential import kept_of
+from hemascope.review.differential import differential, kept_of
 from hemascope.review.intake import item_of, uploaded
-from hemascope.review.problems import Refused, missing
-from hemascope.review.safety import COOKIE, Guarded, Safety, problem
+from hemascope.review.problems import FAILED, Refused, missing, problem
+from hemascope.review.safety import COOKIE, Safety
 from hemascope.review.station import MOST_OWN, Station
 from hemascope.store.answers import row_of
 
-_STATIC = Path(__file__).parent / "static"
 _LOG = logging.getLogger("hemascope.review")
+_PROBLEM = {"application/problem+json": {"schema": told.Problem.model_json_schema()}}
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {
-        "content": {"application/problem+json": {"schema": told.Problem.model_json_schema()}},
-        "description": "Refused, with the reason",
-    },
-    "5XX": {
-        "content": {"application/problem+json": {"schema": told.Problem.model_json_schema()}},
-        "description": "The station cannot answer now",
-    },
+    "4XX": {"content": _PROBLEM, "description": "Refused, with the reason"},
+    "5XX": {"content": _PROBLEM, "description": "The station cannot answer now"},
 }
 OptionalReader = Annotated[told.Id | None, Query()]
 Files = Annotated[list[UploadFile], File()]
@@ -55,8 +49,8 @@ _LINES = "application/x-ndjson"
 _MOST_QUESTIONS = 64  # images of one `predict` request that are asked about together
 
 
-def build(station: Station, safety: Safety) -> FastAPI:
-    """The application that serves a station."""
+def build(station: Station, safety: Safety, registry: CollectorRegistry) -> FastAPI:
+    """The application that serves a station, behind `front`."""
     app = FastAPI(
         title="hemascope review station",
         version=__version__,
@@ -65,12 +59,13 @@ def build(station: Station, safety: Safety) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
     )
-    registry = CollectorRegistry()
-    app.add_middleware(Guarded, safety=safety, registry=registry)
     _add_problems(app)
-    app.include_router(_station_routes(station, safety), prefix="/api/v1", responses=_ERRORS)
-    app.include_router(_case_routes(station), prefix="/api/v1", responses=_ERRORS)
-    app.include_router(_gallery_routes(station), prefix="/api/v1", responses=_ERRORS)
+    for routes in (
+        _station_routes(station, safety),
+        _case_routes(station),
+        _gallery_routes(station),
+    ):
+        app.include_router(routes, prefix="/api/v1", responses=_ERRORS)
     open_cases = Gauge("hemascope_open_cases", "Cases not signed", registry=registry)
 
     @app.get("/metrics", include_in_schema=False)
@@ -80,11 +75,6 @@ def build(station: Station, safety: Safety) -> FastAPI:
             open_cases.set(session.scalar(query) or 0)
         return PlainTextResponse(generate_latest(registry))
 
-    @app.get("/", include_in_schema=False)
-    def page() -> FileResponse:
-        return FileResponse(_STATIC / "index.html", headers={"Cache-Control": "no-cache"})
-
-    app.mount("/static", StaticFiles(directory=_STATIC))
     return app
 
 
@@ -93,20 +83,22 @@ def _add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     def refused(_request: Request, error: Refused) -> Response:
-        field = {"field": error.field} if error.field else {}
-        return problem(error.status, error.detail, **field, **error.more)
+        return problem(error.status, error.detail, error.field, **error.more)
 
     @app.exception_handler(HemascopeError)
     def of_package(_request: Request, error: HemascopeError) -> Response:
         status = 507 if isinstance(error.__cause__, OSError) else 422
-        field = {"field": error.field} if error.field else {}
-        return problem(status, str(error), **field)
+        return problem(status, str(error), error.field)
 
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
-        return problem(422, f"{field or 'the request'}: {first['msg']}.", field=field)
+        return problem(422, f"{field or 'the request'}: {first['msg']}.", field)
+
+    @app.exception_handler(Exception)
+    def failed(_request: Request, _error: Exception) -> Response:  # which is raised on, and logged
+        return problem(500, FAILED)
 
     @app.exception_handler(HTTPException)
     def of_framework(request: Request, error: HTTPException) -> Response:
@@ -158,16 +150,11 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
     @api.get("/station")
     def about() -> dict[str, Any]:
         """What runs here."""
-        limits = station.limits
         return {
             "version": __version__,
             "research_use_only": RESEARCH_USE_ONLY,
             "model": station.model.model_dump(),
-            "limits": {
-                "max_file_bytes": limits.max_file_bytes,
-                "max_files": limits.max_files,
-                "max_cells": limits.max_cells,
-            },
+            "limits": asdict(station.limits),
         }
 
     @api.get("/models")
@@ -199,48 +186,41 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
         """Who reads here."""
         with station.database.read() as session:
             found = session.scalars(select(Reader).order_by(Reader.name))
-            return told.Items(items=[_reader(one) for one in found])
+            return told.Items(items=[told.ReaderInfo.model_validate(one) for one in found])
 
     @api.post("/readers", status_code=201, responses={200: {"model": told.ReaderInfo}})
     def add_reader(new: told.NewReader, response: Response) -> told.ReaderInfo:
         """Adds a reader; of a name that is known, gives that reader."""
         with station.database.write() as session:
-            known = session.scalar(select(Reader).where(Reader.name == new.name))
-            if known:
+            reader = session.scalar(select(Reader).where(Reader.name == new.name))
+            if reader:
                 response.status_code = 200
-                return _reader(known)
-            reader = Reader(name=new.name)
-            session.add(reader)
-            session.flush()
-            return _reader(reader)
+            else:
+                reader = Reader(name=new.name)
+                session.add(reader)
+                session.flush()
+            return told.ReaderInfo.model_validate(reader)
 
     @api.get("/kept")
     def kept() -> told.KeptOverall:
         """How often readers kept what the model said, over all signed cases: drift shows here."""
         with station.database.read() as session:
             same = func.sum(case_when((Cell.final_class == Cell.predicted_class, 1), else_=0))
-            month = func.substr(Case.signed_at, 1, 7)
-            found = {
-                by: session.execute(
-                    select(by, func.count(), same)
-                    .join(Case, Case.id == Cell.case_id)
-                    .where(Cell.final_class.is_not(None), Cell.predicted_class.is_not(None))
-                    .group_by(by)
-                    .order_by(by)
-                ).all()
-                for by in (Cell.predicted_class, month)
-            }
+
+            def kept_by(by: Any) -> dict[str, dict[str, Any]]:
+                query = select(by, func.count(), same).join(Case, Case.id == Cell.case_id)
+                query = query.where(
+                    Cell.final_class.is_not(None), Cell.predicted_class.is_not(None)
+                )
+                found = session.execute(query.group_by(by).order_by(by))
+                return {name: kept_of(n, total).model_dump() for name, total, n in found}
+
+            months, rows = func.substr(Case.signed_at, 1, 7), kept_by(Cell.predicted_class)
             signed = select(func.count()).select_from(Case).where(Case.signed_at.is_not(None))
             return told.KeptOverall(
                 cases=session.scalar(signed) or 0,
-                rows=[
-                    told.KeptRow(class_name=str(name), **kept_of(n or 0, total).model_dump())
-                    for name, total, n in found[Cell.predicted_class]
-                ],
-                months=[
-                    told.KeptMonth(month=str(name), **kept_of(n or 0, total).model_dump())
-                    for name, total, n in found[month]
-                ],
+                rows=[told.KeptRow(class_name=name, **one) for name, one in rows.items()],
+                months=[told.KeptMonth(month=at, **one) for at, one in kept_by(months).items()],
             )
 
     @api.post("/predict", responses={200: {"content": {"application/json": {}, _LINES: {}}}})
@@ -259,15 +239,22 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
             notes = " ".join(passed.notes())
             raise Refused(422, f"there is no image in it. {notes}".strip(), field="file")
         predictor = station.predictor
-        with station.turn():
+
+        def ask(start: int) -> list[Reply]:
+            batch = list(enumerate(found[start : start + _MOST_QUESTIONS], start))
+            return answer_batch(predictor, batch, decided)
+
+        with station.turn():  # one for all of a small request: who came first is answered first
             reads = (one.read for one in spread(found))
             decided = _given(predictor, frame) if frame else predictor.decide_frame(reads)
+            first = ask(0)
 
         def answered() -> Iterator[dict[str, Any]]:
+            replies = first
             for start in range(0, len(found), _MOST_QUESTIONS):
-                batch = list(enumerate(found[start : start + _MOST_QUESTIONS], start))
-                with station.turn():
-                    replies = answer_batch(predictor, batch, decided)
+                if start:
+                    with station.turn():
+                        replies = ask(start)
                 for one in replies:
                     cells = row_of(one.path, one.answer, predictor.class_names).cells()
                     yield {"name": cells.pop("path"), **cells}
@@ -313,10 +300,9 @@ def _case_routes(station: Station) -> APIRouter:
     ) -> told.CaseInfo:
         """Begins a case; sent again with the same Idempotency-Key, it gives the same case."""
         with database.write() as session:
-            case = cases.create(station, session, new, idempotency_key)
-            found = cases.info(station, session, case, new.reader)
-        response.headers["Location"] = f"/api/v1/cases/{case.id}"
-        return found
+            made = cases.create(station, session, new, idempotency_key)
+            response.headers["Location"] = f"/api/v1/cases/{made.case.id}"
+            return made.info()
 
     @api.get("/cases/{case_id}", response_model=told.CaseInfo)
     def show(
@@ -325,9 +311,8 @@ def _case_routes(station: Station) -> APIRouter:
         if_none_match: Annotated[str | None, Header()] = None,
     ) -> Response:
         """A case as a reader sees it, with an ETag."""
-        with database.read() as session:
-            found = cases.info(station, session, cases.find_case(session, case_id), reader)
-        answer = _json(found.model_dump(mode="json", by_alias=True))
+        with reading(station, case_id, reader) as at:
+            answer = _json(at.info().model_dump(mode="json", by_alias=True))
         etag = f'"{blake2b(bytes(answer.body), digest_size=16).hexdigest()}"'
         if if_none_match == etag:
             answer = Response(status_code=304)
@@ -337,19 +322,19 @@ def _case_routes(station: Station) -> APIRouter:
     @api.delete("/cases/{case_id}", status_code=204)
     def delete(case_id: told.Id) -> Response:
         """Deletes a case and its images; the trail keeps only that it happened."""
-        cases.remove(station, case_id)
+        retention.remove(station, case_id)
         return Response(status_code=204)
 
     @api.post("/cases/{case_id}/files")
     def add_files(case_id: told.Id, reader: Annotated[told.Id, Query()], file: Files) -> told.Added:
         """Takes in images and .zip archives; what the case holds already is not taken twice."""
         opened = [(one.filename or "", one.file) for one in file]
-        return cases.add_files(station, case_id, reader, opened)
+        return incoming.add_files(station, case_id, reader, opened)
 
     @api.post("/cases/{case_id}/analysis", response_class=Response, responses=_only(_LINES))
     def analyze(case_id: told.Id, by: told.ByReader) -> Response:
         """Answers the cells that have no answer yet: a line of JSON for each batch."""
-        lines = cases.analyze(station, case_id, by.reader)
+        lines = incoming.analyze(station, case_id, by.reader)
         first = next(lines)  # what is refused is refused with its status
 
         def every() -> Generator[dict[str, Any]]:
@@ -373,32 +358,28 @@ def _case_routes(station: Station) -> APIRouter:
         """Cells of a case in order, as a reader sees them."""
         [start] = _after(cursor, (int,)) or [-1]
         start = max(-1, min(start, station.limits.max_cells))
-        with database.read() as session:
-            case = cases.find_case(session, case_id)
-            found = cases.cell_infos(session, case, reader, after=start, limit=limit + 1)
+        with reading(station, case_id, reader) as at:
+            found = at.cells(after=start, limit=limit + 1)
         more = _cursor([found[limit - 1].position]) if len(found) > limit else None
         return told.Page(items=found[:limit], next_cursor=more)
 
     @api.post("/cases/{case_id}/corrections")
     def correct(case_id: told.Id, sent: told.Corrections) -> told.Corrected:
         """Keeps what a reader says of some cells: all of it, or nothing."""
-        with database.write() as session:
-            case = cases.find_case(session, case_id, to_change=True)
-            return cases.correct(station, session, case, sent.reader, sent.changes)
+        with changing(station, case_id, sent.reader) as at:
+            return at.correct(sent.changes)
 
     @api.put("/cases/{case_id}/seen")
     def see(case_id: told.Id, sent: told.SeenClasses) -> told.SeenInfo:
         """Keeps that a reader has looked through classes."""
-        with database.write() as session:
-            case = cases.find_case(session, case_id, to_change=True)
-            return cases.see(session, case, sent.reader, sent.classes)
+        with changing(station, case_id, sent.reader) as at:
+            return at.see(sent.classes)
 
     @api.get("/cases/{case_id}/differential")
     def show_differential(case_id: told.Id, reader: OptionalReader = None) -> told.Differential:
         """The count as a reader has it."""
-        with database.read() as session:
-            case = cases.find_case(session, case_id)
-            return cases.info(station, session, case, reader).differential
+        with reading(station, case_id, reader) as at:
+            return differential(at.classes, at.counted())
 
     @api.get("/cases/{case_id}/trail")
     def show_trail(case_id: told.Id) -> told.Items[told.EventInfo]:
@@ -406,54 +387,51 @@ def _case_routes(station: Station) -> APIRouter:
         with database.read() as session:
             return told.Items(items=export.trail(session, case_id))
 
-    def changed(case_id: str, reader: str, change: Any, *more: str) -> told.CaseInfo:
-        with database.write() as session:
-            case = cases.find_case(session, case_id, to_change=True)
-            change(session, case, reader, *more)
-            session.flush()
-            return cases.info(station, session, case, reader)
+    def acted(case_id: str, reader_id: str, act: Callable[[Sitting], None]) -> told.CaseInfo:
+        with changing(station, case_id, reader_id) as at:
+            act(at)
+            return at.info()
 
     @api.post("/cases/{case_id}/second")
     def join(case_id: told.Id, by: told.ByReader) -> told.CaseInfo:
         """Joins as second reader, blind."""
-        return changed(case_id, by.reader, cases.join)
+        return acted(case_id, by.reader, Sitting.join)
 
     @api.post("/cases/{case_id}/finish")
     def finish(case_id: told.Id, by: told.ByReader) -> told.CaseInfo:
         """Ends the second reading."""
-        return changed(case_id, by.reader, cases.finish)
+        return acted(case_id, by.reader, Sitting.finish)
 
     @api.get("/cases/{case_id}/agreement")
     def show_agreement(case_id: told.Id) -> told.Agreement:
         """The two readings side by side, once the second is finished."""
-        with database.read() as session:
-            return cases.compare_readers(station, session, cases.find_case(session, case_id))
+        with reading(station, case_id) as at:
+            return at.agreement()
 
     @api.post("/cases/{case_id}/sign")
     def sign(case_id: told.Id, by: told.ByReader) -> told.CaseInfo:
         """Signs and freezes a case."""
-        return changed(case_id, by.reader, cases.sign)
+        return acted(case_id, by.reader, Sitting.sign)
 
     @api.post("/cases/{case_id}/reopen")
     def reopen(case_id: told.Id, by: told.Reopening) -> told.CaseInfo:
         """Opens a signed case again, for a reason that is recorded."""
-        return changed(case_id, by.reader, cases.reopen, by.reason)
+        return acted(case_id, by.reader, lambda at: at.reopen(by.reason))
 
     def exported(case_id: str) -> dict[str, Any]:
-        with database.read() as session:
-            return export.case_json(station, session, cases.find_case(session, case_id))
+        with reading(station, case_id) as at:
+            return export.case_json(at.of(at.case.first_id))
 
     @api.get("/cases/{case_id}/export.json")
     def as_json(case_id: told.Id) -> Response:
         """The case with all its cells."""
-        name = f'attachment; filename="case-{case_id}.json"'
-        return _json(exported(case_id), **{"Content-Disposition": name})
+        return _json(exported(case_id), headers=_as_file(case_id, "json"))
 
     @api.get("/cases/{case_id}/export.csv", response_class=Response, responses=_only("text/csv"))
     def as_csv(case_id: told.Id) -> Response:
         """Its cells, a row each."""
-        name = {"Content-Disposition": f'attachment; filename="case-{case_id}.csv"'}
-        return Response(export.case_csv(exported(case_id)), media_type="text/csv", headers=name)
+        content = export.case_csv(exported(case_id))
+        return Response(content, media_type="text/csv", headers=_as_file(case_id, "csv"))
 
     @api.get("/cases/{case_id}/report", response_class=HTMLResponse)
     def as_page(case_id: told.Id) -> Response:
@@ -466,6 +444,7 @@ def _case_routes(station: Station) -> APIRouter:
 def _gallery_routes(station: Station) -> APIRouter:
     api = APIRouter(tags=["gallery"])
     database = station.database
+    references = gallery.References()
     as_png: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 
     @api.get("/images/{name}", response_class=FileResponse, responses=as_png)
@@ -500,8 +479,8 @@ def _gallery_routes(station: Station) -> APIRouter:
     ) -> told.Items[told.ReferenceCell]:
         """The most similar signed cells of the station."""
         with database.read() as session:
-            found = gallery.similar(session, *gallery.find_cell(session, case_id, cell_id), limit)
-        return told.Items(items=found)
+            case, cell = gallery.find_cell(session, case_id, cell_id)
+            return told.Items(items=references.similar(session, case, cell, limit))
 
     @api.get("/reference")
     def reference(
@@ -509,7 +488,7 @@ def _gallery_routes(station: Station) -> APIRouter:
     ) -> told.Items[told.ReferenceCell]:
         """Typical signed cells of a class."""
         with database.read() as session:
-            found = gallery.typical(station, session, of, limit)
+            found = references.typical(session, station.model.sha256, of, limit)
         return told.Items(items=found)
 
     @api.post("/quizzes", status_code=201)
@@ -537,8 +516,7 @@ def _gallery_routes(station: Station) -> APIRouter:
     def quizzes(reader_id: told.Id) -> told.Items[told.QuizLine]:
         """A reader's finished quizzes, the newest first."""
         with database.read() as session:
-            found = gallery.quizzes_of(session, reader_id)
-        return told.Items(items=found)
+            return told.Items(items=gallery.quizzes_of(session, reader_id))
 
     return api
 
@@ -548,11 +526,11 @@ def _only(kind: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {kind: {}}}}
 
 
-def _reader(one: Reader) -> told.ReaderInfo:
-    return told.ReaderInfo.model_validate(one.values())
+def _as_file(case_id: str, kind: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="case-{case_id}.{kind}"'}
 
 
-def _json(content: object, **headers: str) -> Response:
+def _json(content: object, headers: Mapping[str, str] | None = None) -> Response:
     text_ = json.dumps(content, ensure_ascii=False, allow_nan=False)
     return Response(text_, media_type="application/json", headers=headers)
 

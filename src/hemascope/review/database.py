@@ -9,13 +9,9 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import (
     JSON,
     Engine,
@@ -25,14 +21,21 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    inspect,
+    text,
 )
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from hemascope.core.errors import OutputError
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 _BUSY_MS = 5000  # that a writer waits for another
+_FILE = "station.db"
 _MIGRATIONS = Path(__file__).parent / "migrations"
+REVISIONS = sorted(path.name[:4] for path in _MIGRATIONS.glob("versions/[0-9]*.py"))
 
 
 def new_id() -> str:
@@ -88,6 +91,16 @@ class Case(Base):
     second_finished: Mapped[bool] = mapped_column(default=False)
     signed_at: Mapped[str | None] = mapped_column(String(32))
     signed_by: Mapped[str | None] = mapped_column(ForeignKey("reader.id"))
+
+    @property
+    def status(self) -> str:
+        """Whether it is signed."""
+        return "signed" if self.signed_at else "open"
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether a second reader is at work, who does not see the first one's answers."""
+        return self.second_id is not None and not self.second_finished
 
 
 class StoredImage(Base):
@@ -187,14 +200,14 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url, self._line = url, Lock()
-        config = migration_config(url)
-        known = {one.revision for one in ScriptDirectory.from_config(config).walk_revisions()}
         try:
             self.engine = open_engine(url)
             with self.engine.connect() as connection:
-                current = MigrationContext.configure(connection).get_current_revision()
-            if current is None or current in known:
-                command.upgrade(config, "head")
+                current = ""
+                if inspect(connection).has_table("alembic_version"):
+                    current = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            if not current or current in REVISIONS[:-1]:
+                _migrate(url)
         except (SQLAlchemyError, ImportError) as error:
             why = str(getattr(error, "orig", None) or error).partition("\n")[0]
             raise OutputError(
@@ -202,7 +215,7 @@ class Database:
                 "URL, and that its server runs.",
                 field="database",
             ) from error
-        if current is not None and current not in known:
+        if current and current not in REVISIONS:
             self.engine.dispose()
             raise OutputError(
                 f"the database {self.engine_name} was written by a newer version of hemascope "
@@ -231,8 +244,26 @@ class Database:
             yield session
 
 
-def migration_config(url: str) -> Config:
+def open_database(folder: Path, url: str = "") -> Database:
+    """The station's database: the one in its folder if no other is named.
+
+    Raises:
+        OutputError: If it cannot be opened.
+    """
+    return Database(url or f"sqlite:///{(folder / _FILE).resolve()}")
+
+
+def _migrate(url: str) -> None:
+    """Leads the tables to those of this version."""
+    from alembic import command  # late: a start without a migration does not wait for it
+
+    command.upgrade(migration_config(url), "head")
+
+
+def migration_config(url: str) -> "Config":
     """What Alembic needs to know."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["url"] = url

@@ -28,6 +28,8 @@ class Counted:
     id: str
     now: str
     predicted: str
+    is_waiting: bool = False  # for the model
+    is_unreadable: bool = False
 
 
 def differential(classes: Sequence[told.ClassInfo], cells: Sequence[Counted]) -> told.Differential:
@@ -36,21 +38,6 @@ def differential(classes: Sequence[told.ClassInfo], cells: Sequence[Counted]) ->
     now, pre = Counter(one.now for one in cells), Counter(one.predicted for one in cells)
     white = [one for one in classes if one.role is Role.WHITE]
     total, pre_total = (sum(count[one.name] for one in white) for count in (now, pre))
-    per_100: list[told.Per100Row] = []
-    for one in classes:
-        if one.role is Role.PER_100_WHITE:
-            count, before = now[one.name], pre[one.name]
-            low, high = _per_100_interval(count, total)
-            per_100.append(
-                told.Per100Row(
-                    class_name=one.name,
-                    count=count,
-                    per_100=_times_100(count, total),
-                    low=low,
-                    high=high,
-                    pre=told.PrePer100(count=before, per_100=_times_100(before, pre_total)),
-                )
-            )
     kept = [one for one in cells if one.now and one.predicted]
     guessed = [one.name for one in classes if one.guessed]
     warning = ""
@@ -69,7 +56,11 @@ def differential(classes: Sequence[told.ClassInfo], cells: Sequence[Counted]) ->
             )
             for one in white
         ],
-        per_100=per_100,
+        per_100=[
+            _per_100(one.name, (now[one.name], total), (pre[one.name], pre_total))
+            for one in classes
+            if one.role is Role.PER_100_WHITE
+        ],
         not_counted=[
             told.CountRow(class_name=name, count=now[name])
             for name, role in roles.items()
@@ -91,9 +82,7 @@ def share(count: int, total: int) -> told.Share:
 
 def kept_of(count: int, total: int) -> told.Kept:
     """The same of cells whose class was kept."""
-    low, high = clopper_pearson(count, total)
-    percent = _times_100(count, total)
-    return told.Kept(n=count, total=total, percent=percent, low=100 * low, high=100 * high)
+    return told.Kept(total=total, **share(count, total).model_dump())
 
 
 def agreement(
@@ -164,9 +153,15 @@ def _times_100(count: int, total: int) -> float | None:
     return 100 * count / total if total else None
 
 
-def _per_100_interval(count: int, total: int) -> tuple[float | None, float | None]:
-    """That of the ratio of two counts: of the count among both, as odds."""
-    if not total:
-        return None, None
+def _per_100(name: str, now: tuple[int, int], pre: tuple[int, int]) -> told.Per100Row:
+    """Cells per 100 white ones, from both counts; its interval is that of odds of two counts."""
+    count, total = now
     low, high = clopper_pearson(count, count + total)
-    return 100 * low / (1 - low), 100 * high / (1 - high)
+    return told.Per100Row(
+        class_name=name,
+        count=count,
+        per_100=_times_100(count, total),
+        low=100 * low / (1 - low) if total else None,
+        high=100 * high / (1 - high) if total else None,
+        pre=told.PrePer100(count=pre[0], per_100=_times_100(*pre)),
+    )

@@ -11,47 +11,45 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.report.numbers import UNKNOWN
+from hemascope.report.page import environment
 from hemascope.review import schemas as told
-from hemascope.review.cases import OF_READING, cell_infos, compare_readers, info, is_blind
+from hemascope.review.cases import Sitting
 from hemascope.review.database import Case, Cell, Database, Event, Reading, now
 from hemascope.review.images import ImageStore
 from hemascope.review.problems import Refused
 from hemascope.review.schemas import NOT_COUNTED
-from hemascope.review.station import Station
 from hemascope.settings.output import Output
 from hemascope.store.files import MARK, explained, made_out, make_folder, write_json, write_text
 
+_OF_READING = ("named", "confirmed", "taken back", "commented", "seen")  # lines of the trail
 _SHOWN = {
     *("predicted_class", "confidence", "abstain", "warning", "note", "error", "read", "comment")
 }
 
 
-def case_json(station: Station, session: Session, case: Case) -> dict[str, Any]:
+def case_json(first: Sitting) -> dict[str, Any]:
     """A case as its first reader has it: model, readers, counts, and each cell by its number.
 
     Raises:
         Refused: While a second reader is to be blind.
     """
-    if is_blind(case):
+    if first.case.is_blind:
         raise Refused(409, "a second reader is at work, and does not see the first one's answers.")
-    found = info(station, session, case, case.first_id)
-    cells = cell_infos(session, case, case.first_id)
-    kept = found.model_dump(mode="json", by_alias=True, exclude={"classes", "seen", "unseen"})
-    compared = compare_readers(station, session, case) if case.second_finished else None
+    left_out = {"classes", "seen", "unseen"}
+    compared = first.agreement() if first.case.second_finished else None
     return {
         "notice": RESEARCH_USE_ONLY,
         "exported_at": now(),
-        **kept,
+        **first.info().model_dump(mode="json", by_alias=True, exclude=left_out),
         "agreement": compared and compared.model_dump(mode="json", by_alias=True),
         "cells": [
             {"number": one.position + 1, "class": one.class_name, **one.model_dump(include=_SHOWN)}
-            for one in cells
+            for one in first.cells()
         ],
     }
 
@@ -89,23 +87,18 @@ def _one(value: float | None) -> str:
 
 def report_page(content: dict[str, Any]) -> str:
     """A case as a page to print."""
-    pages = Environment(
-        loader=PackageLoader("hemascope.review"), undefined=StrictUndefined, autoescape=True
-    )
+    pages = environment(autoescape=True)
     pages.filters["one"] = _one
-    return pages.get_template("report.html.jinja").render(case=content)
+    return pages.get_template("differential.html.jinja").render(case=content)
 
 
 def trail(session: Session, case_id: str) -> list[told.EventInfo]:
     """The audit trail of a case, also of a deleted one; while readers are blind, without theirs."""
     case = session.get(Case, case_id)
     query = select(Event).where(Event.case_id == case_id).order_by(Event.id)
-    if case and is_blind(case):
-        query = query.where(Event.kind.not_in(OF_READING))
-    return [
-        told.EventInfo.model_validate({**one.values(), "cell": one.cell_id})
-        for one in session.scalars(query)
-    ]
+    if case and case.is_blind:
+        query = query.where(Event.kind.not_in(_OF_READING))
+    return [told.EventInfo.model_validate(one) for one in session.scalars(query)]
 
 
 def as_dataset(
@@ -143,21 +136,14 @@ def as_dataset(
             )
             make_folder(folder / "images")
             for case in chosen:
-                read = set(
-                    session.scalars(
-                        select(Reading.cell_id).where(
-                            Reading.reader_id == case.first_id, Reading.class_name.is_not(None)
-                        )
-                    )
-                )
-                cells = session.scalars(
-                    select(Cell).where(Cell.case_id == case.id).order_by(Cell.position)
-                )
-                for cell in cells:
+                own = and_(Reading.cell_id == Cell.id, Reading.reader_id == case.first_id)
+                query = select(Cell, Reading.class_name).outerjoin(Reading, own)
+                query = query.where(Cell.case_id == case.id).order_by(Cell.position)
+                for cell, name in session.execute(query):
                     if cell.image is None or cell.final_class in (None, NOT_COUNTED):
                         left_out["unreadable" if cell.image is None else NOT_COUNTED] += 1
                         continue
-                    if only_read and cell.id not in read:
+                    if only_read and name is None:
                         left_out["signed as the model said"] += 1
                         continue
                     file = Path("images") / f"{cell.id}.png"

@@ -1,6 +1,7 @@
 """Signed cells as a reference: the most similar ones, typical ones, and quizzes with them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,80 +15,111 @@ from hemascope.metrics.counts import agreement_table, kappa
 from hemascope.report.overlays import heat_map
 from hemascope.report.page import png
 from hemascope.review import schemas as told
-from hemascope.review.cases import find_reader, image_url, thumbnail_url
+from hemascope.review.cases import find_reader, urls
 from hemascope.review.database import Case, Cell, Quiz, QuizCell, new_id
 from hemascope.review.differential import per_class_agreement, share
 from hemascope.review.problems import Refused, missing
 from hemascope.review.schemas import NOT_COUNTED
 from hemascope.review.station import Station
 
-_MOST_COMPARED = 20_000  # signed cells, the latest of them
+_MOST_COMPARED = 50_000  # signed cells, of the cases that were signed last
 
 
 def find_cell(session: Session, case_id: str, cell_id: str) -> tuple[Case, Cell]:
     """A cell and its case."""
-    cell = session.get(Cell, cell_id)
-    case = session.get(Case, case_id)
+    cell, case = session.get(Cell, cell_id), session.get(Case, case_id)
     if cell is None or case is None or cell.case_id != case_id:
         raise missing("cell")
     return case, cell
 
 
-def _signed(
-    session: Session, model: str, class_name: str | None = None, but: str = ""
-) -> tuple[list[tuple[Cell, Case]], NDArray[np.float32]]:
-    """Signed cells that the same model answered, and their features on the unit sphere."""
-    query = (
-        select(Cell, Case)
-        .join(Case, Case.id == Cell.case_id)
-        .where(Cell.final_class.is_not(None), Cell.features.is_not(None), Cell.id != but)
-        .where(Cell.final_class == class_name if class_name else Cell.final_class != NOT_COUNTED)
-        .order_by(Case.signed_at.desc(), Cell.position)
-        .limit(_MOST_COMPARED)
-    )
-    rows = [(r[0], r[1]) for r in session.execute(query) if r[1].model["sha256"] == model]
-    return rows, on_sphere(np.stack([_features(cell) for cell, _ in rows])) if rows else _NONE
+@dataclass(frozen=True, eq=False)
+class _Signed:
+    """Signed cells of these cases: their ids and classes, and their features on the unit sphere."""
+
+    cases: list[tuple[str, str | None]]
+    ids: list[str]
+    names: NDArray[np.str_]
+    features: NDArray[np.float32]
 
 
-_NONE: NDArray[np.float32] = np.empty((0, 0), dtype=np.float32)
+class References:
+    """Signed cells to compare with, read again only when a case was signed, opened or deleted."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Signed] = {}
+
+    def similar(
+        self, session: Session, case: Case, cell: Cell, limit: int
+    ) -> list[told.ReferenceCell]:
+        """The signed cells whose features are nearest to a cell's."""
+        signed = self._of(session, case.model["sha256"])
+        if cell.features is None or not signed.ids:
+            return []
+        cosines = signed.features @ on_sphere(_features(cell.features)[None])[0]
+        fits = (signed.names != NOT_COUNTED) & (np.array(signed.ids) != cell.id)
+        return _nearest(session, signed, np.where(fits, cosines, -np.inf), limit)
+
+    def typical(
+        self, session: Session, model: str, name: str, limit: int
+    ) -> list[told.ReferenceCell]:
+        """The signed cells of a class that are nearest to its mean."""
+        signed = self._of(session, model)
+        fits = signed.names == name
+        if not fits.any():
+            return []
+        cosines = signed.features @ signed.features[fits].mean(axis=0)
+        found = _nearest(session, signed, np.where(fits, cosines, -np.inf), limit)
+        return [one.model_copy(update={"similarity": None}) for one in found]
+
+    def _of(self, session: Session, model: str) -> _Signed:
+        """Those that a model answered."""
+        query = select(Case.id, Case.signed_at, Case.model).where(Case.signed_at.is_not(None))
+        found = session.execute(query.order_by(Case.signed_at.desc()))
+        cases = [(key, at) for key, at, by in found if by["sha256"] == model][:_MOST_COMPARED]
+        if model not in self._known or self._known[model].cases != cases:
+            rows = session.execute(
+                select(Cell.id, Cell.final_class, Cell.features)
+                .join(Case, Case.id == Cell.case_id)
+                .where(Cell.case_id.in_([key for key, _ in cases]), Cell.features.is_not(None))
+                .order_by(Case.signed_at.desc(), Cell.position)
+                .limit(_MOST_COMPARED)
+            ).all()
+            features = [_features(content or b"") for _, _, content in rows]
+            self._known[model] = _Signed(
+                cases=cases,
+                ids=[row[0] for row in rows],
+                names=np.array([row[1] for row in rows], dtype=np.str_),
+                features=on_sphere(np.stack(features))
+                if features
+                else np.empty((0, 0), np.float32),
+            )
+        return self._known[model]
 
 
-def _features(cell: Cell) -> NDArray[np.float32]:
-    return np.frombuffer(cell.features or b"", dtype=np.float16).astype(np.float32)
+def _features(content: bytes) -> NDArray[np.float32]:
+    return np.frombuffer(content, dtype=np.float16).astype(np.float32)
 
 
-def _reference(cell: Cell, case: Case, similarity: float | None = None) -> told.ReferenceCell:
-    digest = str(cell.image)
-    return told.ReferenceCell(
-        case=case.id,
-        case_name=case.name,
-        cell=cell.id,
-        class_name=str(cell.final_class),
-        image=image_url(digest),
-        thumbnail=thumbnail_url(digest),
-        similarity=similarity,
-    )
-
-
-def similar(session: Session, case: Case, cell: Cell, limit: int) -> list[told.ReferenceCell]:
-    """The signed cells whose features are nearest to a cell's."""
-    if cell.features is None:
-        return []
-    rows, features = _signed(session, case.model["sha256"], but=cell.id)
-    if not rows:
-        return []
-    cosines = (features @ on_sphere(_features(cell)[None])[0]).tolist()
-    order = np.argsort(-np.array(cosines), kind="stable")[:limit]
-    return [_reference(*rows[i], similarity=round(cosines[i], 3)) for i in order]
-
-
-def typical(station: Station, session: Session, name: str, limit: int) -> list[told.ReferenceCell]:
-    """The signed cells of a class that are nearest to its mean."""
-    rows, features = _signed(session, station.model.sha256, name)
-    if not rows:
-        return []
-    order = np.argsort(-(features @ features.mean(axis=0)), kind="stable")[:limit]
-    return [_reference(*rows[i]) for i in order]
+def _nearest(
+    session: Session, signed: _Signed, cosines: NDArray[np.float32], limit: int
+) -> list[told.ReferenceCell]:
+    """The cells of the largest cosines that are numbers."""
+    order = np.argsort(-cosines, kind="stable")[:limit].tolist()
+    near = {signed.ids[i]: round(float(cosines[i]), 3) for i in order if np.isfinite(cosines[i])}
+    query = select(Cell, Case).join(Case, Case.id == Cell.case_id).where(Cell.id.in_(near))
+    found = {cell.id: (cell, case) for cell, case in session.execute(query)}
+    return [
+        told.ReferenceCell(
+            case=case.id,
+            case_name=case.name,
+            cell=cell.id,
+            class_name=str(cell.final_class),
+            similarity=near[cell.id],
+            **urls(str(cell.image)),
+        )
+        for cell, case in (found[key] for key in near if key in found)
+    ]
 
 
 def seen_image(station: Station, case: Case, cell: Cell) -> NDArray[np.uint8]:
@@ -136,9 +168,10 @@ def new_quiz(session: Session, reader_id: str, size: int) -> Quiz:
     quiz = Quiz(id=new_id(), reader_id=reader_id)
     session.add(quiz)
     session.flush()
-    for number, cell in enumerate(cells, 1):
-        signed = str(cell.final_class)
-        session.add(QuizCell(quiz_id=quiz.id, number=number, cell_id=cell.id, signed=signed))
+    session.add_all(
+        QuizCell(quiz_id=quiz.id, number=number, cell_id=cell.id, signed=cell.final_class)
+        for number, cell in enumerate(cells, 1)
+    )
     session.flush()
     return quiz
 
@@ -166,30 +199,21 @@ def answer_quiz(
     session.flush()
 
 
-def _cells_of(session: Session, quiz: Quiz) -> list[tuple[QuizCell, str]]:
+def quiz_info(session: Session, quiz: Quiz) -> told.QuizInfo:
+    """A quiz: what was signed is shown when all cells are answered."""
     query = (
         select(QuizCell, Cell.image)
         .join(Cell, Cell.id == QuizCell.cell_id)
         .where(QuizCell.quiz_id == quiz.id)
         .order_by(QuizCell.number)
     )
-    return [(one, str(image)) for one, image in session.execute(query)]
-
-
-def quiz_info(session: Session, quiz: Quiz) -> told.QuizInfo:
-    """A quiz: what was signed is shown when all cells are answered."""
-    cells = _cells_of(session, quiz)
+    cells = session.execute(query).all()
     return told.QuizInfo(
         id=quiz.id,
         size=len(cells),
         created_at=quiz.created_at,
         items=[
-            told.QuizItem(
-                number=one.number,
-                image=image_url(image),
-                thumbnail=thumbnail_url(image),
-                answer=one.answer,
-            )
+            told.QuizItem(number=one.number, answer=one.answer, **urls(str(image)))
             for one, image in cells
         ],
         result=_result([one for one, _ in cells]),
@@ -221,17 +245,11 @@ def quizzes_of(session: Session, reader_id: str) -> list[told.QuizLine]:
     """A reader's finished quizzes, the newest first."""
     find_reader(session, reader_id)
     query = select(Quiz).where(Quiz.reader_id == reader_id).order_by(Quiz.created_at.desc())
-    lines: list[told.QuizLine] = []
-    for quiz in session.scalars(query):
-        if found := _result([one for one, _ in _cells_of(session, quiz)]):
-            lines.append(
-                told.QuizLine(
-                    id=quiz.id,
-                    created_at=quiz.created_at,
-                    n=found.n,
-                    agree_percent=found.agree_percent,
-                    low=found.low,
-                    high=found.high,
-                )
-            )
-    return lines
+    scored = [(quiz, quiz_info(session, quiz).result) for quiz in session.scalars(query)]
+    return [
+        told.QuizLine.model_validate(
+            {**result.model_dump(), "id": quiz.id, "created_at": quiz.created_at}
+        )
+        for quiz, result in scored
+        if result
+    ]

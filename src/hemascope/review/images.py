@@ -37,12 +37,12 @@ class ImageStore:
     """The folder of all images of a station.
 
     Args:
-        folder: Where it is, made if need be, readable by its owner alone.
+        station: The station's folder, in which it is, made if need be, readable by its owner alone.
     """
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = folder
+    def __init__(self, station: Path) -> None:
+        self._folder = station / "images"
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def add(self, one: Encoded) -> None:
         """Stores an image, unless it is there.

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import http
 import json
 import logging
 import time
@@ -19,6 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hemascope.review.problems import FAILED, problem
 
 COOKIE = "hemascope_token"
 _OPEN = ("/api/v1/health", "/api/v1/ready", "/api/v1/session", "/static/")  # without a token
@@ -63,14 +64,6 @@ def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode(errors="replace")).hexdigest()
 
 
-def problem(status: int, detail: str, **more: object) -> JSONResponse:
-    """A refusal after RFC 9457."""
-    content = {"type": "about:blank", "title": http.HTTPStatus(status).phrase, "status": status}
-    headers = {"Retry-After": "5"} if status in (429, 503) else None
-    content = {**content, "detail": detail, **more}
-    return JSONResponse(content, status, headers, media_type="application/problem+json")
-
-
 class Guarded:
     """An ASGI application behind all of this.
 
@@ -100,10 +93,10 @@ class Guarded:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status, is_begun = time.perf_counter(), 500, False
+        start, status, is_begun, is_done = time.perf_counter(), 500, False, False
 
         async def sent(message: Message) -> None:
-            nonlocal status, is_begun
+            nonlocal status, is_begun, is_done
             if message["type"] == "http.response.start":
                 status, is_begun = message["status"], True
                 headers = MutableHeaders(scope=message)
@@ -113,6 +106,8 @@ class Guarded:
                     headers.setdefault("Cache-Control", "no-store")
                 elif scope["path"].startswith("/static/"):
                     headers.setdefault("Cache-Control", "no-cache")  # asked again, seldom sent
+            else:
+                is_done = not message.get("more_body", False)
             await send(message)
 
         try:
@@ -121,13 +116,14 @@ class Guarded:
                 await refusal(scope, receive, sent)
             else:
                 await self._app(scope, self._measured(receive), sent)
+        except HTTPException as error:
+            await problem(error.status_code, error.detail)(scope, receive, sent)
         except Exception:
             _LOG.exception("failed")
-            if is_begun:
+            if is_begun and not is_done:
                 raise
-            await problem(500, "the station failed at this; its log says where.")(
-                scope, receive, sent
-            )
+            if not is_begun:
+                await problem(500, FAILED)(scope, receive, sent)
         finally:
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")

@@ -18,15 +18,6 @@ Comment = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
 Limit = Annotated[int, Field(ge=1, le=500)]
 
 
-NO_ANSWER = {  # of the model, about a cell
-    "warning": "",
-    "distance": None,
-    "confidence": None,
-    "prediction_set": [],
-    "probs": {},
-}
-
-
 class _Sent(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -66,7 +57,6 @@ class Reopening(ByReader):
 class Change(_Sent):
     """What a reader says of a cell (null: nothing any more), and what the page showed before."""
 
-    model_config = ConfigDict(extra="forbid")
     cell: Id
     was: ClassName = Field(alias="from")
     to: ClassName | None
@@ -122,6 +112,7 @@ class Page(Items[T], Generic[T]):
 class ReaderInfo(BaseModel):
     """A reader."""
 
+    model_config = ConfigDict(from_attributes=True)
     id: str
     name: str
     created_at: str
@@ -155,17 +146,17 @@ class CellInfo(BaseModel):
     id: str
     name: str
     position: int
-    image: str | None
-    thumbnail: str | None
+    image: str | None = None
+    thumbnail: str | None = None
     error: str
     note: str
-    warning: str
+    warning: str = ""
     abstain: bool
-    distance: float | None
+    distance: float | None = None
     predicted_class: str
-    confidence: float | None
-    prediction_set: list[str]
-    probs: dict[str, float]
+    confidence: float | None = None
+    prediction_set: list[str] = []
+    probs: dict[str, float] = {}
     class_name: str = Field(serialization_alias="class")
     read: bool
     comment: str
@@ -213,14 +204,10 @@ class CountRow(BaseModel):
     count: int
 
 
-class Kept(BaseModel):
-    """How often readers kept what the model said, in percent with its interval."""
+class Kept(Share):
+    """How often readers kept what the model said: of so many cells."""
 
-    n: int
     total: int
-    percent: float | None
-    low: float
-    high: float
 
 
 class Differential(BaseModel):
@@ -246,27 +233,34 @@ class Counts(BaseModel):
     unidentified: int
 
 
-class CaseSummary(BaseModel):
-    """A line in the list of cases."""
+class CaseLine(BaseModel):
+    """What a case is called, and whether it is signed."""
 
     id: str
     name: str
     status: Literal["open", "signed"]
     created_at: str
     signed_at: str | None
+
+
+class CaseSummary(CaseLine):
+    """A line in the list of cases."""
+
     num_cells: int
     num_unidentified: int
 
 
-class CaseInfo(BaseModel):
+class SeenInfo(BaseModel):
+    """Classes with cells: looked through, and not yet."""
+
+    seen: list[str]
+    unseen: list[str]
+
+
+class CaseInfo(CaseLine, SeenInfo):
     """A case as one reader sees it."""
 
-    id: str
-    name: str
-    status: Literal["open", "signed"]
     version: int
-    created_at: str
-    signed_at: str | None
     signed_by: str | None
     model: ModelInfo
     frame: str
@@ -277,8 +271,6 @@ class CaseInfo(BaseModel):
     role: Literal["first", "second", ""]
     classes: list[ClassInfo]
     counts: Counts
-    seen: list[str]
-    unseen: list[str]
     blockers: list[str]
     differential: Differential
 
@@ -300,20 +292,14 @@ class Corrected(BaseModel):
     differential: Differential
 
 
-class SeenInfo(BaseModel):
-    """Classes with cells: looked through, and not yet."""
-
-    seen: list[str]
-    unseen: list[str]
-
-
 class EventInfo(BaseModel):
     """One line of the audit trail."""
 
+    model_config = ConfigDict(from_attributes=True)
     at: str
     reader: str
     kind: str
-    cell: str
+    cell: str = Field(validation_alias="cell_id")
     before: str = Field(serialization_alias="from")
     after: str = Field(serialization_alias="to")
     detail: str
@@ -410,13 +396,18 @@ class QuizOutcome(BaseModel):
     answer: str
 
 
-class QuizResult(BaseModel):
+class QuizScore(BaseModel):
     """How far the reader's answers are those that were signed."""
 
     n: int
     agree_percent: float
     low: float
     high: float
+
+
+class QuizResult(QuizScore):
+    """The same with each class and each cell."""
+
     kappa: float | None
     per_class: list[ClassAgreement]
     items: list[QuizOutcome]
@@ -432,15 +423,11 @@ class QuizInfo(BaseModel):
     result: QuizResult | None
 
 
-class QuizLine(BaseModel):
+class QuizLine(QuizScore):
     """A finished quiz in a reader's list."""
 
     id: str
     created_at: str
-    n: int
-    agree_percent: float
-    low: float
-    high: float
 
 
 class Problem(BaseModel):

@@ -1,37 +1,37 @@
-"""`hemascope serve`: puts a station together and runs it until it is stopped."""
+"""`hemascope serve`: listens at once, puts a station together meanwhile, and runs it.
 
+Nothing heavy is imported before the station listens.
+"""
+
+import gc
 import json
 import logging
 import os
 import secrets
 import socket
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 import uvicorn
-from sqlalchemy import select
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 
-from hemascope.core.errors import RESEARCH_USE_ONLY, DataError, OutputError, UsageError
+from hemascope.core.errors import RESEARCH_USE_ONLY, OutputError, UsageError
 from hemascope.core.packaged import FOR_PHOTOGRAPHS
-from hemascope.inference.predictor import Predictor
-from hemascope.review import cases
-from hemascope.review.api import build
-from hemascope.review.database import Case, Database, StoredImage
-from hemascope.review.images import ImageStore
-from hemascope.review.intake import Limits
+from hemascope.review.front import front
 from hemascope.review.safety import Safety, hash_token
-from hemascope.review.station import Meanings, Station
-from hemascope.settings.base import load_toml
 from hemascope.store.files import explained, write_text
 from hemascope.workflows.progress import Reporter
 
+if TYPE_CHECKING:
+    from hemascope.review.station import Station
+
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _TOKEN_FILE = "token.sha256"  # noqa: S105 - a file's name
-_DATABASE = "station.db"
 _HOUR = 3600.0
 _LOG = logging.getLogger("hemascope.review")
 
@@ -83,44 +83,79 @@ def serve(served: Served, reporter: Reporter) -> None:
             field="host",
         )
     os.umask(0o077)
-    predictor = Predictor(served.model or FOR_PHOTOGRAPHS, frame=served.frame, threads=1)
-    meanings = read_meanings(served.roles, predictor.class_names) if served.roles else Meanings()
     folder = make_folder(served.folder)
-    database = open_database(folder, served.database)
-    token_sha256 = _token(folder, served, reporter, is_local=is_local)
-    limits = Limits()
-    station = Station(database, folder, predictor, meanings=meanings, limits=limits)
-    listener = _listener(served)
-    port = listener.getsockname()[1]
     safety = Safety(
-        token_sha256=token_sha256,
+        token_sha256=_token(folder, served, reporter, is_local=is_local),
         hosts=_LOOPBACK_NAMES if is_local else frozenset(),
-        max_request_bytes=limits.max_request_bytes,
     )
+    listener = _listener(served)
     _log_lines(logging.WARNING if is_local else logging.INFO)
+    opened, registry = Future[ASGIApp](), CollectorRegistry()
     cert, key = served.tls or (None, None)
     config = uvicorn.Config(
-        build(station, safety),
+        front(opened, safety, registry),
         log_config=None,
         access_log=False,
         server_header=False,
+        lifespan="off",
         ssl_certfile=cert,
         ssl_keyfile=key,
         timeout_graceful_shutdown=5,
     )
+    config.load()  # imports a little, before another thread imports much
+    server, stopping = uvicorn.Server(config), Event()
     scheme = "https" if served.tls else "http"
-    shown = f"[{served.host}]" if ":" in served.host else served.host
-    reporter.say(f"Review station: {scheme}://{shown}:{port} ({station.model.name}; {folder})")
+    host = f"[{served.host}]" if ":" in served.host else served.host
+    model = served.model or FOR_PHOTOGRAPHS
+    reporter.say(
+        f"Review station: {scheme}://{host}:{listener.getsockname()[1]} ({model}; {folder})"
+    )
     reporter.say(f"Ctrl-C stops it. {RESEARCH_USE_ONLY}")
-    stopping = Event()
-    Thread(target=_tidy, args=(station, served.keep_days, stopping), daemon=True).start()
+
+    def work() -> None:
+        gc.disable()  # until all is imported
+        try:
+            station, app = _opened(served, folder, safety, registry)
+            gc.freeze()  # what stays is not looked through again, which takes 80 ms each time
+        except Exception as error:  # which is raised below
+            opened.set_exception(error)
+            server.should_exit = True
+            return
+        finally:
+            gc.enable()
+        opened.set_result(app)
+        while not stopping.wait(_tidied(station, served.keep_days)):
+            pass
+        station.database.engine.dispose()
+
+    worker = Thread(target=work)
+    worker.start()
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
     except KeyboardInterrupt:  # which uvicorn raises again when it has stopped
         pass
     finally:
         stopping.set()
-        database.engine.dispose()
+        worker.join()
+    if error := opened.exception():
+        raise error
+
+
+def _opened(
+    served: Served, folder: Path, safety: Safety, registry: CollectorRegistry
+) -> tuple["Station", ASGIApp]:
+    """A station and its application: all that takes a while."""
+    from hemascope.inference.predictor import Predictor
+    from hemascope.review.api import build
+    from hemascope.review.database import open_database
+    from hemascope.review.intake import Limits
+    from hemascope.review.station import Meanings, Station, read_meanings
+
+    predictor = Predictor(served.model or FOR_PHOTOGRAPHS, frame=served.frame, threads=1)
+    meanings = read_meanings(served.roles, predictor.class_names) if served.roles else Meanings()
+    database, limits = open_database(folder, served.database), Limits()
+    station = Station(database, folder, predictor, meanings=meanings, limits=limits)
+    return station, build(station, safety, registry)
 
 
 def make_folder(folder: Path) -> Path:
@@ -137,42 +172,11 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def open_database(folder: Path, url: str = "") -> Database:
-    """The station's database.
-
-    Raises:
-        OutputError: If it cannot be opened.
-    """
-    return Database(url or f"sqlite:///{(folder / _DATABASE).resolve()}")
-
-
-def open_images(folder: Path) -> ImageStore:
-    """The station's pictures."""
-    return ImageStore(folder / "images")
-
-
-def read_meanings(path: Path, class_names: tuple[str, ...]) -> Meanings:
-    """What classes count as, from a TOML file with the tables `roles` and `ranges`.
-
-    Raises:
-        DataError: If it cannot be read, or names classes that the model does not have.
-    """
-    found = load_toml(path, Meanings)
-    if unknown := sorted({*found.roles, *found.ranges} - set(class_names)):
-        raise DataError(
-            f"{path} names classes that the model does not have: {', '.join(unknown)}; it has "
-            f"{', '.join(class_names)}.",
-            field="roles",
-        )
-    return found
-
-
 def _is_loopback(host: str) -> bool:
-    if host in _LOOPBACK_NAMES:
-        return True
-    with suppress(ValueError):
+    try:
         return ip_address(host).is_loopback
-    return False
+    except ValueError:  # a name
+        return host in _LOOPBACK_NAMES
 
 
 def _token(folder: Path, served: Served, reporter: Reporter, *, is_local: bool) -> str:
@@ -198,36 +202,17 @@ def _listener(served: Served) -> socket.socket:
         ) from error
 
 
-def _tidy(station: Station, days: int, stopping: Event) -> None:
-    """Takes away what nobody holds any more, now and every hour."""
-    while True:
-        try:
-            delete_strays(station)
-            if days:
-                delete_older(station, days)
-        except Exception:  # the next hour may be better; the station carries on
-            _LOG.exception("retention")
-        if stopping.wait(_HOUR):
-            return
+def _tidied(station: "Station", days: int) -> float:
+    """Takes away what nobody holds any more, and says in how many seconds to do so again."""
+    from hemascope.review.retention import delete_older, delete_strays
 
-
-def delete_strays(station: Station) -> None:
-    """Deletes images that no case holds: of uploads and deletions that were cut short."""
-    there = station.images.digests()
-    with station.database.read() as session:
-        there -= set(session.scalars(select(StoredImage.sha256)))
-    if there:
-        cases.drop_files(station, there)
-
-
-def delete_older(station: Station, days: int) -> int:
-    """Deletes cases that were signed more than so many days ago, and says how many."""
-    before = (datetime.now(UTC) - timedelta(days=days)).isoformat()
-    with station.database.read() as session:
-        old = session.scalars(select(Case.id).where(Case.signed_at < before)).all()
-    for case_id in old:
-        cases.remove(station, case_id, signed_before=before)
-    return len(old)
+    try:
+        delete_strays(station)
+        if days:
+            delete_older(station, days)
+    except Exception:  # the next hour may be better; the station carries on
+        _LOG.exception("retention")
+    return _HOUR
 
 
 class _Line(logging.Formatter):

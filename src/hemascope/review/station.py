@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from hemascope import __version__
 from hemascope.core.classes import Role, role_of
+from hemascope.core.errors import DataError
 from hemascope.inference.efficiency import cores
 from hemascope.inference.predictor import Predictor
 from hemascope.review.database import Database, OwnClass
@@ -19,7 +20,7 @@ from hemascope.review.images import ImageStore
 from hemascope.review.intake import Limits
 from hemascope.review.problems import Refused
 from hemascope.review.schemas import NOT_COUNTED, ClassInfo, ModelInfo
-from hemascope.settings.base import Settings
+from hemascope.settings.base import Settings, load_toml
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -27,23 +28,8 @@ MOST_OWN = 15  # classes of the station's own
 _KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
 _NOT_COUNTED_KEY, _NOT_COUNTED_COLOR = "0", "#767676"
 # Source: Okabe & Ito, and Tol's muted scheme: also for the color-blind; repeated beyond.
-_COLORS = [
-    "#0072b2",
-    "#e69f00",
-    "#009e73",
-    "#cc79a7",
-    "#d55e00",
-    "#56b4e9",
-    "#882255",
-    "#44aa99",
-    "#999933",
-    "#aa4499",
-    "#332288",
-    "#117733",
-    "#cc6677",
-    "#88ccee",
-    "#661100",
-]
+_COLORS = """#0072b2 #e69f00 #009e73 #cc79a7 #d55e00 #56b4e9 #882255 #44aa99 #999933 #aa4499
+#332288 #117733 #cc6677 #88ccee #661100"""
 _WAIT_SECONDS = 20.0  # for a turn to ask the model
 
 
@@ -52,6 +38,22 @@ class Meanings(Settings):
 
     roles: dict[str, Role] = Field(default_factory=dict)
     ranges: dict[str, tuple[Percent, Percent]] = Field(default_factory=dict)
+
+
+def read_meanings(path: Path, class_names: tuple[str, ...]) -> Meanings:
+    """What classes count as, from a TOML file with the tables `roles` and `ranges`.
+
+    Raises:
+        DataError: If it cannot be read, or names classes that the model does not have.
+    """
+    found = load_toml(path, Meanings)
+    if unknown := sorted({*found.roles, *found.ranges} - set(class_names)):
+        raise DataError(
+            f"{path} names classes that the model does not have: {', '.join(unknown)}; it has "
+            f"{', '.join(class_names)}.",
+            field="roles",
+        )
+    return found
 
 
 class Station:
@@ -75,7 +77,7 @@ class Station:
         limits: Limits,
     ) -> None:
         self.database = database
-        self.images = ImageStore(folder / "images")
+        self.images = ImageStore(folder)
         self.predictor = predictor
         self.limits = limits
         self.threads = cores()
@@ -93,16 +95,22 @@ class Station:
     def classes(self, session: Session, model: Mapping[str, Any] | None = None) -> list[ClassInfo]:
         """The classes of a case's model, by default the station's, and the station's own."""
         names = list(model["class_names"] if model else self.predictor.class_names)
+        roles = {name: self._meanings.roles.get(name) or role_of(name) for name in names}
         own = session.scalars(select(OwnClass).order_by(OwnClass.created_at, OwnClass.name))
-        infos: list[ClassInfo] = []
-        for name in names:
-            role = self._meanings.roles.get(name) or role_of(name)
-            shown = _shown(len(infos), name, role or Role.WHITE, guessed=role is None)
-            shown.reference = self._meanings.ranges.get(name)
-            infos.append(shown)
-        for one in own:
-            if one.name not in names:
-                infos.append(_shown(len(infos), one.name, Role(one.role), own=True))
+        mine = {one.name: Role(one.role) for one in own if one.name not in roles}
+        colors = _COLORS.split()
+        infos = [
+            ClassInfo(
+                name=name,
+                role=role or Role.WHITE,
+                key=_KEYS[place : place + 1],  # none, when they are used up
+                color=colors[place % len(colors)],
+                own=name in mine,
+                guessed=role is None,
+                reference=self._meanings.ranges.get(name),
+            )
+            for place, (name, role) in enumerate({**roles, **mine}.items())
+        ]
         last = ClassInfo(
             name=NOT_COUNTED,
             role=Role.NOT_COUNTED,
@@ -128,11 +136,3 @@ class Station:
             yield
         finally:
             self._turns.release()
-
-
-def _shown(
-    place: int, name: str, role: Role, *, own: bool = False, guessed: bool = False
-) -> ClassInfo:
-    key = _KEYS[place] if place < len(_KEYS) else ""
-    color = _COLORS[place % len(_COLORS)]
-    return ClassInfo(name=name, role=role, key=key, color=color, own=own, guessed=guessed)

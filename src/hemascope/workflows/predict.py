@@ -39,7 +39,6 @@ from hemascope.workflows.progress import Reporter
 
 _STDOUT = Path("-")
 _MOST_BYTES = 64_000_000  # of pictures in archives, held to decide how all are framed
-_LEAST_FOR_TEST = 20  # pictures, to say of a laboratory that it is unlike the training ones
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
             raise
     if journal and to_file and how:
         journal.finish(to_file, how, columns, by_confidence=asked.by_confidence)
-    compare_with_val(outcome, predictor)
+    outcome.shift = predictor.shift(outcome.distances, outcome.predicted)
     return outcome
 
 
@@ -165,13 +164,6 @@ def open_model(asked: Asked, found: Iterator[Item]) -> tuple[Predictor, Iterator
         threads=1,
     )
     return predictor, found
-
-
-def compare_with_val(outcome: Outcome, predictor: Predictor) -> None:
-    """Says of enough images how their distances from training compare with those of val."""
-    if predictor.guard and len(outcome.distances) >= _LEAST_FOR_TEST:
-        labels = [predictor.class_names.index(name) for name in outcome.predicted]
-        outcome.shift = predictor.guard.shift(outcome.distances, labels)
 
 
 def _fitting_model(found: Iterator[Item]) -> tuple[str, Iterator[Item]]:

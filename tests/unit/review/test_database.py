@@ -8,11 +8,13 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from hemascope.core.errors import OutputError
 from hemascope.review.database import (
+    REVISIONS,
     Base,
     Case,
     Database,
@@ -49,6 +51,24 @@ def test_migrations_lead_up_and_down_and_to_the_models(database: Database) -> No
             assert connection.scalar(text(left)) == 0
     command.upgrade(config, "head")
     assert names_of(engine) == set(Base.metadata.tables)
+
+
+def test_only_a_database_that_needs_it_is_migrated(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = [
+        one.revision
+        for one in ScriptDirectory.from_config(migration_config(database.url)).walk_revisions()
+    ]
+    assert known[::-1] == REVISIONS
+    migrated: list[str] = []
+    monkeypatch.setattr("hemascope.review.database._migrate", migrated.append)
+    Database(database.url).engine.dispose()
+    assert migrated == []
+    with database.engine.begin() as connection:
+        connection.execute(text("DELETE FROM alembic_version"))
+    Database(database.url).engine.dispose()
+    assert migrated == [database.url]
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(database: Database) -> None:

@@ -108,7 +108,7 @@ def test_what_the_model_said_stands_beside_what_is_confirmed() -> None:
     assert (by_class["neutrophil"].count, by_class["neutrophil"].pre.count) == (3, 2)
     assert by_class["monocyte"].pre.percent == pytest.approx(100 * 2 / 6)
     assert by_class["neutrophil"].percent == 75.0
-    assert (found.kept.n, found.kept.total) == (3, 5)  # the unidentified one is not asked yet
+    assert (found.kept.count, found.kept.total) == (3, 5)  # the unidentified one is not asked yet
     low, high = proportion_confint(3, 5, method="beta")
     assert (found.kept.low, found.kept.high) == pytest.approx((100 * low, 100 * high))
 

@@ -200,7 +200,7 @@ def test_stored_copies_hold_pixels_and_nothing_else(name: str, tmp_path: Any) ->
     assert b"SECRET" in content
     picture = read_picture(content).image
     made = encoded(picture)
-    ImageStore(tmp_path / "images").add(made)
+    ImageStore(tmp_path).add(made)
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(path.name for path in kept) == [f"{made.sha256}.jpg", f"{made.sha256}.png"]
     for path in kept:
@@ -220,7 +220,7 @@ def test_stored_copies_hold_pixels_and_nothing_else(name: str, tmp_path: Any) ->
 
 
 def test_the_folder_of_images_is_its_owner_s_alone(tmp_path: Any) -> None:
-    store = ImageStore(tmp_path / "images")
+    store = ImageStore(tmp_path)
     made = encoded(read_picture(next(iter(cell_files(1).values()))).image)
     store.add(made)
     for folder in (tmp_path / "images", store.path(made.sha256).parent):

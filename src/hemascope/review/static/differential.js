@@ -25,7 +25,7 @@ export function Differential({ store }) {
       ${row.low != null && html` <span class="soft">(${span(row)}; model ${one(row.pre.per_100)})</span>`}</p>`)}
     ${d.not_counted.length > 0 && html`<p class="soft">Outside the count:
       ${" "}${d.not_counted.map((row) => `${row.class} ${row.count}`).join(", ")}.</p>`}
-    ${d.kept.total > 0 && html`<p class="soft">Pre-classification kept for ${d.kept.n} of ${d.kept.total}
+    ${d.kept.total > 0 && html`<p class="soft">Pre-classification kept for ${d.kept.count} of ${d.kept.total}
       ${" "}(${one(d.kept.percent)} %, ${span(d.kept)}).</p>`}
     ${d.notes.map((note) => html`<p class="soft">${note}</p>`)}
     <${Blockers} now=${store.case} />

@@ -90,7 +90,7 @@ function Kept() {
   const [kept, setKept] = useState(null);
   useEffect(() => { attempt(() => api.get("/kept")).then(setKept); }, []);
   if (!kept) return null;
-  const rows = kept.rows.filter((row) => row.total).map((row) => [title(row.class), `${row.n} of ${row.total}`, share(row, row.percent)]);
+  const rows = kept.rows.filter((row) => row.total).map((row) => [title(row.class), `${row.count} of ${row.total}`, share(row, row.percent)]);
   return html`<section class="card"><h2>Pre-classification kept <span>${many(kept.cases, "signed case")}</span></h2>
     <p class="soft">How often readers kept what the model had said, over all signed cases. A class that falls shows drift first.</p>
     <${Line} label="Kept, by month," values=${kept.months.map((month) => month.percent ?? 0)} />

@@ -1,0 +1,208 @@
+"""Cells come into a case, and are answered."""
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+import numpy as np
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from hemascope.core.framing import Cell as Found
+from hemascope.core.framing import Frame, spread
+from hemascope.core.image_spec import Look
+from hemascope.data.walk import PassedOver
+from hemascope.inference.stream import Reply, answer_stream
+from hemascope.report.answers import shift_sentence
+from hemascope.review import schemas as told
+from hemascope.review.cases import Sitting, changing, reading
+from hemascope.review.database import Cell, StoredImage, new_id
+from hemascope.review.images import Encoded, encoded
+from hemascope.review.intake import Received, received, stored_item
+from hemascope.review.problems import Refused
+from hemascope.review.station import Station
+from hemascope.store.answers import row_of
+
+_AT_ONCE = 64  # pictures of an upload that are stored in one transaction
+_OF_ANSWER = ("confidence", "prediction_set", "probs", "warning", "distance")
+
+_Prepared = tuple[Received, Encoded | None, Look | None]
+
+
+def add_files(
+    station: Station, case_id: str, reader_id: str, files: list[tuple[str, BinaryIO]]
+) -> told.Added:
+    """Takes in uploaded files; what the case holds already is not taken twice.
+
+    Raises:
+        Refused: If the case is signed or full, or the files are more than may come at once.
+    """
+    with reading(station, case_id, reader_id) as at:
+        at.check_open()
+        _ = at.reader  # is there
+    passed, ids, count = PassedOver(), list[str](), 0
+    batch: list[_Prepared] = []
+
+    def keep() -> None:
+        if batch:
+            with changing(station, case_id, reader_id) as at:
+                ids.extend(_store(at, batch))
+        batch.clear()
+
+    for one in received(files, station.limits, passed):
+        count += 1
+        made = look = None
+        if one.picture:
+            with station.turn():
+                made = encoded(one.picture.image)
+                look = station.predictor.spec.look(one.picture.image)
+            station.images.add(made)
+        batch.append((one, made, look))
+        if len(batch) == _AT_ONCE:
+            keep()
+    keep()
+    with reading(station, case_id, reader_id) as at:
+        cells = at.cells(ids)
+    return told.Added(
+        added=len(ids), known=count - len(ids), passed_over=list(passed.notes()), cells=cells
+    )
+
+
+def _store(at: Sitting, batch: Sequence[_Prepared]) -> list[str]:
+    """Adds images to a case: the ids of those that it did not hold."""
+    at.check_open()
+    mine, most = Cell.case_id == at.case.id, at.station.limits.max_cells
+    keys = set(
+        at.session.scalars(
+            select(Cell.key).where(mine, Cell.key.in_([one.key for one, _, _ in batch]))
+        )
+    )
+    position = at.session.scalar(select(func.coalesce(func.max(Cell.position), -1)).where(mine))
+    cells: list[Cell] = []
+    for one, made, look in batch:
+        if one.key in keys:
+            continue
+        keys.add(one.key)
+        cells.append(
+            Cell(
+                id=new_id(),
+                case_id=at.case.id,
+                position=(position or 0) + len(cells) + 1,
+                key=one.key,
+                name=one.name,
+                image=made and made.sha256,
+                error=one.error,
+                note="; ".join(one.picture.notes) if one.picture else "",
+                look=look and asdict(look),
+            )
+        )
+        if cells[-1].position >= most:
+            raise Refused(413, f"a case may hold {most:,} cells; begin another.", field="file")
+        if made:
+            _note_image(at.station, at.session, made)
+        at.session.add(cells[-1])
+    if cells:
+        at.record("added", detail=f"{len(cells)} images")
+    return [one.id for one in cells]
+
+
+def _note_image(station: Station, session: Session, made: Encoded) -> None:
+    """Makes an image known, and sees that its file is there: a case being deleted may take it."""
+    if session.get(StoredImage, made.sha256) is None:
+        try:
+            with session.begin_nested():
+                session.add(StoredImage(sha256=made.sha256, num_bytes=len(made.content)))
+        except IntegrityError:  # another process was first
+            session.get(StoredImage, made.sha256)
+    station.images.add(made)
+
+
+def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[str, Any]]:
+    """Answers the cells of a case that have none yet: a message for each batch, one at the end."""
+    with reading(station, case_id, reader_id) as at:
+        model = at.case.model
+        if at.reader and model["sha256"] != station.model.sha256 and not at.case.signed_at:
+            raise Refused(
+                409,
+                f"this case is read with {model['name']}, the station runs {station.model.name}; "
+                "start it with that model, or begin another case.",
+            )
+    frame = _decide(station, case_id) if station.predictor.spec.is_undecided else None
+    mine = Cell.case_id == case_id
+    with station.database.read() as session:
+        rows = session.execute(
+            select(Cell.position, Cell.name, Cell.image)
+            .where(mine, Cell.answer.is_(None), Cell.image.is_not(None))
+            .order_by(Cell.position)
+        ).all()
+        total = session.scalar(select(func.count()).where(mine)) or 0
+    items = [(place, stored_item(name, station.images.path(str(sha)))) for place, name, sha in rows]
+    done = total - len(items)
+    stream = answer_stream(station.predictor, items, threads=station.threads, frame=frame)
+    with closing(stream) as replies:
+        for batch in replies:
+            with changing(station, case_id, reader_id) as at:
+                cells = _keep(at, {reply.number: reply for reply in batch})
+            done += len(batch)
+            dumped = [one.model_dump(by_alias=True) for one in cells]
+            yield {"cells": dumped, "done": done, "total": total}
+    with changing(station, case_id) as at:
+        if items:
+            at.case.shift = _shift(at)
+            at.case.version += 1
+        shift = at.case.shift
+    said = frame.describe() if frame else ""
+    yield {"complete": True, "done": done, "total": total, "frame": said, "shift": shift}
+
+
+def _decide(station: Station, case_id: str) -> Frame | None:
+    """How the images of a case are framed: decided once, kept with the case."""
+    with changing(station, case_id) as at:
+        if at.case.frame is None:
+            looks = at.session.scalars(
+                select(Cell.look)
+                .where(Cell.case_id == case_id, Cell.image.is_not(None))
+                .order_by(Cell.name)
+            ).all()
+            found = [
+                Look(Found(**look["cell"]), look["is_known"]) for look in spread(looks) if look
+            ]
+            frame = station.predictor.spec.decide_by(found)
+            at.case.frame = frame and frame.model_dump()
+        return Frame.model_validate(at.case.frame) if at.case.frame else None
+
+
+def _keep(at: Sitting, replies: dict[int, Reply]) -> list[told.CellInfo]:
+    """Keeps answers to cells that have none yet; all of these cells as they are now."""
+    query = select(Cell).where(Cell.case_id == at.case.id, Cell.position.in_(replies))
+    cells = at.session.scalars(query).all()
+    for cell in cells:
+        if cell.answer is not None:
+            continue
+        reply = replies[cell.position]
+        row = row_of(cell.name, reply.answer, at.station.predictor.class_names)
+        cell.note = "; ".join(filter(None, [cell.note, row.note]))
+        cell.error, cell.abstain = row.error, row.abstain
+        cell.predicted_class = row.predicted_class or None
+        cell.answer = {name: getattr(row, name) for name in _OF_ANSWER if not row.error}
+        if reply.features is not None:
+            cell.features = reply.features.astype(np.float16).tobytes()
+    at.session.flush()
+    return at.cells([cell.id for cell in cells])
+
+
+def _shift(at: Sitting) -> str:
+    """A sentence where the laboratory is unlike those of training."""
+    cells = at.session.execute(
+        select(Cell.predicted_class, Cell.answer).where(
+            Cell.case_id == at.case.id, Cell.predicted_class.is_not(None)
+        )
+    )
+    found = [(str(name), answer["distance"]) for name, answer in cells if answer]
+    shift = at.station.predictor.shift([far for _, far in found], [name for name, _ in found])
+    unlike = shift and shift_sentence(shift)
+    if not unlike:
+        return ""
+    return f"{unlike}: fit the model to it with labeled cells, such as those you sign."
