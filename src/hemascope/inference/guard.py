@@ -5,7 +5,7 @@ of training images. Needs NumPy and Pillow alone.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -53,6 +53,8 @@ class Guard:
         colors: Lowest and highest mean optical density of R, G and B, shape (2, 3).
         weights: Of the network's own last layer, shape (C, K).
         biases: The same, shape (C,).
+        num_own: How many of the kept features, the last ones, are of laboratories that the model
+            was adapted to, shape ().
 
     Source: distance to the k-th nearest feature on the unit sphere, Sun et al., Out-of-Distribution
     Detection with Deep Nearest Neighbors, ICML 2022.
@@ -69,6 +71,7 @@ class Guard:
     colors: Floats
     weights: Floats
     biases: Floats
+    num_own: NDArray[np.int64] = field(default_factory=lambda: np.zeros((), dtype=np.int64))
 
     def distances(self, features: Floats) -> Floats:
         """One less the cosine to the fifth nearest feature of training, for features (N, K)."""
@@ -114,6 +117,7 @@ class Guard:
             self,
             kept=np.concatenate([self.kept, own]),
             kept_labels=np.concatenate([self.kept_labels, labels[rows]]),
+            num_own=np.asarray(self.num_own + len(own)),
         )
         threshold = np.quantile(joined.distances_of(own, itself=True), 1 - _OWN_SET_ASIDE)
         threshold = np.maximum(self.threshold, threshold).astype(np.float32)
@@ -141,21 +145,20 @@ class Guard:
     def shift(self, distances: Sequence[float], labels: Sequence[int]) -> Shift:
         """How a laboratory's distances compare with those of val images of the same classes.
 
-        Each counts as its rank among val images of its class: cells of some classes are farther
-        from their neighbors than others', and folders may hold any mixture.
+        After `adapted`, or with those of the model's own laboratory, if they are more alike. Each
+        counts as its rank among val images of its class: cells of some classes are farther from
+        their neighbors than others', and folders may hold any mixture.
 
         Args:
             distances: Of the laboratory's photographs.
             labels: Their predicted classes.
         """
-        found, of_class, of_val = np.asarray(distances), np.asarray(labels), self._val_distances
-        sample, reference = [np.empty(0)], [np.empty(0)]
-        for label in np.unique(of_class):
-            own = np.sort(of_val[self.val_labels == label])
-            own = own if len(own) >= _LEAST_OF_CLASS else np.sort(of_val)
-            sample.append(_ranks(found[of_class == label], own))
-            reference.append(_ranks(own, own))
-        return rank_test(np.concatenate(sample), np.concatenate(reference))
+        against = [_shift(distances, labels, self._val_distances, self.val_labels)]
+        if self.num_own:
+            own = slice(len(self.kept) - int(self.num_own), None)
+            of_own = self.distances_of(self.kept[own], itself=True)
+            against.append(_shift(distances, labels, of_own, self.kept_labels[own]))
+        return min(against, key=lambda shift: shift.larger)
 
     @cached_property
     def _val_distances(self) -> Floats:
@@ -173,7 +176,8 @@ class Guard:
         Raises:
             DataError: If it is none.
         """
-        if set(arrays) != {field.name for field in fields(cls)}:
+        needed = {one.name for one in fields(cls) if one.name != "num_own"}  # which older ones lack
+        if set(arrays) - {"num_own"} != needed:
             raise DataError("the model's guard file does not hold a guard; export the model again.")
         whole: dict[str, Any] = {name: arrays[name].astype(np.float32) for name in _IN_HALF}
         return cls(**{**arrays, **whole})
@@ -219,6 +223,22 @@ def balanced(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
         rank[i] = seen[labels[i]]
         seen[labels[i]] += 1
     return np.sort(order[np.argsort(rank[order], kind="stable")][:most])
+
+
+def _shift(
+    distances: Sequence[float],
+    labels: Sequence[int],
+    known: Floats,
+    known_labels: NDArray[np.int64],
+) -> Shift:
+    found, of_class = np.asarray(distances), np.asarray(labels)
+    sample, reference = [np.empty(0)], [np.empty(0)]
+    for label in np.unique(of_class):
+        own = np.sort(known[known_labels == label])
+        own = own if len(own) >= _LEAST_OF_CLASS else np.sort(known)
+        sample.append(_ranks(found[of_class == label], own))
+        reference.append(_ranks(own, own))
+    return rank_test(np.concatenate(sample), np.concatenate(reference))
 
 
 def _ranks(values: NDArray[np.floating], of: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -65,6 +65,27 @@ def test_a_folder_of_one_class_is_not_a_shift(
     assert wide.shift(distances[odd].tolist(), [0] * 100).p_value < 1e-6
 
 
+def test_an_adapted_guard_knows_its_laboratory_and_no_other(guard: Guard) -> None:
+    """Cells of its laboratory that were not given to it are no shift; those of a third one are."""
+    labels = np.arange(120) % 8
+    cells = render(labels, seed=5)
+    own, third = cells[..., [1, 2, 0]], 255 - cells
+    of_own, of_third = features_of(own), features_of(third)
+
+    def share_farther(guard: Guard, features: NDArray[np.float32], classes: list[int]) -> float:
+        return guard.shift(guard.distances(features).tolist(), classes).larger
+
+    adapted = guard.adapted(own[:60], of_own[:60], np.full(60, -1))
+    assert share_farther(guard, of_own[60:], labels[60:].tolist()) > 0.9
+    assert share_farther(adapted, of_own[60:], labels[60:].tolist()) < 0.65
+    assert share_farther(adapted, of_own[:60], labels[:60].tolist()) < 0.65  # whom it holds
+    assert share_farther(adapted, of_third[60:], labels[60:].tolist()) > 0.9
+    again = Guard.of(adapted.arrays())
+    assert share_farther(again, of_own[60:], labels[60:].tolist()) < 0.65
+    older = {name: value for name, value in guard.arrays().items() if name != "num_own"}
+    assert Guard.of(older).num_own == 0
+
+
 def test_it_is_the_same_after_it_was_stored(guard: Guard) -> None:
     features = features_of(render(np.arange(20) % 8, seed=2))
     stored = Guard.of(guard.arrays())
