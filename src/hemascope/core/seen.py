@@ -39,13 +39,13 @@ class Seen:
     @classmethod
     def joined(cls, parts: Iterable["Seen | None"]) -> "Seen | None":
         """What is in several parts, each once; None if one of the parts is not known."""
-        known = list(parts)
-        if not all(known):
+        every = list(parts)
+        known = [part for part in every if part is not None]
+        if len(known) < len(every):
             return None
-        some = [part for part in known if part]
         return cls(
-            np.unique(np.concatenate([part.looks for part in some]), axis=0),
-            np.unique(np.concatenate([part.names for part in some])),
+            np.unique(np.concatenate([part.looks for part in known]), axis=0),
+            np.unique(np.concatenate([part.names for part in known])),
         )
 
     def find(self, images: LabeledImages) -> NDArray[np.bool_]:
