@@ -24,8 +24,10 @@ def _missing(reason: str) -> None:
     pytest.skip(f"{reason}: pages are not opened in a browser")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> "Iterator[Browser]":
+    """One browser for a module: while it is open, Playwright's event loop counts as running here,
+    and a command of another module that starts its own would fail."""
     path = next(filter(None, map(shutil.which, _NAMES)), None)
     if path is None:
         _missing(f"none of {', '.join(_NAMES)} is on PATH")
