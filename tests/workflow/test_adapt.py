@@ -49,6 +49,8 @@ def test_a_few_labels_make_a_model_of_the_laboratory(
     info = load_info(out)
     assert info.class_names == BLOOD_CELLS.names[:4]
     assert "adapted to" in info.trained_on.title
+    assert info.settings.name.endswith("-adapted")
+    assert re.search(r"abstains on .* of these cells; of the others", outcome.out)
     held_out = save(tmp_path / "more", [i % 4 for i in range(80)], BLOOD_CELLS.names, seed=10)
     rights: list[float] = []
     for model in (exported, out):
@@ -89,7 +91,7 @@ def test_deeper_layers_are_fitted_where_cross_validation_supports_it(
     out = tmp_path / "deeper"
     outcome = hemascope("adapt", exported_with_weights, "--data", cells, "--out", out)
     assert outcome.code == 0, outcome.err
-    assert re.search(r"supports fitting [1-9] of the last blocks", outcome.out), outcome.out
+    assert re.search(r"supports fitting the last [1-9] block\(s\)", outcome.out), outcome.out
     info, _ = load_model(out)  # its weights are those of the graph
     assert not info.head_file
     answers = Predictor(out).predict([str(path) for path in sorted(cells.rglob("*.png"))])
@@ -150,6 +152,9 @@ def test_suggested_cells_become_labels(
     args = ("adapt", exported, "--data", out / "suggested.csv", "--out", tmp_path / "adapted")
     outcome = hemascope(*args)
     assert outcome.code == 0, outcome.err
+    assert "suggested for labeling" in outcome.err
+    assert "not used" not in outcome.err
+    assert "suggested for labeling" in (tmp_path / "adapted" / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,9 @@ def test_a_bad_picture_has_its_row_and_the_rest_goes_on(
     out = tmp_path / "out.csv"
     outcome = hemascope("predict", cells, "--model", exported, "--out", out)
     assert outcome.code == 1
-    assert "10 classified" in outcome.err
+    flagged = sum(row["abstain"] == "true" and not row["error"] for row in rows_of(out))
+    assert f"10 classified, {flagged} flagged for review" in outcome.err
+    assert "Prediction sets: made to hold the true class of " in outcome.err
     assert "1 could not be read" in outcome.err
     [bad] = [row for row in rows_of(out) if row["error"]]
     assert bad["path"].endswith("broken.jpg")

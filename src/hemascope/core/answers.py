@@ -19,7 +19,8 @@ class Answer:
         note: What was converted, guessed or is unfit about the photograph; "" where nothing is.
         warning: Why the photograph is set apart whatever its class: "unlike training", "no cell",
             "several cells", "out of focus" or "unusual color"; "" where it is not.
-        distance: How far it is from the training images, above 0; None where the model cannot tell.
+        distance: How far it is from the training images; above 1 it is set apart. None where the
+            model cannot tell.
     """
 
     predicted_class: str = ""

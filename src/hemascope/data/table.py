@@ -18,6 +18,7 @@ TABLES = (".csv", ".tsv", ".parquet")
 _PATHS = ("path", "image_id", "filename", "file")
 _FILLED = ("label", "split", "group", "laboratory")  # in every row, or in none
 _COLUMNS = (*_PATHS, *_FILLED, "weight")
+SUGGESTED = ("predicted_class", "confidence", "thumbnail")  # what `hemascope adapt --suggest` adds
 _DELIMITERS = ",;\t"
 _NAMED = 5  # of wrong rows, in a sentence
 
@@ -45,7 +46,14 @@ def read_table(path: Path, request: Request) -> Source:
         )
     notes: list[str] = []
     used = (path_column, *_COLUMNS[len(_PATHS) :])
-    if ignored := [name for name in columns if name not in used]:
+    ignored = [name for name in columns if name not in used]
+    if set(SUGGESTED) <= set(ignored):
+        ignored = [name for name in ignored if name not in SUGGESTED]
+        notes.append(
+            "These cells were suggested for labeling because a model was in doubt of them: figures "
+            "on them tend to be worse than on the laboratory's other cells."
+        )
+    if ignored:
         notes.append(f"Columns that were not used: {', '.join(ignored)}.")
     files, missing = _files(path, [row[path_column] for row in rows], request)
     there = {number: rows[number - 2] for number in files}

@@ -150,14 +150,15 @@ class Guard:
         their neighbors than others', and folders may hold any mixture.
 
         Args:
-            distances: Of the laboratory's photographs.
+            distances: Of the laboratory's photographs, in units of the threshold.
             labels: Their predicted classes.
         """
-        against = [_shift(distances, labels, self._val_distances, self.val_labels)]
+        found = np.asarray(distances) * self.threshold
+        against = [_shift(found, labels, self._val_distances, self.val_labels)]
         if self.num_own:
             own = slice(len(self.kept) - int(self.num_own), None)
             of_own = self.distances_of(self.kept[own], itself=True)
-            against.append(_shift(distances, labels, of_own, self.kept_labels[own]))
+            against.append(_shift(found, labels, of_own, self.kept_labels[own]))
         return min(against, key=lambda shift: shift.larger)
 
     @cached_property
@@ -226,17 +227,17 @@ def balanced(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def _shift(
-    distances: Sequence[float],
+    distances: NDArray[np.floating],
     labels: Sequence[int],
     known: Floats,
     known_labels: NDArray[np.int64],
 ) -> Shift:
-    found, of_class = np.asarray(distances), np.asarray(labels)
+    of_class = np.asarray(labels)
     sample, reference = [np.empty(0)], [np.empty(0)]
     for label in np.unique(of_class):
         own = np.sort(known[known_labels == label])
         own = own if len(own) >= _LEAST_OF_CLASS else np.sort(known)
-        sample.append(_ranks(found[of_class == label], own))
+        sample.append(_ranks(distances[of_class == label], own))
         reference.append(_ranks(own, own))
     return rank_test(np.concatenate(sample), np.concatenate(reference))
 

@@ -36,7 +36,7 @@ Images = NDArray[np.uint8]
 Read = Callable[[], Picture]
 
 _LEAST_FOR_TEST = 20  # photographs, to say of a laboratory that it is unlike the training ones
-_DIGITS = 4  # of a distance: what follows depends on how many images are asked about together
+_DIGITS = 3  # of a distance: what follows depends on how many images are asked about together
 _GRAY = 8  # gray levels by which R, G and B of a gray picture differ at most
 _GRAY_NOTE = "no color, so a model trained on color images cannot classify it"
 
@@ -250,7 +250,7 @@ class Predictor:
             unfit = gray and self.info.is_color
             distance, warning = None, ""
             if self.guard:
-                distance = round(float(distances[i]), _DIGITS)
+                distance = round(float(distances[i] / self.guard.threshold), _DIGITS)
                 if apart[i]:
                     warning = self.guard.warning(images[i])
             answers.append(
@@ -283,7 +283,7 @@ class Predictor:
         """How a laboratory's distances from training compare with those of val.
 
         Args:
-            distances: Of its photographs.
+            distances: Of its photographs, as their answers have them.
             predicted: Their classes.
 
         Returns:

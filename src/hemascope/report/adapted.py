@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.framing import Frame
 from hemascope.core.predictions import Predictions
+from hemascope.metrics.calibration import top_label
 from hemascope.metrics.classification import confusion_of
 from hemascope.metrics.comparison import Comparison, NetworkFigure
-from hemascope.metrics.summary import Estimate
+from hemascope.metrics.summary import Estimate, estimate
 from hemascope.report import plots, statistics
 from hemascope.report.export import licenses_text
 from hemascope.report.figures import cells_of, confident_errors, draw_sensitivity
@@ -41,6 +42,7 @@ class Judged:
         old_val: Accuracy on the stored val images of the old model, before and after; None where
             its classes were not kept.
         deeper: Whether more than the last layer was fitted, and if not, why.
+        abstain_below: The confidence below which the new one abstains.
     """
 
     answers: Predictions
@@ -51,6 +53,19 @@ class Judged:
     ece_after: float
     old_val: tuple[float, float] | None
     deeper: str
+    abstain_below: float
+
+    def abstained(self) -> str:
+        """How many of the cells the new model abstains on, and how right it is on the others."""
+        confidence, right = top_label(self.answers)
+        answered = confidence >= self.abstain_below
+        share = estimate(1 - float(answered.mean()), len(answered))
+        if not answered.any():
+            return "it abstains on every cell: give more labeled cells, or cells easier to tell"
+        others = estimate(float(right[answered].mean()), int(answered.sum()))
+        return (
+            f"abstains on {interval(share)} of these cells; of the others {interval(others)} right"
+        )
 
     def balanced_accuracy(self, when: str) -> NetworkFigure | None:
         """Before or after; None where it is not defined."""
@@ -71,6 +86,7 @@ class Adapted:
         info: The adapted model.
         judged: The last layer's figures; None where there are no labels.
         rows: Which of the images were judged.
+        notes: What was noticed about the images.
     """
 
     title: str
@@ -81,6 +97,7 @@ class Adapted:
     info: ArtifactInfo
     judged: Judged | None
     rows: NDArray[np.intp]
+    notes: tuple[str, ...]
 
     def lines(self) -> list[str]:
         """What was fitted and how good it is."""
@@ -103,6 +120,7 @@ class Adapted:
             f"balanced accuracy before: {interval(old) if old else 'not defined: other classes'}",
             f"balanced accuracy after:  {interval(new) if new else 'not defined'}",
             f"expected calibration error after: {judged.ece_after:.3f}",
+            judged.abstained(),
             apart,
         ]
         if judged.not_judged:

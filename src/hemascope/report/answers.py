@@ -33,6 +33,7 @@ class Outcome:
         num_rows: How many there were, those of an interrupted run counted.
         num_failed: How many photographs could not be read.
         num_abstained: How many of the answered ones are flagged for review.
+        coverage: How often prediction sets are to hold the true class; None without such sets.
         notes: How many have each note.
         warnings: How many have each warning.
         distances: Of the answered ones from the training images, where the model can tell.
@@ -47,6 +48,7 @@ class Outcome:
     num_rows: int = 0
     num_failed: int = 0
     num_abstained: int = 0
+    coverage: float | None = None
     notes: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
     distances: "array[float]" = field(default_factory=partial(array, "f"))
@@ -110,14 +112,21 @@ class Outcome:
     def summary(self) -> str:
         """What the answers come to, in lines."""
         answered = sum(self.counts.values())
-        share = f" ({100 * self.num_abstained / answered:.1f} %)" if answered else ""
         lines = [f"{name:24s}{number:>10,}" for name, number in sorted(self.counts.items())]
-        lines.append(f"{answered:,} classified, {self.num_abstained:,} flagged for review{share}.")
+        flagged = f"{answered:,} classified, {self.num_abstained:,} flagged for review"
+        if self.num_abstained:
+            in_doubt = Counter({"in doubt": self.num_abstained - self.warnings.total()})
+            why = [*sorted(self.warnings.items()), *(+in_doubt).items()]
+            flagged += f" ({100 * self.num_abstained / answered:.1f} %): "
+            flagged += ", ".join(f"{number:,} {reason}" for reason, number in why)
+        lines.append(f"{flagged}.")
         if self.num_failed:
             lines.append(f"{self.num_failed:,} could not be read: the column 'error' says why.")
-        if self.warnings:
-            listed = ", ".join(f"{n:,} {warning}" for warning, n in sorted(self.warnings.items()))
-            lines.append(f"Set apart, whatever their class: {listed}.")
+        if self.coverage:
+            lines.append(
+                f"Prediction sets: made to hold the true class of {100 * self.coverage:g} % of "
+                "cells like those that the sets were fitted to."
+            )
         if self.shift and (unlike := shift_sentence(self.shift)):
             lines.append(
                 f"{unlike}: fit the model to it with 'hemascope adapt', best with a few "

@@ -108,8 +108,8 @@ def seen_sentence(name: str, num_seen: int | None) -> str:
     if num_seen is None:
         return f"{name}: it is not known whether it was trained on some of these images."
     return (
-        f"{name} was trained on {num_seen:,} of these images, at this or another size or crop: its "
-        "figures are better than on images it has not seen."
+        f"{name} was trained on {num_seen:,} of these images or near copies of them, at this or "
+        "another size or crop: its figures are better than on images it has not seen."
     )
 
 

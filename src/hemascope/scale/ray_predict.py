@@ -76,7 +76,7 @@ def predict(asked: plain.Asked, out: str, workers: int, reporter: Reporter) -> O
         if num_done := folder.count_done():
             reporter.say(f"Resuming after {num_done:,} of {len(offsets):,} parts.")
         folder.sweep()
-        outcome = Outcome(passed)
+        outcome = Outcome(passed, coverage=predictor.coverage)
         arguments = (predictor, frame, folder, asked.threads or 1, workers)
         with reporter.counted("images", num_images) as advance:
             for part in _answered(offsets, arguments, min(workers, len(offsets))):

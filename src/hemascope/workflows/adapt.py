@@ -27,6 +27,7 @@ from hemascope.core.seen import Seen
 from hemascope.data import load
 from hemascope.data.inputs import items
 from hemascope.data.source import Request
+from hemascope.data.table import SUGGESTED
 from hemascope.data.walk import PassedOver
 from hemascope.inference.decisions import decide
 from hemascope.inference.guard import Guard, balanced
@@ -70,7 +71,7 @@ _MOST_OWN = 2000  # images of `own_data` that are shown to deeper layers
 _MOST_FORGOTTEN = 0.005  # of the accuracy on val of `own_data`
 _NEVER = 50.0  # below every logit: a class that is never predicted
 _THUMBNAIL = 160  # pixels
-_SUGGESTED = ("path", "label", "predicted_class", "confidence", "thumbnail")
+_SUGGESTED = ("path", "label", *SUGGESTED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,7 @@ class Laboratory:
         frame: How they are framed, where that was decided by them.
         labeled: The same images with labels, where there are any.
         classes: What the labels mean.
+        notes: What was noticed about them, sentences.
     """
 
     title: str
@@ -92,6 +94,7 @@ class Laboratory:
     frame: Frame | None
     labeled: LabeledImages | None
     classes: ClassSet
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +250,8 @@ def adapt(
         ),
     }
     if fitted:
+        name = base.info.settings.name.removesuffix("-adapted")[:50]
+        changes["settings"] = base.info.settings.model_copy(update={"name": f"{name}-adapted"})
         graphs = deepened.graphs if deepened else base.info.onnx
         has_maps = {} if deepened else {"has_maps": False}  # of the old last layer
         changes |= {
@@ -274,6 +279,7 @@ def adapt(
         info=info,
         judged=fitted.judged if fitted else None,
         rows=fitted.rows if fitted else np.arange(0),
+        notes=found.notes,
     )
     facts = provenance()
     with begun_out(output, facts) as out:
@@ -327,7 +333,8 @@ def suggest(
     return "\n".join(
         [
             f"{len(chosen)} of {len(found.images):,} images to label: {out / 'suggested.csv'}",
-            "Fill in the column 'label' and delete the rows that you leave out.",
+            "Fill in the column 'label', best for five or more cells of each class, and delete "
+            "the rows that you leave out.",
             f"Next: hemascope adapt {model} --data {out / 'suggested.csv'} --out DIR",
             RESEARCH_USE_ONLY,
         ]
@@ -374,7 +381,9 @@ def _laboratory(
             raise DataError(f"two classes of {dataset.title} are the same one: {', '.join(names)}.")
         frame = dataset.frames[0] if len(dataset.frames) == 1 else None
         classes = ClassSet(names, dataset.classes.aliases if names == dataset.classes.names else {})
-        found = Laboratory(dataset.title, own.images, own.ids, frame, own, classes)
+        found = Laboratory(
+            dataset.title, own.images, own.ids, frame, own, classes, tuple(dataset.notes)
+        )
     looked_at = spread(list(found.images))
     with_cell = sum(bool(find_cell(Image.fromarray(image)).diameter) for image in looked_at)
     if with_cell < _LEAST_WITH_CELL * len(looked_at):
@@ -469,8 +478,9 @@ def _fit(
             if not _is_better(tried[0], best[0]):
                 break
             best, blocks = tried, blocks + 1
-        said = f"cross-validation supports fitting {blocks or 'none'} of the last blocks as well"
+        said = "cross-validation supports fitting the last layer alone"
         if blocks:
+            said = f"cross-validation supports fitting the last {blocks} block(s) as well"
             said += "; chosen by the folds that judge it, so its figures are slightly optimistic"
             deepened = network.fitted(blocks, METRICS["accuracy"](best[0]))
     head = fit(np.arange(len(own)))
@@ -511,6 +521,7 @@ def _fit(
             ece_after=ece(plain.scaled(decisions[0].temperature)),
             old_val=old_val,
             deeper=said,
+            abstain_below=decisions[0].abstain_below,
         ),
         judged.rows,
         deepened,

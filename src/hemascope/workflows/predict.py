@@ -95,7 +95,7 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
     predictor, found = open_model(asked, found)
     if asked.explain:
         _check_explain(asked.explain, asked.paths, predictor)
-    outcome = Outcome(passed, by_confidence=asked.by_confidence)
+    outcome = Outcome(passed, asked.by_confidence, coverage=predictor.coverage)
     journal = None
     columns = columns_of(predictor.class_names)
     if to_file:
@@ -105,7 +105,8 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
             reporter.say(f"Resuming after {journal.num_done:,} images.")
     frame, found = _frame(predictor, found, asked, to_file)
     if frame:
-        reporter.say(frame.describe())
+        kept = f" Kept in {_frame_file(to_file)}." if to_file else ""
+        reporter.say(f"{frame.describe()}{kept}")
     pictures = _unanswered(found, journal)
     threads = asked.threads or cores()
     with (

@@ -40,14 +40,18 @@ def guard(cells: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Guard:
     )
 
 
+def relative(guard: Guard, features: NDArray[np.float32]) -> list[float]:
+    return (guard.distances(features) / guard.threshold).tolist()
+
+
 def test_few_of_val_and_all_noise_is_set_apart(guard: Guard) -> None:
     like = features_of(render(np.arange(200) % 8, seed=2))
     noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 3), dtype=np.uint8)
     assert share_apart(guard, render(np.arange(200) % 8, seed=2)) < 0.1
     assert share_apart(guard, noise) == 1
     classes = (np.arange(200) % 8).tolist()
-    assert guard.shift(guard.distances(features_of(noise)).tolist(), [0] * 50).p_value < 1e-6
-    assert guard.shift(guard.distances(like).tolist(), classes).p_value > 1e-6
+    assert guard.shift(relative(guard, features_of(noise)), [0] * 50).p_value < 1e-6
+    assert guard.shift(relative(guard, like), classes).p_value > 1e-6
 
 
 def test_a_folder_of_one_class_is_not_a_shift(
@@ -59,7 +63,7 @@ def test_a_folder_of_one_class_is_not_a_shift(
     wide = replace(wide, val=guard.project(features_of(images[200:400])))
     odd = wide.val_labels == 1
     wide.val[odd] = wide.val[odd][:, ::-1]
-    distances = wide.distances_of(wide.val)
+    distances = wide.distances_of(wide.val) / wide.threshold
     assert np.median(distances[odd]) > 2 * np.median(distances[~odd])
     assert wide.shift(distances[odd].tolist(), [1] * 100).p_value > 0.9
     assert wide.shift(distances[odd].tolist(), [0] * 100).p_value < 1e-6
@@ -73,7 +77,7 @@ def test_an_adapted_guard_knows_its_laboratory_and_no_other(guard: Guard) -> Non
     of_own, of_third = features_of(own), features_of(third)
 
     def share_farther(guard: Guard, features: NDArray[np.float32], classes: list[int]) -> float:
-        return guard.shift(guard.distances(features).tolist(), classes).larger
+        return guard.shift(relative(guard, features), classes).larger
 
     adapted = guard.adapted(own[:60], of_own[:60], np.full(60, -1))
     assert share_farther(guard, of_own[60:], labels[60:].tolist()) > 0.9
