@@ -8,14 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hemascope.core.classes import Split
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.predictions import Predictions
 from hemascope.metrics.statistics import Interval
 from hemascope.metrics.summary import Estimate
+from hemascope.metrics.uncertainty import fit_temperature
 from hemascope.report import plots
 from hemascope.report.network import Network
 from hemascope.report.page import pixels, png
 from hemascope.store.files import make_folder, write_bytes
+from hemascope.store.predictions import read_predictions
 from hemascope.store.run_folder import History, RunFolder, RunResults, SavedRun
 
 _CURVES = (
@@ -130,10 +133,10 @@ class ErrorCell:
 
 
 def error_cells(folder: RunFolder, test: Predictions) -> list[ErrorCell]:
-    """The most confident errors that `draw_errors` kept; none where it kept none.
+    """The most confident errors that `draw_errors` kept, after scaling; none where it kept none.
 
     Raises:
-        DataError: If their file is damaged.
+        DataError: If their file, or the predictions on val, are damaged.
     """
     if not folder.error_cells.is_file():
         return []
@@ -143,7 +146,8 @@ def error_cells(folder: RunFolder, test: Predictions) -> list[ErrorCell]:
     except OSError as error:
         raise DataError(f"{folder.error_cells} is damaged ({error}); train again.") from error
     images = images.reshape(-1, images.shape[1], images.shape[1], 3)
-    return cells_of(test, confident_errors(test, len(images)), images)
+    temperature = fit_temperature(read_predictions(folder.predictions(Split.VAL)))
+    return cells_of(test.scaled(temperature), confident_errors(test, len(images)), images)
 
 
 def cells_of(

@@ -63,7 +63,10 @@ def headline(
     text = f"{titles[names[0]]} has a {label} of {percent(figure.value)}"
     if key == "accuracy":
         text = f"{titles[names[0]]} classifies {percent(figure.value)} of the test images correctly"
-    return Headline(_sentence(where + text), f"95 % interval {ranged(figure)}")
+    detail = f"95 % interval {ranged(figure)}"
+    if figure.low == figure.high:  # it is always right or always wrong on each class
+        detail = "no interval: every resample of the images gives the same figure"
+    return Headline(_sentence(where + text), detail)
 
 
 def _sentence(text: str) -> str:

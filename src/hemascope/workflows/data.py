@@ -28,7 +28,7 @@ def describe(data: DataSettings, reporter: Reporter, *, as_json: bool = False) -
         ("title", dataset.title),
         ("source", dataset.source),
         (f"md5 of {dataset.md5_of}", dataset.md5),
-        ("images", f"{dataset.image_size}x{dataset.image_size} RGB"),
+        ("read as", f"{dataset.image_size}x{dataset.image_size} RGB"),
         ("splits", _splits(dataset)),
         ("channel mean", _channels(dataset.channels.mean)),
         ("channel std", _channels(dataset.channels.std)),

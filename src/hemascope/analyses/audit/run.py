@@ -210,7 +210,7 @@ def _sources(images: LabeledImages, splits: Sequence[str]) -> tuple[list[TornGro
         return [], (
             "The data does not say which images come from the same patient or smear, so none of "
             "its splits can be shown to be free of images of the same patient (an .npz says it by "
-            "arrays such as train_groups)."
+            "arrays such as train_groups, a folder's file names by `group_from`)."
         )
     if len(set(splits)) == 1:
         number = len(set(images.groups))
