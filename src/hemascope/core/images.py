@@ -17,7 +17,8 @@ from hemascope.core.image_spec import ImageSpec
 
 Kind = Literal["official", "rebuilt", "rendered", "other"]
 
-_CHUNK = 1024  # images at a time
+_CHUNK = 1024  # images at a time, and
+_FEW = 64  # where each takes much memory
 _LOOK_SIZE, _LOOK_FREQUENCIES = 28, 12  # pixels and frequencies along a side
 _LOOK_BYTES = 18  # of 12 x 12 bits
 _LUMA = (0.299, 0.587, 0.114)
@@ -66,9 +67,15 @@ class LabeledImages:
         """
         digests = (
             hashlib.blake2b(image, digest_size=8).digest()
-            for image in np.ascontiguousarray(self.images)
+            for i in range(0, len(self), _CHUNK)
+            for image in np.ascontiguousarray(self.images[i : i + _CHUNK])
         )
         return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+    @cached_property
+    def channels(self) -> "ChannelStatistics":
+        """The statistics of R, G and B over all pixels."""
+        return channel_statistics(self.images)
 
     @cached_property
     def looks(self) -> NDArray[np.uint8]:
@@ -79,7 +86,7 @@ class LabeledImages:
         """
         return np.concatenate(
             [np.empty((0, _LOOK_BYTES), dtype=np.uint8)]
-            + [_looks(self.images[i : i + _CHUNK]) for i in range(0, len(self), _CHUNK)]
+            + [_looks(self.images[i : i + _FEW]) for i in range(0, len(self), _FEW)]
         )
 
     def take(self, indices: NDArray[np.intp]) -> "LabeledImages":
@@ -218,11 +225,10 @@ class Dataset:
         """Height and width of the images in pixels."""
         return self.spec.size
 
-    @cached_property
+    @property
     def channels(self) -> ChannelStatistics:
         """Channel statistics of the train split (of the first split where there is none)."""
-        first = self.splits.get(Split.TRAIN) or next(iter(self.splits.values()))
-        return channel_statistics(first.images)
+        return (self.splits.get(Split.TRAIN) or next(iter(self.splits.values()))).channels
 
     def class_counts(self, split: Split) -> dict[str, int]:
         """How many images of each class a split has."""

@@ -90,7 +90,7 @@ def fit(
         start = time.perf_counter()
         _train_mode(model, freeze=settings.freeze)
         parallel.seed_dropout(state.order.initial_seed(), epoch)
-        losses: list[Tensor] = []
+        losses: list[float] = []
         sums: dict[str, Tensor] = {}
         for chosen in _order(task, state).split(settings.batch_size):
             rows, weight = parallel.part_of(len(chosen))
@@ -114,11 +114,11 @@ def fit(
             parallel.average_buffers(model)
             state.after_step()
 
-            losses.append(whole)
+            losses.append(whole.item())  # a tensor kept of each step would leave holes in memory
             counts = bool(weight)
             sums = {name: counts * value + sums.get(name, 0) for name, value in counted.items()}
             on_step()
-        train_loss = torch.stack(losses).mean().item()
+        train_loss = torch.tensor(losses).mean().item()
         sums = {name: parallel.summed(total) for name, total in sums.items()}
         figures = {f"train_{name}": total.item() / len(task) for name, total in sums.items()}
         seconds = time.perf_counter() - start
