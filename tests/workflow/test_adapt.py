@@ -79,7 +79,7 @@ def test_the_old_classes_stay_if_asked(
     assert outcome.code == 0, outcome.err
     assert load_info(out).class_names == BLOOD_CELLS.names
     assert "val images" in outcome.out
-    assert "deeper layers were not tried: give the images" in outcome.out
+    assert "deeper layers were not tried: give --own-data" in outcome.out
 
 
 def test_deeper_layers_are_fitted_where_cross_validation_supports_it(
@@ -155,6 +155,19 @@ def test_suggested_cells_become_labels(
     assert "suggested for labeling" in outcome.err
     assert "not used" not in outcome.err
     assert "suggested for labeling" in (tmp_path / "adapted" / "MODEL_CARD.md").read_text()
+
+
+def test_cells_of_one_case_make_a_model_that_says_what_it_was_judged_by(
+    exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    folder = save(tmp_path / "one", [i % 2 for i in range(24)], BLOOD_CELLS.names, seed=11)
+    rows = "".join(f"{p},{p.parent.name},case-1\n" for p in sorted(folder.rglob("*.png")))
+    (tmp_path / "cells.csv").write_text(f"path,label,group\n{rows}")
+    args = ("adapt", exported, "--data", tmp_path / "cells.csv", "--out", tmp_path / "adapted")
+    outcome = hemascope(*args)
+    assert outcome.code == 0, outcome.err
+    assert "all cells are of one group (case-1)" in outcome.err
+    assert "one group" in (tmp_path / "adapted" / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize(

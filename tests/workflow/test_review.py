@@ -399,7 +399,10 @@ def test_signing_says_what_is_missing_and_then_freezes(desk: Desk) -> None:
     refused = desk.act(case, "sign", status=409)
     assert refused["blockers"] == info["blockers"]
     listed = " ".join(info["blockers"])
-    assert f"{info['counts']['unidentified']} cells are unidentified." in listed
+    assert (
+        f"{info['counts']['unidentified']} cells are unidentified: name those under Look first."
+        in listed
+    )
     assert f"Not looked through yet: {', '.join(info['unseen'])}." in listed
     desk.identify(case)
     assert desk.act(case, "sign", "Eve", status=403)["field"] == "reader"

@@ -99,8 +99,9 @@ class Sitting:
         """All cells as the reader has them: enough to count them."""
         bare = and_(Cell.answer.is_(None), Cell.error == "")
         predicted = func.coalesce(Cell.predicted_class, "")
-        found = self.session.execute(self._cells(Cell.id, _NOW, predicted, bare, Cell.error != ""))
-        return [Counted(*row) for row in found]
+        is_read = Reading.class_name.is_not(None)
+        columns = (Cell.id, _NOW, predicted, is_read, Cell.image, bare, Cell.error != "")
+        return [Counted(*row) for row in self.session.execute(self._cells(*columns))]
 
     def cells(
         self, ids: Sequence[str] | None = None, *, after: int = -1, limit: int | None = None
@@ -166,7 +167,7 @@ class Sitting:
         found = {
             "There are no cells.": not cells,
             f"{counts.waiting} cells are not analyzed yet.": counts.waiting,
-            f"{unidentified} cells are unidentified.": unidentified,
+            f"{unidentified} cells are unidentified: name those under Look first.": unidentified,
             f"Not looked through yet: {', '.join(unseen)}.": unseen,
             "The second reader has not finished.": blind,
         }

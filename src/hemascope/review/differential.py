@@ -28,6 +28,8 @@ class Counted:
     id: str
     now: str
     predicted: str
+    is_read: bool = False  # named or confirmed by the reader
+    image: str | None = None  # what it shows: equal for equal images
     is_waiting: bool = False  # for the model
     is_unreadable: bool = False
 
@@ -42,7 +44,17 @@ def differential(classes: Sequence[told.ClassInfo], cells: Sequence[Counted]) ->
     guessed = [one.name for one in classes if one.guessed]
     warning = ""
     if total < _LEAST:
-        warning = f"Only {total} white cells were counted: {TARGET} are the target."
+        few = f"Only {total} white cells were" if total else "No white cells were"
+        warning = f"{few} counted: {TARGET} are the target."
+    images = [one.image for one in cells if one.now and one.image]
+    copies = len(images) - len(set(images))
+    notes = [f"{copies} image(s) are copies of others: such cells are counted twice."] * (
+        copies > 0
+    )
+    if guessed:
+        notes.append(
+            f"Counted as white cells, because their role is not known: {', '.join(guessed)}."
+        )
     return told.Differential(
         counted=total,
         target=TARGET,
@@ -67,10 +79,9 @@ def differential(classes: Sequence[told.ClassInfo], cells: Sequence[Counted]) ->
             if role is Role.NOT_COUNTED
         ],
         unidentified=now[""],
+        read=sum(one.is_read for one in cells),
         kept=kept_of(sum(one.now == one.predicted for one in kept), len(kept)),
-        notes=[f"Counted as white cells, because their role is not known: {', '.join(guessed)}."]
-        if guessed
-        else [],
+        notes=notes,
     )
 
 

@@ -220,6 +220,7 @@ class Differential(BaseModel):
     per_100: list[Per100Row]
     not_counted: list[CountRow]
     unidentified: int
+    read: int = Field(description="Cells that the reader named or confirmed one by one.")
     kept: Kept
     notes: list[str]
 

@@ -213,7 +213,7 @@ def adapt(
             if deeper is None:
                 raise DataError("that needs torch, which the extra 'train' installs")
             if keep and own_data is None:
-                raise DataError("give the images that the model was trained on as `own_data`")
+                raise DataError("give --own-data, the images that the model was trained on")
             return deeper(path, cells, fit_head, own)
 
         fitted = _fit(base, guard, found, np.stack(views), start, keep=keep, reporter=reporter)
@@ -292,7 +292,7 @@ def adapt(
             *([found.frame.describe()] if found.frame else []),
             *result.lines(),
             f"Report: {RunFolder(output.folder).page}",
-            f"Next: hemascope predict PATH... --model {output.folder}",
+            f"Next: hemascope predict PATH... --model {output.folder}, or hemascope serve with it",
             RESEARCH_USE_ONLY,
         ]
     )
@@ -379,11 +379,18 @@ def _laboratory(
         )
         if len(set(names)) < len(names):
             raise DataError(f"two classes of {dataset.title} are the same one: {', '.join(names)}.")
+        notes = dataset.notes
+        if own.groups and len(set(own.groups)) == 1:
+            notes = (
+                *notes,
+                f"all cells are of one group ({own.groups[0]}), so folds divide its cells: figures "
+                "are of that group's cells, and better than on those of others.",
+            )
+            reporter.say(f"Note: {notes[-1]}")
+            own = replace(own, groups=None)
         frame = dataset.frames[0] if len(dataset.frames) == 1 else None
         classes = ClassSet(names, dataset.classes.aliases if names == dataset.classes.names else {})
-        found = Laboratory(
-            dataset.title, own.images, own.ids, frame, own, classes, tuple(dataset.notes)
-        )
+        found = Laboratory(dataset.title, own.images, own.ids, frame, own, classes, tuple(notes))
     looked_at = spread(list(found.images))
     with_cell = sum(bool(find_cell(Image.fromarray(image)).diameter) for image in looked_at)
     if with_cell < _LEAST_WITH_CELL * len(looked_at):
@@ -490,7 +497,7 @@ def _fit(
         old_val = (base.graph.val_accuracy, float(right.mean()))
     if deepened and deepened.own_accuracy is not None:
         if deepened.own_accuracy < base.graph.val_accuracy - _MOST_FORGOTTEN:
-            said += f", which forgets too much ({100 * deepened.own_accuracy:.1f} % on `own_data`)"
+            said += f", which forgets too much ({100 * deepened.own_accuracy:.1f} % on them)"
             deepened, best = None, of_head
         else:
             old_val = (base.graph.val_accuracy, deepened.own_accuracy)

@@ -72,7 +72,7 @@ def test_of_no_cells_nothing_is_known() -> None:
     found = of(_FIVE, [])
     assert found.counted == 0
     assert [(row.percent, row.low, row.high) for row in found.rows] == [(None, 0, 100)] * 5
-    assert found.warning == "Only 0 white cells were counted: 200 are the target."
+    assert found.warning == "No white cells were counted: 200 are the target."
     assert kept_of(0, 0).percent is None
 
 
@@ -186,3 +186,13 @@ def test_the_largest_difference_by_chance_is_twice_the_common_standard_error() -
         abs(a - b) / 200 <= largest_difference(int(a), 200, int(b), 200) for a, b in pairs[:5000]
     ]
     assert np.mean(within) == pytest.approx(0.95, abs=0.015)
+
+
+def test_copies_of_one_image_and_cells_that_were_read_are_counted() -> None:
+    cells = [
+        Counted(str(i), "monocyte", "monocyte", is_read=i < 2, image="ab" if i < 3 else str(i))
+        for i in range(6)
+    ]
+    found = differential(classes_of(_FIVE), cells)
+    assert found.read == 2
+    assert found.notes == ["2 image(s) are copies of others: such cells are counted twice."]
