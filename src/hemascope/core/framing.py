@@ -20,6 +20,7 @@ NUM_DECIDING = 200  # pictures that decide for all of a laboratory
 MOST = 1.6  # share of the side, of which the picture is a part and the rest is background
 _WHOLE = (0.8, 1.2)  # shares that are as good as all, since nuclei differ between kinds of cells
 _LEAST_TO_WIDEN = 10  # pictures with a cell: some cells alone have large nuclei
+_APART = 1.3  # ratio of the nuclei of two magnifications
 _FIELD_BELOW = 0.045  # share of its area that is nucleus, of a picture that may be a whole field
 _SIDE = 96  # pixels, of the copy that is looked at
 _BACKGROUND = 0.1  # share of the brightest pixels, which are background
@@ -159,6 +160,14 @@ def choose_frame(cells: Sequence[Cell]) -> Frame:
         is_field=2 * sum(cell.is_in_field for cell in found) > len(found),
         num_pictures=len(cells),
     )
+
+
+def are_apart(some: Sequence[Cell], others: Sequence[Cell]) -> bool:
+    """Whether two kinds of photographs show cells at different magnifications."""
+    first, second = (choose_frame(cells).nucleus for cells in (some, others))
+    if len(some) < _LEAST_TO_WIDEN or not first * second:
+        return False
+    return max(first / second, second / first) > _APART
 
 
 def background(pixels: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from hemascope.core.framing import MOST, Cell, Frame, background, choose_frame, find_cell
+from hemascope.core.framing import (
+    MOST,
+    Cell,
+    Frame,
+    are_apart,
+    background,
+    choose_frame,
+    find_cell,
+)
 from hemascope.core.jpeg import jpeg_round_trip
 
 DEFAULT_IMAGE_SIZE = 28
@@ -53,7 +61,7 @@ class ImageSpec(BaseModel):
     resized (bilinear, antialiased), and, where `jpeg_quality` is not 0, saved as a JPEG file and
     read again. The square is the share of the central one that `geometries` lists for photographs
     of that size (pairs of shorter side in pixels and share), unless most of the laboratory's have
-    others; for those `frame` says:
+    others and show cells as large; for those `frame` says:
 
     - "whole": the share `crop`. `photo_size` is the shorter side in pixels of the photographs that
       it was chosen for, 0 where that is unknown: much smaller photographs have been cropped to the
@@ -101,7 +109,8 @@ class ImageSpec(BaseModel):
             (known if look.is_known else others).append(look.cell)
         if not others:
             return None
-        of_all_sizes = len(others) > len(known)  # a few have a size of training's by chance
+        by_chance = not are_apart(known, others)  # some have a size of training's
+        of_all_sizes = len(others) > len(known) and by_chance
         cells = [*others, *known] if of_all_sizes else others
         changes: dict[str, object] = {"of_all_sizes": of_all_sizes, "made_for": self.digest}
         return choose_frame(cells).model_copy(update=changes)

@@ -109,6 +109,18 @@ def test_one_picture_of_a_known_size_is_framed_as_its_laboratory() -> None:
     np.testing.assert_array_equal(image, chance.resize((64, 64), Image.Resampling.BILINEAR))
 
 
+def test_pictures_of_training_s_kind_keep_their_frame_among_more_of_another() -> None:
+    """A folder of two microscopes: by the smaller part's size it is known how to frame that."""
+    spec = ImageSpec(size=64, frame="auto", geometries=((360, 0.5),))
+    known, other = drawn((360, 360), (180, 180, 80)), drawn((300, 300), (150, 150, 132))
+    frame = spec.decide([known] * 10 + [other] * 15)
+    assert frame is not None
+    assert frame.share == 1
+    [image] = spec.framed(frame).prepare([known]).images
+    half = known.crop((90, 90, 270, 270)).resize((64, 64), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(image, half)
+
+
 def test_cells_that_fill_their_pictures_get_background_around_them() -> None:
     spec = ImageSpec(size=64, frame="auto")
     close = drawn((200, 260), (100, 130, 132))
