@@ -1,6 +1,7 @@
 """What labels mean, and the names of the splits."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -57,6 +58,12 @@ class ClassSet:
         known = {_spelling(alias): self.names.index(name) for alias, name in self.aliases.items()}
         return known | {_spelling(name): label for label, name in enumerate(self.names)}
 
+    def repeated(self) -> tuple[str, ...]:
+        """Names that mean a class that an earlier one means already, in another spelling too."""
+        of_alias = {_spelling(alias): _spelling(name) for alias, name in self.aliases.items()}
+        meant = [of_alias.get(_spelling(name), _spelling(name)) for name in self.names]
+        return tuple(name for i, name in enumerate(self.names) if meant[i] in meant[:i])
+
     def only(self, labels: set[int]) -> "ClassSet":
         """The same with some of the classes, in their order."""
         names = tuple(name for label, name in enumerate(self.names) if label in labels)
@@ -97,5 +104,5 @@ def role_of(name: str) -> Role | None:
 
 
 def _spelling(name: str) -> str:
-    text = re.sub(r"[\s_-]+", " ", name.strip().casefold())
+    text = re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).strip().casefold())
     return text[:-1] if len(text) > 3 and text.endswith("s") and not text.endswith("ss") else text

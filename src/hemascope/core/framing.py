@@ -20,6 +20,7 @@ NUM_DECIDING = 200  # pictures that decide for all of a laboratory
 MOST = 1.6  # share of the side, of which the picture is a part and the rest is background
 _WHOLE = (0.8, 1.2)  # shares that are as good as all, since nuclei differ between kinds of cells
 _LEAST_TO_WIDEN = 10  # pictures with a cell: some cells alone have large nuclei
+_TOO_LARGE = 1.5  # over NUCLEUS; of PBC's classes, monocytes have the largest nuclei: 1.27
 _APART = 1.3  # ratio of the nuclei of two magnifications
 _FIELD_BELOW = 0.045  # share of its area that is nucleus, of a picture that may be a whole field
 _SIDE = 96  # pixels, of the copy that is looked at
@@ -168,6 +169,13 @@ def are_apart(some: Sequence[Cell], others: Sequence[Cell]) -> bool:
     if len(some) < _LEAST_TO_WIDEN or not first * second:
         return False
     return max(first / second, second / first) > _APART
+
+
+def are_too_large(cells: Sequence[Cell], shares: Sequence[float]) -> bool:
+    """Whether nuclei are larger than those of any class in the share that training kept."""
+    pairs = zip(cells, shares, strict=True)
+    found = [cell.diameter / (NUCLEUS * share) for cell, share in pairs if cell.diameter]
+    return len(found) >= _LEAST_TO_WIDEN and float(np.median(found)) > _TOO_LARGE
 
 
 def background(pixels: NDArray[np.floating]) -> NDArray[np.floating]:

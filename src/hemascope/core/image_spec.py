@@ -15,6 +15,7 @@ from hemascope.core.framing import (
     Cell,
     Frame,
     are_apart,
+    are_too_large,
     background,
     choose_frame,
     find_cell,
@@ -48,10 +49,10 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Look:
-    """What was found in an image, and whether training had images of its size."""
+    """What was found in an image, and the share that training kept of images of its size."""
 
     cell: Cell
-    is_known: bool
+    known: float | None
 
 
 class ImageSpec(BaseModel):
@@ -99,18 +100,21 @@ class ImageSpec(BaseModel):
 
     def look(self, picture: Image.Image) -> Look:
         """What an image tells of how those of its laboratory are framed."""
-        return Look(find_cell(picture), self.knows(picture) is not None)
+        return Look(find_cell(picture), self.knows(picture))
 
     def decide_by(self, looks: Iterable[Look]) -> Frame | None:
         """The same as `decide`, of images looked at before."""
         known: list[Cell] = []
         others: list[Cell] = []
+        shares: list[float] = []
         for look in looks:
-            (known if look.is_known else others).append(look.cell)
-        if not others:
+            (others if look.known is None else known).append(look.cell)
+            shares += [] if look.known is None else [look.known]
+        # Some have a size of training's by chance.
+        of_all_sizes = len(others) > len(known) and not are_apart(known, others)
+        of_all_sizes |= are_too_large(known, shares)
+        if not (others or of_all_sizes):
             return None
-        by_chance = not are_apart(known, others)  # some have a size of training's
-        of_all_sizes = len(others) > len(known) and by_chance
         cells = [*others, *known] if of_all_sizes else others
         changes: dict[str, object] = {"of_all_sizes": of_all_sizes, "made_for": self.digest}
         return choose_frame(cells).model_copy(update=changes)

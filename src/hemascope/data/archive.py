@@ -4,6 +4,7 @@ import lzma
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from hemascope.data.walk import has_picture_suffix, is_hidden
 ZIP, TAR = ".zip", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BAD_MEMBER = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # not the disk
 _BAD_ARCHIVE = (*_BAD_MEMBER, OSError, RuntimeError, ValueError, LookupError, tarfile.TarError)
+_IS_UTF_8 = 0x800  # of a member's flags in a .zip file
 _NAME, _MAGIC = slice(100), slice(257, 262)  # of a header in a .tar file
 _MOST_BYTES = 20_000_000_000  # unpacked; this stops archives made to fill a disk
 
@@ -68,11 +70,16 @@ def _read(folder: Path, request: Request, path: Path) -> Source:
     if len(arrays) + len(tables) > 1:
         names = ", ".join(f.name for f in (*arrays, *tables)[:9])
         raise DataError(f"{path} holds several data sets ({names}); make one archive of each.")
-    if arrays:
-        return read_npz(arrays[0], request)
-    if tables:
-        return read_table(tables[0], request)
-    return read_folder(folder, request)
+    if not (arrays or tables):
+        return read_folder(folder, request)
+    source = read_npz(arrays[0], request) if arrays else read_table(tables[0], request)
+    used = 0 if arrays else sum(len(part) for part in source.parts.values()) + len(source.bad)
+    if more := sum(has_picture_suffix(f.name) for f in own) - used:
+        note = (
+            f"{more:,} image file(s) that {(arrays or tables)[0].name} does not name were not used."
+        )
+        source = replace(source, notes=(*source.notes, note))
+    return source
 
 
 def _unzip(path: Path, folder: Path) -> dict[Path, str]:
@@ -82,7 +89,9 @@ def _unzip(path: Path, folder: Path) -> dict[Path, str]:
         members = archive.infolist()
         _check_size(path, sum(member.file_size for member in members))
         for member in members:
-            member.filename = member.filename.replace("\\", "/")  # of old programs on Windows
+            member.filename = _named(path, member).replace("\\", "/")  # of old programs on Windows
+        _check_names(path, [member.filename for member in members])
+        for member in members:
             try:
                 archive.extract(member, folder)  # which zipfile keeps inside the folder
             except _BAD_MEMBER as error:
@@ -117,8 +126,39 @@ def _untar(path: Path, folder: Path) -> dict[Path, str]:
                 pass
             archive.offset = file.tell() - len(block)
         _check_size(path, sum(member.size for member in members))
+        _check_names(path, [member.name for member in members])
         archive.extractall(folder, members, filter="data")
     return damaged
+
+
+def _named(path: Path, member: zipfile.ZipInfo) -> str:
+    """The name of a member, of which a program may not have said that it is UTF-8.
+
+    Raises:
+        DataError: If the name of a folder is not: it would be garbled, and may be a class.
+    """
+    name = member.filename
+    if member.flag_bits & _IS_UTF_8 or name.isascii():
+        return name
+    try:
+        return name.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        if not name.replace("\\", "/").rpartition("/")[0].isascii():
+            raise DataError(
+                f"{path} has folder names that are not in UTF-8, such as {name}: name the folders "
+                "in ASCII letters, or make the archive with a program that writes UTF-8."
+            ) from None
+        return name
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    """Refuses an archive in which one file would be written over another, or beside the archive."""
+    for name, count in Counter(names).items():
+        if has_picture_suffix(name) and (count > 1 or ".." in Path(name).parts):
+            what = (
+                f"holds {name} {count} times" if count > 1 else f"has a name that leads out: {name}"
+            )
+            raise DataError(f"{path} {what}; make it again.")
 
 
 def _placeholder(folder: Path, member: str, error: Exception) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hemascope.core.classes import split_named
 from hemascope.core.errors import DataError
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.groups import FOLDER, grouped
 from hemascope.data.source import Record, Request, Source, read_records
 from hemascope.data.walk import PassedOver, is_hidden, walk
@@ -41,15 +42,23 @@ def read_folder(path: Path, request: Request) -> Source:
                 file = Path(name)
                 if error:
                     damaged[file] = error
-                records.append(Record(file.relative_to(path).as_posix(), file, folder.name, split))
+                records.append(
+                    Record(file.relative_to(path).as_posix(), file, folder.name.strip(), split)
+                )
                 subfolders.append(file.relative_to(folder).parent.as_posix().removeprefix("."))
-        loose = PassedOver()
+        loose = PassedOver(wanted="in a class folder")
         for file in sorted(root.iterdir()):
             if file.is_file() and not is_hidden(file.name):
                 loose.add(str(file))
-        notes += [f"Beside the class folders: {note}" for note in loose.notes()]
+        notes += loose.notes()
     if not records:
         raise DataError(f"{path} has no class folders with images; {_EXPECTED}.")
+    inner = [split_named(name.partition("/")[0]) for name in subfolders]
+    if not splits and all(inner):
+        notes.append("The splits are folders inside the class folders.")
+        records = [replace(one, split=split) for one, split in zip(records, inner, strict=True)]
+        subfolders = [name.partition("/")[2] for name in subfolders]
+    _check_classes(path, records, subfolders)
     if request.settings.group_from:
         records = grouped(records, subfolders, request.settings.group_from)
     elif nested := [name for name in subfolders if name]:
@@ -61,6 +70,24 @@ def read_folder(path: Path, request: Request) -> Source:
     notes += passed.notes()
     request = replace(request, damaged=damaged)
     return read_records(records, request, title=title, path=str(path), notes=notes)
+
+
+def _check_classes(path: Path, records: list[Record], subfolders: list[str]) -> None:
+    """Refuses folders of class folders that are not splits: each would be taken for a class.
+
+    Raises:
+        DataError: If most images lie in folders that are called as cells are, inside others.
+    """
+    names = [name.partition("/")[0] for name in subfolders]
+    is_cell = [BLOOD_CELLS.index(name) is not None for name in names]
+    outer = sorted({record.label for record in records})
+    if 2 * sum(is_cell) > len(records) and all(BLOOD_CELLS.index(n) is None for n in outer):
+        inside = sorted({name for name, known in zip(names, is_cell, strict=True) if known})
+        raise DataError(
+            f"the folders {', '.join(outer[:5])} of {path} would each be a class, and hold folders "
+            f"that are called as cells are ({', '.join(inside[:5])}): name one of them, call them "
+            "train, val and test if they are splits, or write a table with a column 'group'."
+        )
 
 
 def _subfolders(folder: Path) -> list[Path]:

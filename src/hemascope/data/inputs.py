@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from itertools import groupby, islice
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO, Any, BinaryIO, Literal, cast
+from typing import IO, Any, BinaryIO, Literal, NoReturn, cast
 
 from PIL import Image
 
@@ -292,6 +292,9 @@ def _of_archive(path: str, kind: str, passed: PassedOver) -> Iterator[Item]:
             try:
                 file = opened() if num_bytes <= MAX_FILE_BYTES else None
                 content = file.read(MAX_FILE_BYTES + 1) if file else b""
+            except BadPictureError as error:
+                yield _failing(where, str(error))
+                continue
             except Exception as error:
                 if kind == "tar":
                     raise  # what follows cannot be found; a .zip has a list of its members
@@ -317,6 +320,12 @@ def _tar_members(path: str) -> Iterator[_Member]:
         for member in archive:
             if member.isfile():
                 yield member.name, member.size, partial(archive.extractfile, member)
+            elif (member.islnk() or member.issym()) and has_picture_suffix(member.name):
+                yield member.name, 0, partial(_refuse_link, member)
+
+
+def _refuse_link(member: tarfile.TarInfo) -> NoReturn:
+    raise BadPictureError(f"it is a link to {member.linkname}, which is not followed")
 
 
 def _parts_of_parquet(path: str) -> Iterator[Part]:

@@ -60,7 +60,7 @@ def _wanted(
     labels = {BLOOD_CELLS.index(name) for own in names for name in own}
     if None not in labels:
         return BLOOD_CELLS.only({label for label in labels if label is not None})
-    largest = ClassSet(tuple(sorted(set(max(names, key=lambda own: len(set(own)))))))
+    largest = _distinct(max(names, key=lambda own: len(set(own))))
     for own in names:
         if unknown := sorted({name for name in own if largest.index(name) is None}):
             raise DataError(
@@ -71,6 +71,14 @@ def _wanted(
                 field="data",
             )
     return largest
+
+
+def _distinct(names: Sequence[str]) -> ClassSet:
+    """A class for each name, one for names that mean the same, in any spelling."""
+    # BloodMNIST's own names come first, lest an abbreviation of one be kept in its place.
+    every = with_aliases(tuple(sorted(set(names), key=lambda n: (n not in BLOOD_CELLS.names, n))))
+    again = every.repeated()
+    return with_aliases(tuple(sorted(name for name in every.names if name not in again)))
 
 
 def _relabeled(

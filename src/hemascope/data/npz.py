@@ -19,7 +19,7 @@ from hemascope.core.errors import DataError
 from hemascope.core.framing import spread
 from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import LabeledImages
-from hemascope.data.collections import collection, collections, recognized
+from hemascope.data.collections import collection, collections, recognized, with_aliases
 from hemascope.data.source import Request, Source, check_labels, prepared
 from hemascope.store.files import md5_of
 
@@ -56,6 +56,11 @@ def read_npz(path: Path, request: Request) -> Source:
         stems = _stems(archive, path)
         parts = {split: _read_part(archive, stem, path) for split, stem in stems.items()}
         names = _read_texts(archive, "class_names", path)
+        unused = [
+            key
+            for key in _keys(archive)
+            if key.endswith("images") and key.removesuffix("images") not in stems.values()
+        ]
     md5 = md5_of(path)
     if known := recognized(md5):
         key, kind = known
@@ -63,8 +68,22 @@ def read_npz(path: Path, request: Request) -> Source:
     else:
         key, kind, title = "", "other", f"{path.name} (.npz file)"
         classes = _classes(names, request, path)
-    check_labels(np.concatenate([part.labels for part in parts.values()]), len(classes), path)
+    labels = np.concatenate([part.labels for part in parts.values()])
+    check_labels(labels, len(classes), path)
     spec, notes = _spec(parts, request, key), list[str]()
+    if unused:
+        notes.append(f"Arrays that were not used: {', '.join(unused)}.")
+    if labels.min() > 0 and labels.max() == len(classes) - 1 and not known:
+        notes.append(
+            f"No image has the label 0 ({classes.names[0]}): if the labels begin at 1, each image "
+            "has the name of the class after its own."
+        )
+    if num_clear := sum(
+        int((part.images[..., 3] < 255).any(axis=(1, 2)).sum())
+        for part in parts.values()
+        if part.images.shape[3] == 4
+    ):
+        notes.append(f"{num_clear:,} image(s): transparent parts are shown on white.")
     if any(part.images.shape[3] == 1 for part in parts.values()):
         notes.append("The images are grayscale; R, G and B are equal.")
     first = next(iter(parts.values())).images  # decides for all splits
@@ -101,8 +120,7 @@ def rows_of(path: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         DataError: If the file is not whole, or an array in it is of another shape or type.
     """
     with _opened(path) as archive:
-        keys = [name.removesuffix(".npy") for name in archive.namelist()]
-        found = [key for key in keys if key == "images" or key.endswith("_images")]
+        found = [key for key in _keys(archive) if key == "images" or key.endswith("_images")]
         if not found:
             raise DataError(f"{path} has no array 'images' or '..._images'; {_EXPECTED}.")
         for key in found:
@@ -118,7 +136,9 @@ def _classes(names: tuple[str, ...], request: Request, path: Path) -> ClassSet:
         DataError: If nothing says it.
     """
     # The file's own come before what is asked for, whose order may be another.
-    if known := ClassSet(names) if names else request.named:
+    if known := with_aliases(names) if names else request.named:
+        if twice := known.repeated():
+            raise DataError(f"{path}: class_names names one class twice: {', '.join(twice)}.")
         return known
     raise DataError(
         f"nothing says what the labels of {path} mean: add an array 'class_names' to it, or give "
@@ -140,9 +160,13 @@ def _spec(parts: dict[Split | None, LabeledImages], request: Request, key: str) 
     return spec.model_copy(update={"photo_size": min(height, width)})
 
 
+def _keys(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
 def _stems(archive: zipfile.ZipFile, path: Path) -> dict[Split | None, str]:
     """How the names of each split's arrays begin."""
-    keys = [name.removesuffix(".npy") for name in archive.namelist()]
+    keys = _keys(archive)
     found: dict[Split | None, str] = {}
     for key in keys:
         stem, _, what = key.rpartition("_")
@@ -226,13 +250,19 @@ def _read_texts(
     """An array of texts, one for each of `count` images; empty where there is none."""
     if f"{key}.npy" not in archive.namelist():
         return ()
-    array = _read_array(archive, key, path).ravel()
+    array = _read_array(archive, key, path)
     if array.dtype.kind not in "UiuS":
         raise DataError(f"{path}: {key} has type {array.dtype}; expected texts or integers.")
+    if array.size != array.shape[0]:
+        raise DataError(f"{path}: {key} has shape {array.shape}; expected one text for each.")
+    array = array.ravel()
     if count not in (None, len(array)):
         raise DataError(f"{path}: {key} has {len(array)} entries; expected {count}, one each.")
     if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8", "replace")
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: {key} holds bytes that are not UTF-8: {error}.") from error
     return tuple(array.astype(str).tolist())
 
 
@@ -262,7 +292,9 @@ def _member(
             read_header = npy.read_array_header_1_0 if is_first else npy.read_array_header_2_0
             shape, fortran_order, dtype = read_header(file)
             nbytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
-            if dtype.hasobject or file.tell() + nbytes != member.file_size:
+            if dtype.hasobject:
+                raise ValueError("it holds Python objects")
+            if file.tell() + nbytes != member.file_size:
                 raise ValueError("its header does not fit its size")
             yield file, shape, fortran_order, dtype
     except KeyError:
@@ -285,7 +317,9 @@ def _read_rows(archive: zipfile.ZipFile, key: str, path: Path) -> Iterator[NDArr
     with _member(archive, key, path) as (file, shape, fortran_order, dtype):
         _check_images(shape, dtype, f"{path}: {key}")
         nbytes = int(np.prod(shape[1:], dtype=object))
-        if fortran_order or not 0 < nbytes <= _MAX_ROW_BYTES:
+        if fortran_order:
+            raise ValueError("its images cannot be read one by one in Fortran's order")
+        if not 0 < nbytes <= _MAX_ROW_BYTES:
             raise ValueError("its images cannot be read one by one")
         for _ in range(shape[0]):
             row = np.frombuffer(file.read(nbytes), dtype=np.uint8)

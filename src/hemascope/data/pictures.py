@@ -44,6 +44,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SRGB_GAMMA, _SAME_COLOR = 0.45455, 0.01
+_SRGB_POINTS = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # white, red, green, blue
+_INTEROPERABILITY = 0xA005
 _EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 262, 284, 339  # TIFF tags
@@ -189,7 +192,7 @@ def _shown(image: Image.Image) -> Picture:
         notes += (_KINDS[pixels.mode],)
     color, alpha = _split(pixels)
     color, profile_notes = _to_srgb(color, image.info.get("icc_profile", b""))
-    notes += profile_notes
+    notes += profile_notes or _untold_colors(image)
     if alpha is not None and alpha.getextrema() != (255, 255):
         white = Image.new("RGB", color.size, "white")
         white.paste(color, mask=alpha)
@@ -244,6 +247,21 @@ def _again(image: Image.Image) -> ImageFile.ImageFile:
     image.fp.seek(position)
     copy.seek(image.tell())
     return copy
+
+
+def _untold_colors(image: Image.Image) -> tuple[str, ...]:
+    """What a file without a profile says of its colors, which is not heeded."""
+    gamma, points = image.info.get("gamma"), image.info.get("chromaticity")
+    if image.format == "PNG" and "srgb" not in image.info:
+        if gamma and abs(gamma - _SRGB_GAMMA) > _SAME_COLOR:
+            return (f"its gamma ({gamma:.2g}) was not applied",)
+        if points and max(map(abs, np.subtract(points, _SRGB_POINTS))) > _SAME_COLOR:
+            return ("its chromaticities were not applied",)
+    if any(key in image.info for key in _EXIF_KEYS):
+        with suppress(Exception):  # whatever damaged bytes may lead to
+            if image.getexif().get_ifd(_INTEROPERABILITY).get(1) == "R03":
+                return ("Adobe RGB, by its EXIF data, was read as sRGB",)
+    return ()
 
 
 def _orientation(image: Image.Image) -> int | None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from math import isfinite, nan
@@ -19,6 +20,7 @@ _PATHS = ("path", "image_id", "filename", "file")
 _FILLED = ("label", "split", "group", "laboratory")  # in every row, or in none
 _COLUMNS = (*_PATHS, *_FILLED, "weight")
 SUGGESTED = ("predicted_class", "confidence", "thumbnail")  # what `hemascope adapt --suggest` adds
+_NOTHING = ("", "nan", "none", "null", "n/a", "?")  # what programs write where nothing is known
 _DELIMITERS = ",;\t"
 _NAMED = 5  # of wrong rows, in a sentence
 
@@ -58,7 +60,7 @@ def read_table(path: Path, request: Request) -> Source:
     files, missing = _files(path, [row[path_column] for row in rows], request)
     there = {number: rows[number - 2] for number in files}
     for column in [name for name in _FILLED if name in columns]:
-        empty = [number for number, row in there.items() if not row[column]]
+        empty = [n for n, row in there.items() if row[column].casefold() in _NOTHING]
         if column == "label" or len(empty) < len(there):
             _refuse(path, empty, f"have no {column}")
     labels = _labels([row["label"] for row in there.values()], request, path)
@@ -99,6 +101,8 @@ def _read_csv(path: Path) -> list[Row]:
         is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
         # spreadsheets write a byte-order mark
         text = content.decode("utf-16" if is_wide else "utf-8-sig")
+        if told := re.match(r"sep=(.)\r?\n", text):  # by spreadsheets, for spreadsheets
+            text = text[told.end() :]
         delimiter = max(_DELIMITERS, key=text.lstrip().partition("\n")[0].count)
         reader = csv.reader(io.StringIO(text), delimiter=delimiter)
         table = [row for row in reader if any(cell.strip() for cell in row)]

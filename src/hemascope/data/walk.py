@@ -21,6 +21,7 @@ class PassedOver:
     count: int = 0
     num_hidden: int = 0
     names: list[str] = field(default_factory=list)
+    wanted: str = "images"
 
     def add(self, path: str) -> None:
         """Takes note of a file that is not an image."""
@@ -40,7 +41,9 @@ class PassedOver:
         found: list[str] = []
         if self.count:
             named = f"{', '.join(self.names)}{more}"
-            found.append(f"{self.count:,} file(s) that are not images were passed over ({named}).")
+            found.append(
+                f"{self.count:,} file(s) that are not {self.wanted} were passed over ({named})."
+            )
         if self.num_hidden:
             found.append(f"{self.num_hidden:,} hidden or system file(s) were passed over.")
         return tuple(found)

@@ -166,9 +166,7 @@ def _decide(station: Station, case_id: str) -> Frame | None:
                 .where(Cell.case_id == case_id, Cell.image.is_not(None))
                 .order_by(Cell.name)
             ).all()
-            found = [
-                Look(Found(**look["cell"]), look["is_known"]) for look in spread(looks) if look
-            ]
+            found = [Look(Found(**look["cell"]), look["known"]) for look in spread(looks) if look]
             frame = station.predictor.spec.decide_by(found)
             at.case.frame = frame and frame.model_dump()
         return Frame.model_validate(at.case.frame) if at.case.frame else None

@@ -38,6 +38,7 @@ from hemascope.store.frames import read_frame, write_frame
 from hemascope.workflows.progress import Reporter
 
 _STDOUT = Path("-")
+_NUM_TILES = 20  # pictures that say whether all are tiles, where the first is one
 _MOST_BYTES = 64_000_000  # of pictures in archives, held to decide how all are framed
 
 
@@ -168,12 +169,18 @@ def open_model(asked: Asked, found: Iterator[Item]) -> tuple[Predictor, Iterator
 
 
 def _fitting_model(found: Iterator[Item]) -> tuple[str, Iterator[Item]]:
-    """The packaged model for photographs like the first, and all photographs again."""
-    first = next(found)
-    is_tile = False
+    """The packaged model for photographs like most of the first ones, and all of them again."""
+    first = [next(found)]
+    if _is_tile(first[0]):
+        first += islice(found, _NUM_TILES - 1)
+    share = sum(map(_is_tile, first)) / len(first)
+    return FOR_TILES if share > 1 / 2 else FOR_PHOTOGRAPHS, chain(first, found)
+
+
+def _is_tile(item: Item) -> bool:
     with suppress(BadPictureError, OSError):  # whose answer will say why
-        is_tile = first.read().image.size == (TILE_SIZE, TILE_SIZE)
-    return FOR_TILES if is_tile else FOR_PHOTOGRAPHS, chain([first], found)
+        return item.read().image.size == (TILE_SIZE, TILE_SIZE)
+    return False
 
 
 def _frame(

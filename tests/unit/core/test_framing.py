@@ -121,6 +121,18 @@ def test_pictures_of_training_s_kind_keep_their_frame_among_more_of_another() ->
     np.testing.assert_array_equal(image, half)
 
 
+def test_pictures_of_a_known_size_whose_cells_are_too_large_are_framed_by_them() -> None:
+    """Another laboratory's, which someone resized to the size of training's."""
+    spec = ImageSpec(size=64, frame="auto", geometries=((360, 0.5),))
+    other = drawn((360, 360), (180, 180, 158))
+    frame = spec.decide([other] * 12)
+    assert frame is not None
+    assert frame.share == 1
+    [image] = spec.framed(frame).prepare([other]).images
+    np.testing.assert_array_equal(image, other.resize((64, 64), Image.Resampling.BILINEAR))
+    assert spec.decide([other] * 3) is None  # too few to tell
+
+
 def test_cells_that_fill_their_pictures_get_background_around_them() -> None:
     spec = ImageSpec(size=64, frame="auto")
     close = drawn((200, 260), (100, 130, 132))

@@ -161,9 +161,50 @@ def test_members_outside_and_bombs_are_refused(
     path = tmp_path / "packed.tar"
     with tarfile.open(path, "w") as archive:
         archive.add(cells / "ig" / "0.png", "../outside.png")
-    with pytest.raises(DataError, match="is not a whole archive"):
+    with pytest.raises(DataError, match="has a name that leads out"):
         _as_found(path)
     monkeypatch.setattr("hemascope.data.archive._MOST_BYTES", 100)
     for suffix in (".zip", ".tar"):
         with pytest.raises(DataError, match="unpack it yourself and name the folder"):
             _as_found(_packed(tmp_path, cells, suffix))
+
+
+def test_images_that_a_packed_table_does_not_name_are_counted(tmp_path: Path) -> None:
+    root = save_cells(tmp_path / "x", {"images": 6})
+    (root / "labels.csv").write_text("path,label\nimages/0.png,ig\nimages/1.png,platelet\n")
+    notes = _as_found(_packed(tmp_path, root, ".zip")).notes
+    assert "4 image file(s) that labels.csv does not name were not used." in notes
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["ig/0.png", "ig/0.png"], "holds ig/0.png 2 times"),
+        (["ig/0.png", "../evil/0.png"], "leads out"),
+    ],
+)
+def test_an_archive_whose_files_would_lie_over_others_is_refused(
+    cells: Path, tmp_path: Path, names: list[str], message: str
+) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name in names:
+            archive.add(cells / "ig" / "0.png", name)
+    with pytest.raises(DataError, match=message):
+        _as_found(tmp_path / "x.tar")
+
+
+@pytest.mark.parametrize(("letters", "known"), [("utf-8", True), ("latin-1", False)])
+def test_folder_names_in_other_letters_are_read_or_refused_never_garbled(
+    cells: Path, tmp_path: Path, letters: str, known: bool
+) -> None:
+    """Of a program that does not say which letters it writes."""
+    name = "c\u00e9lula".encode(letters)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr(f"{'x' * len(name)}/0.png", (cells / "ig" / "0.png").read_bytes())
+    stored = (tmp_path / "x.zip").read_bytes().replace(b"x" * len(name) + b"/", name + b"/")
+    (tmp_path / "x.zip").write_bytes(stored)
+    if known:
+        assert _as_found(tmp_path / "x.zip").classes.names == ("c\u00e9lula",)
+        return
+    with pytest.raises(DataError, match="not in UTF-8"):
+        _as_found(tmp_path / "x.zip")

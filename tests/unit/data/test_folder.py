@@ -206,7 +206,7 @@ def test_an_empty_class_folder_and_loose_files_are_said(tmp_path: Path) -> None:
     assert "basophil" not in dataset.classes.names
     said = " ".join(dataset.notes)
     assert "The class folder basophil has no image." in said
-    assert "Beside the class folders: 1 file(s)" in said
+    assert "1 file(s) that are not in a class folder were passed over" in said
     assert "loose0.png" in said
 
 
@@ -315,3 +315,31 @@ def test_empty_and_small_folders(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     with pytest.raises(DataError, match="has no class folders with images"):
         read(tmp_path)
+
+
+def test_one_class_in_several_spellings_is_one_class(tmp_path: Path) -> None:
+    counts = {"Blast": 4, "blasts ": 4, "e\u0301rythroblaste": 4, "\u00e9rythroblaste": 4}
+    dataset = _as_found(save_cells(tmp_path, counts))
+    assert len(dataset.classes) == 2
+    assert "Class names read as" in " ".join(dataset.notes)
+    assert sum(dataset.class_counts(Split.TEST).values()) == 16
+
+
+@pytest.mark.parametrize("outer", [("train_set", "test_set"), ("patient0", "patient1")])
+def test_folders_of_class_folders_are_not_classes(tmp_path: Path, outer: tuple[str, str]) -> None:
+    for name in outer:
+        save_cells(tmp_path / name, {"lymphocyte": 3, "neutrophil": 3})
+    with pytest.raises(DataError, match=r"would each be a class.*lymphocyte, neutrophil"):
+        _as_found(tmp_path)
+
+
+def test_split_folders_inside_class_folders_are_splits(tmp_path: Path) -> None:
+    for name in ("blast", "neutrophil"):
+        save_cells(tmp_path / name, {"train": 4, "valid": 2, "test": 3})
+    dataset = read(tmp_path)
+    assert {split: len(part) for split, part in dataset.splits.items()} == {
+        Split.TRAIN: 8,
+        Split.VAL: 4,
+        Split.TEST: 6,
+    }
+    assert any("splits are folders inside" in note for note in dataset.notes)

@@ -61,7 +61,7 @@ def test_what_is_no_file_and_what_is_too_large_is_refused(
     save(tmp_path / "x.png")
     with tarfile.open(tmp_path / "one.tar", "w") as archive:
         archive.add(tmp_path / "x.png", "x.png")
-        archive.add(tmp_path / "gone.png", "link.png")  # stays a link, and is left out
+        archive.add(tmp_path / "gone.png", "link.png")
     errors: dict[str, str] = {}
     for item in items([str(tmp_path / "pipe.png"), str(tmp_path / "one.tar")], PassedOver()):
         with pytest.raises(BadPictureError) as refused:
@@ -69,7 +69,8 @@ def test_what_is_no_file_and_what_is_too_large_is_refused(
         errors[item.path.removeprefix(f"{tmp_path}/")] = str(refused.value)
     assert errors["pipe.png"] == "not a file"
     assert "file too large" in errors["one.tar!/x.png"]
-    assert len(errors) == 2
+    assert "is a link to" in errors["one.tar!/link.png"]
+    assert len(errors) == 3
     [gone] = items([str(tmp_path / "gone.png")], PassedOver())
     with pytest.raises(OSError, match="No such file"):
         gone.read()

@@ -273,3 +273,34 @@ def test_a_file_of_arrays_is_named_by_its_file(small_npz: Path) -> None:
     assert dataset.title == "small.npz (.npz file)"
     assert dataset.kind == "other"
     assert dataset.splits[Split.VAL].ids[3] == "val/3"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (np.array([[str(i), n] for i, n in enumerate(BLOOD_CELLS.names)]), "expected one text"),
+        (np.array([*BLOOD_CELLS.names[:7], "Neutrophils"]), "names one class twice: Neutrophils"),
+        (np.array([*BLOOD_CELLS.names[:7], "ig"]), "names one class twice: ig"),
+        (np.array([b"bas\xf3filo", *(n.encode() for n in BLOOD_CELLS.names[1:])]), "not UTF-8"),
+    ],
+)
+def test_class_names_that_say_no_clear_classes_are_refused(
+    tmp_path: Path, names: Any, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        _as_found(_saved(tmp_path, _with(class_names=names)(SMALL)))
+
+
+def test_what_an_array_may_hide_is_said(tmp_path: Path) -> None:
+    labels = {k: np.maximum(v, 1) for k, v in SMALL.items() if k.endswith("labels")}
+    images = {
+        k: np.concatenate([v, np.full((*v.shape[:3], 1), 200, np.uint8)], axis=3)
+        for k, v in SMALL.items()
+        if k.endswith("images")
+    }
+    names = {"class_names": np.array(BLOOD_CELLS.names), "holdout_images": IMAGES}
+    notes = " ".join(_as_found(_saved(tmp_path, {**labels, **images, **names})).notes)
+    assert "not used: holdout_images" in notes
+    assert "No image has the label 0 (basophil)" in notes
+    count = sum(len(v) for v in images.values())
+    assert f"{count} image(s): transparent parts are shown on white" in notes
