@@ -247,13 +247,18 @@ def test_the_keyboard_alone_does_everything(case: "Page") -> None:
     saved(page)
     assert page.evaluate("document.activeElement.id") != first  # on to the next
     assert page.evaluate("document.activeElement.getAttribute('role')") == "option"
-    page.keyboard.press("/")
-    page.keyboard.type("smudged")
-    page.keyboard.press("Enter")
+    for text, key in (("smudged", "Enter"), ("not this", "Escape")):
+        page.keyboard.press("/")
+        page.keyboard.type(text)
+        page.keyboard.press(key)
+        page.wait_for_selector("[role=option]:focus")  # back at the cell
     saved(page)
     assert page.locator(".cell.noted").count() == 1
-    page.keyboard.press("Escape")
-    page.focus("[role=option][tabindex='0']")
+    assert page.input_value(".comment input") == "smudged"
+    page.click("text=Why")
+    page.keyboard.press("ArrowRight")  # a click has not taken the keys away
+    page.wait_for_selector("[role=option]:focus")
+    assert page.input_value(".comment input") == ""
     page.keyboard.press("?")
     page.wait_for_selector("dialog >> text=Undo")
     page.keyboard.press("Escape")
@@ -323,6 +328,23 @@ def test_a_box_selects_and_escape_ends_a_drag(case: "Page") -> None:
     page.mouse.up()
     assert page.locator(".ghost").count() == 0
     assert page.locator(".saved").inner_text() == ""
+
+
+def test_taps_select_several_and_move_them(station: str, visit: Callable[..., "Page"]) -> None:
+    phone = {"width": 390, "height": 740}
+    page = visit(station, "Ada", viewport=phone, has_touch=True, is_mobile=True)
+    upload(page, list(cell_files(8, seed=24, size=28).items()))
+    before = count(page, "basophil")
+    page.tap("summary:has-text('View')")
+    page.tap("text=Select several by tapping")
+    page.wait_for_selector(".notice >> text=0 cells selected")
+    for cell in page.locator(".group:not([data-drop=basophil]) .cell").all()[:2]:
+        cell.tap()
+    page.wait_for_selector(".notice >> text=2 cells selected")
+    page.tap(".rail [data-drop=basophil]")
+    saved(page)
+    assert count(page, "basophil") == before + 2
+    page.wait_for_selector(".notice >> text=0 cells selected")
 
 
 def test_an_absent_station_loses_nothing_and_a_conflict_is_told(case: "Page") -> None:

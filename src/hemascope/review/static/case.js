@@ -208,7 +208,7 @@ function Sheet({ store, heading, of, show }) {
 
 /** A click on a button leaves the keys with the cell; in a menu or dialog, and after writing, it takes them. */
 function keepFocus(event) {
-  if (event.target.closest("button") && !event.target.closest("dialog, .menu") && !document.activeElement.closest("input, select")) event.preventDefault();
+  if (event.target.closest("button, summary") && !event.target.closest("dialog, .menu") && !document.activeElement.closest("input, select")) event.preventDefault();
 }
 
 function Review({ store, part, session }) {

@@ -146,8 +146,7 @@ export function CellPanel({ store, view, setView, onZoom, large }) {
     <div class="row">
       <div class="choice" role="group" aria-label="View">${VIEWS.map(([key, label, what]) => html`
         <button title=${what} aria-pressed=${String(view === key)} disabled=${shown.error} onClick=${() => setView(key)}>${label}</button>`)}</div>
-      <button class="small" aria-pressed=${String(Boolean(store.beside))} onClick=${() => store.hold(shown)}>
-        ${store.beside ? "End compare" : "Compare"}</button>
+      <button class="small" aria-pressed=${String(Boolean(store.beside))} onClick=${() => store.hold(shown)}>Compare</button>
       ${!large && html`<button class="small" onClick=${onZoom} aria-label="Enlarge" title="Enlarge">⤢</button>`}
     </div>
     ${view === "why" && !shown.error && html`<label class="inline">Evidence for <select value=${why} onChange=${(event) => setOf(event.target.value)}>
