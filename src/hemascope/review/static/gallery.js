@@ -145,7 +145,10 @@ export function Gallery({ store, zoom, several, onOpen }) {
     rest.own = false;
     store.look(whole(layout, view.scrollTop, view.scrollTop + view.clientHeight));
   };
-  useEffect(starts, [layout]);
+  useEffect(() => {
+    if (store.progress) rest.own = false;
+    starts();
+  }, [layout]);
   useEffect(() => () => clearTimeout(rest.timer), []);
 
   const idOf = (event) => event.target.closest?.("[data-id]")?.dataset.id;
