@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import APIResponse, Browser, Page, Route
 
 _MOST_NODES = 300
+_REST = 1300  # milliseconds: longer than what is looked at has to rest
 _HELD = "[role=option][aria-selected=true]"
 
 
@@ -145,8 +146,13 @@ def look_through(page: "Page") -> None:
         ".class:has(.unseen)", "all => all.map(one => one.dataset.drop)"
     ):
         page.click(f".rail [data-drop='{name}']")
-        if (seen := page.locator(f".group[data-drop='{name}'] button:text-is('Seen')")).count():
-            seen.click()
+        page.wait_for_selector(f".group[data-drop='{name}']")
+        # A class that fits the screen may be seen by itself before the button is pressed.
+        page.evaluate(
+            "name => [...document.querySelectorAll(`.group[data-drop='${name}'] header button`)]"
+            ".find((one) => one.textContent === 'Seen')?.click()",
+            name,
+        )
     page.wait_for_selector(".unseen", state="detached")
     saved(page)
 
@@ -167,8 +173,9 @@ def test_from_upload_to_a_signed_and_exported_differential(
     assert look >= 1
     assert page.locator(".cell.broken").count() == 1
     page.click("text=Sign off")
-    page.wait_for_selector(".message >> text=cells are unidentified")  # the station's own words
-    page.click("[aria-label=Dismiss]")
+    page.wait_for_selector("dialog >> text=cells are unidentified")  # the station's own words
+    page.click("dialog >> text=Look first")
+    assert page.locator(".group.look [role=option]:focus").count() == 1
     # The mouse: what is unreadable aside, then a cell carried to a class.
     page.click("text=Set unreadable aside")
     saved(page)
@@ -198,6 +205,7 @@ def test_from_upload_to_a_signed_and_exported_differential(
     name_all(second, "5")
     look_through(second)
     second.click("text=Finish reading")
+    second.click("dialog >> text=Finish reading >> nth=-1")
     second.click("text=See the agreement")
     second.wait_for_selector(".tiles >> text=kappa")
     assert second.locator(".cards li").count() >= 1
@@ -239,22 +247,64 @@ def test_the_keyboard_alone_does_everything(case: "Page") -> None:
     saved(page)
     assert page.evaluate("document.activeElement.id") != first  # on to the next
     assert page.evaluate("document.activeElement.getAttribute('role')") == "option"
-    page.keyboard.press("/")
-    page.keyboard.type("smudged")
-    page.keyboard.press("Enter")
+    for text, key in (("smudged", "Enter"), ("not this", "Escape")):
+        page.keyboard.press("/")
+        page.keyboard.type(text)
+        page.keyboard.press(key)
+        page.wait_for_selector("[role=option]:focus")  # back at the cell
     saved(page)
     assert page.locator(".cell.noted").count() == 1
-    page.keyboard.press("Escape")
-    page.focus("[role=option][tabindex='0']")
+    assert page.input_value(".comment input") == "smudged"
+    page.click("text=Network")
+    page.keyboard.press("ArrowRight")  # a click has not taken the keys away
+    page.wait_for_selector("[role=option]:focus")
+    assert page.input_value(".comment input") == ""
     page.keyboard.press("?")
     page.wait_for_selector("dialog >> text=Undo")
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog", state="detached")
     page.keyboard.press(".")
-    page.keyboard.press(".")
     page.wait_for_selector(".photo .map, .over-photo")
     page.keyboard.press(",")
     page.wait_for_selector(".pair")
+
+
+def test_looked_through_is_what_the_reader_looked_at(case: "Page") -> None:
+    page = case
+    path = "/cases/" + page.url.rsplit("/", 1)[-1]
+    cells = ask(page, "GET", f"{path}/cells?reader={reader_of(page)}").json()["items"]
+    names = ["basophil", "monocyte", "neutrophil", "platelet"]
+    changes = [
+        {"cell": one["id"], "from": one["class"], "to": names[i % 4]}
+        for i, one in enumerate(cells)
+        if not one["error"]
+    ]
+    assert ask(
+        page, "POST", f"{path}/corrections", {"reader": reader_of(page), "changes": changes}
+    ).ok
+    page.set_viewport_size({"width": 1280, "height": 420})
+    page.reload()
+    page.wait_for_selector(".cell")
+    rings = page.locator(".class .unseen").count()
+    assert rings == 4
+    page.wait_for_timeout(_REST)
+    assert page.locator(".class .unseen").count() == rings  # shown, but nobody did anything
+    page.click(".cell:not(.broken) >> nth=0")
+    page.keyboard.press("7")
+    page.click(".rail [data-drop=platelet]")
+    page.click("[aria-label=Undo]")
+    page.wait_for_selector(".group[data-drop=basophil] [aria-selected=true]:focus")  # in sight
+    page.wait_for_timeout(_REST)
+    assert page.locator(".class .unseen").count() == rings  # an undo's jump is not a look
+    page.mouse.move(500, 300)
+    for _ in range(20):
+        page.mouse.wheel(0, 100)
+    assert page.locator(".class .unseen").count() == rings  # flicked past
+    page.keyboard.press("Control+Home")
+    for _ in names:
+        page.wait_for_timeout(_REST)
+        page.keyboard.press("PageDown")
+    page.wait_for_selector(".class .unseen", state="detached")
 
 
 def test_a_box_selects_and_escape_ends_a_drag(case: "Page") -> None:
@@ -277,6 +327,23 @@ def test_a_box_selects_and_escape_ends_a_drag(case: "Page") -> None:
     page.mouse.up()
     assert page.locator(".ghost").count() == 0
     assert page.locator(".saved").inner_text() == ""
+
+
+def test_taps_select_several_and_move_them(station: str, visit: Callable[..., "Page"]) -> None:
+    phone = {"width": 390, "height": 740}
+    page = visit(station, "Ada", viewport=phone, has_touch=True, is_mobile=True)
+    upload(page, list(cell_files(8, seed=24, size=28).items()))
+    before = count(page, "basophil")
+    page.tap("summary:has-text('View')")
+    page.tap("text=Select several by tapping")
+    page.wait_for_selector(".notice >> text=0 cells selected")
+    for cell in page.locator(".group:not([data-drop=basophil]) .cell").all()[:2]:
+        cell.tap()
+    page.wait_for_selector(".notice >> text=2 cells selected")
+    page.tap(".rail [data-drop=basophil]")
+    saved(page)
+    assert count(page, "basophil") == before + 2
+    page.wait_for_selector(".notice >> text=0 cells selected")
 
 
 def test_an_absent_station_loses_nothing_and_a_conflict_is_told(case: "Page") -> None:

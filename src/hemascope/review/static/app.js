@@ -4,18 +4,22 @@ import { Case } from "./case.js";
 import { html, render, useEffect, useState } from "./html.js";
 import { Quiz } from "./quiz.js";
 import { Start } from "./start.js";
-import { attempt, Messages } from "./ui.js";
+import { attempt, Messages, ui } from "./ui.js";
 
 const session = {
   reader: JSON.parse(localStorage.getItem("hemascope.reader") ?? "null"),
   station: null,
   files: null,
   onFiles: null,
+  begins: null,
   cases: {},
   read(reader) {
     this.reader = reader;
     localStorage.setItem("hemascope.reader", JSON.stringify(reader));
     this.redraw();
+    const { begins } = this;
+    this.begins = null;
+    if (reader) begins?.();
   },
 };
 
@@ -24,7 +28,11 @@ function App() {
   const [, again] = useState(0);
   session.redraw = () => again((n) => n + 1);
   useEffect(() => {
-    const turn = () => setRoute(location.hash);
+    const turn = () => {
+      // What was said of another view is past.
+      ui.messages = [];
+      setRoute(location.hash);
+    };
     window.addEventListener("hashchange", turn);
     attempt(async () => {
       session.station = await api.get("/station");

@@ -1,13 +1,13 @@
 // A case: its bar, the list of classes, the gallery, the panel, and what ends the reading.
 import * as api from "./api.js";
-import { CaseStore, LOOK, NOT_COUNTED, WAITING } from "./case_store.js";
+import { CaseStore, groupTitle, LOOK, NOT_COUNTED, WAITING } from "./case_store.js";
 import { Agreement, Differential } from "./differential.js";
 import { Choose, dropped } from "./files.js";
 import { Gallery } from "./gallery.js";
 import { html, many, Mark, one, Table, title, useChanges, useEffect, useLoaded, useMemo, useRef, useState, when } from "./html.js";
 import { help, useKeys } from "./keys.js";
 import { CellPanel, Enlarged } from "./panel.js";
-import { attempt, ui } from "./ui.js";
+import { attempt, Lines, ui } from "./ui.js";
 
 const VIEWS = ["photo", "saw", "why"];
 const ZOOMS = [1, 1.4, 2];
@@ -15,25 +15,31 @@ const ZOOMS = [1, 1.4, 2];
 const SEEN = { unseen: "Not looked through yet", seen: "Looked through" };
 
 /** A line of the list of classes: goes to the group, and takes cells that are dropped on it. */
-function Line({ store, name, label, cls, share }) {
+function Line({ store, name, label, cls, share, several }) {
   const count = store.countOf(name);
   const counts = cls && count > 0 && name !== NOT_COUNTED && !store.progress;
   const seen = counts ? (store.isUnseen(name) ? "unseen" : "seen") : "";
-  return html`<li><button class="class" data-drop=${name === WAITING ? null : name} aria-disabled=${String(!count)}
-      onClick=${() => count && store.goTo(name)}>
+  const takes = several && store.open && store.selected.size > 0 && name !== WAITING;
+  const go = () => {
+    if (takes) {
+      store.move(store.selection, name === LOOK ? "" : name);
+      store.select([]);
+    } else if (count) store.goTo(name);
+  };
+  return html`<li><button class="class" data-drop=${name === WAITING ? null : name} aria-disabled=${String(!count && !takes)} onClick=${go}>
     ${cls ? html`<${Mark} of=${cls} />` : html`<i class="flag">${name === LOOK ? "!" : "…"}</i>`}
     <span title=${label}>${label}</span><em>${count}</em>
     <small>${count > 0 && share != null && html`${one(share)}<span class="sr"> %</span>`}</small>
     <i class=${seen} title=${SEEN[seen]}><span class="sr">${SEEN[seen]}</span></i></button></li>`;
 }
 
-function Classes({ store }) {
+function Classes({ store, several }) {
   const { case: now } = store;
   const shares = new Map(now.differential.rows.map((row) => [row.class, row.percent]));
   return html`<nav class="rail" aria-label="Classes">
     <p class="class heads" aria-hidden="true"><span>Class</span><em>n</em><small>%</small><i></i></p>
-    <ul><${Line} store=${store} name=${LOOK} label="Look first" />
-      ${now.classes.map((cls) => html`<${Line} key=${cls.name} store=${store} name=${cls.name} label=${title(cls.name)}
+    <ul><${Line} store=${store} several=${several} name=${LOOK} label=${groupTitle(LOOK)} />
+      ${now.classes.map((cls) => html`<${Line} key=${cls.name} store=${store} several=${several} name=${cls.name} label=${title(cls.name)}
         cls=${cls} share=${shares.get(cls.name)} />`)}
       ${store.countOf(WAITING) > 0 && html`<${Line} store=${store} name=${WAITING} label="Waiting" />`}</ul>
   </nav>`;
@@ -47,27 +53,34 @@ function actions(store) {
     await store.refresh();
     return true;
   });
-  const ended = async (what, done) => {
+  const missing = async (heading, lines) => {
+    const body = html`<${Lines} of=${lines} /><div class="row">${store.missing.map((name) => html`
+      <button name="to" value=${name}>${groupTitle(name)}</button>`)}</div>`;
+    const { to: name } = await ui.ask({ heading, body, ok: "Close", cancel: "" }) ?? {};
+    if (name) store.goTo(name);
+  };
+  // The station decides; what is missing is said before the question.
+  const end = async (what, heading, text, done) => {
     if (!await store.settled()) return ui.tell("Some changes are not saved yet. Wait for the station, then try again.", "warning");
+    await attempt(() => store.refresh());
+    if (store.case.blockers.length) return missing(`${heading}: not yet`, store.case.blockers);
+    if (!await ui.ask({ heading, ok: heading, text })) return null;
     try {
       await api.post(`${path}/${what}`, { reader });
       ui.tell(done, "note");
     } catch (error) {
-      const { blockers } = error.body ?? {};
-      ui.tell(blockers ? `Not ${what === "sign" ? "signed" : "finished"} yet:` : error.message, blockers ? "warning" : "error", blockers);
+      if (error.body?.blockers) missing(`${heading}: not yet`, error.body.blockers);
+      else ui.tell(error.message);
     }
     return attempt(() => store.refresh());
   };
   return {
-    sign: async () => {
-      const text = "The case is frozen as it is: cells, differential, model and readers. Reopening is possible and is recorded.";
-      // The station decides; what is missing is said before the question.
-      await store.settled();
-      await attempt(() => store.refresh());
-      if (store.case.blockers.length) return ui.tell("Not signed yet:", "warning", store.case.blockers);
-      if (await ui.ask({ heading: "Sign off", ok: "Sign off", text })) ended("sign", "Signed. The report is under Export.");
-    },
-    finish: () => ended("finish", "Finished. The agreement of both readers can be seen now."),
+    sign: () => end("sign", "Sign off",
+      "The case is frozen as it is: cells, differential, model and readers. Reopening is possible and is recorded.",
+      "Signed. The report is under Export."),
+    finish: () => end("finish", "Finish reading",
+      "Your answers can then no longer be changed, and both of you see how far you agree.",
+      "Finished. The agreement of both readers can be seen now."),
     second: () => to("second").then((done) => done && attempt(() => store.load())),
     reopen: async () => {
       const text = "Who reopened it, when and why stays in the trail.";
@@ -140,7 +153,7 @@ function Bar({ store, act, larger, smaller, several, setSeveral }) {
   </header>`;
 }
 
-function Notices({ store, act }) {
+function Notices({ store, act, several, setSeveral }) {
   const { case: now } = store;
   if (store.trouble) {
     const what = store.unsaved ? `${many(store.unsaved, "change")} not saved.` : "Waiting for the station.";
@@ -154,8 +167,15 @@ function Notices({ store, act }) {
     return html`<div class="notice"><label class="progress">${word} ${done} of ${total || store.cells.size}
       <progress max=${total || 1} value=${done}></progress></label></div>`;
   }
+  if (several) {
+    const { size } = store.selected;
+    const what = !store.open ? "Tap cells to compare two of them." : size ? "Tap a class in the list to move them there." : "Tap the cells, then their class in the list.";
+    return html`<div class="notice"><span role="status"><b>${many(size, "cell")} selected.</b> ${what}</span>
+      ${store.open && size > 0 && html`<button class="small" onClick=${() => { store.confirm(store.selection); store.select([]); }}>Confirm</button>`}
+      <button class="small" onClick=${() => setSeveral(false)}>Done</button></div>`;
+  }
   if (now.role === "" && now.status === "open" && !now.second) {
-    return html`<div class="notice"><span><b>${now.first.name} reads this case.</b>
+    return html`<div class="notice"><span><b>${now.first.name} reads this case.</b>${" "}
       You can be its second reader: you start from the model’s answers and do not see the first reader’s.</span>
       <button class="small primary" onClick=${act.second}>Read as second reader</button></div>`;
   }
@@ -186,10 +206,19 @@ function Sheet({ store, heading, of, show }) {
     ${error ? html`<p class="warn">${error.message}</p>` : value ? show(value) : html`<p>Loading …</p>`}</main>`;
 }
 
+/** A click on a button leaves the keys with the cell; in a menu or dialog, and after writing, it takes them. */
+function keepFocus(event) {
+  if (event.target.closest("button, summary") && !event.target.closest("dialog, .menu") && !document.activeElement.closest("input, select")) event.preventDefault();
+}
+
 function Review({ store, part, session }) {
   const [view, setView] = useState("photo");
   const [zoom, setZoom] = useState(0);
-  const [several, setSeveral] = useState(false);
+  const [several, turnSeveral] = useState(false);
+  const setSeveral = (on) => {
+    turnSeveral(on);
+    store.select(on || !store.current ? [] : [store.current]);
+  };
   const [pane, setPane] = useState("cells");
   const [large, setLarge] = useState(false);
   const larger = () => setZoom((old) => Math.min(old + 1, ZOOMS.length - 1));
@@ -214,31 +243,24 @@ function Review({ store, part, session }) {
       if (key.toLowerCase() === "z" && event.shiftKey || key.toLowerCase() === "y") store.redo();
       else if (key.toLowerCase() === "z") store.undo();
       else return false;
-      store.wantFocus = true;
       return true;
     }
     if (event.altKey) return false;
     const cells = store.selection.length ? store.selection : [store.cells.get(store.current)].filter(Boolean);
     if (!store.selected.size && store.current) store.select([store.current]);
-    const focused = () => { store.wantFocus = !event.target.closest("button, summary, a"); };
     const cls = now.classes.find((a) => a.key === key) ?? now.classes.find((a) => a.key.toLowerCase() === key.toLowerCase());
-    if (cls) {
-      focused();
-      store.onward(() => store.move(cells, cls.name));
-    } else if (key === "Enter" && !event.target.closest("button, summary, a")) {
-      focused();
-      store.onward(() => store.confirm(cells));
-    } else if (key === "Delete" || key === "Backspace") {
-      focused();
-      store.onward(() => store.move(cells, ""));
-    } else if (key === "Escape") {
+    if (cls) store.onward(() => store.move(cells, cls.name));
+    else if (key === "Enter" && !event.target.closest("button, summary, a")) store.onward(() => store.confirm(cells));
+    else if (key === "Delete" || key === "Backspace") store.onward(() => store.move(cells, ""));
+    else if (key === "Escape") {
       if (large) return false;
       store.beside = null;
       store.select(store.current ? [store.current] : []);
     } else if (large && (key === "ArrowLeft" || key === "ArrowRight")) store.step(key === "ArrowLeft" ? -1 : 1);
+    else if (!large && key.startsWith("Arrow") && !event.target.closest(".menu, .scroll")) return store.arrow?.(event);
     else if (key === ".") setView((old) => VIEWS[(VIEWS.indexOf(old) + 1) % VIEWS.length]);
     else if (key === ",") store.hold(store.cells.get(store.current));
-    else if (key === "/") document.getElementById("comment")?.focus();
+    else if (key === "/") [...document.querySelectorAll(".comment input")].at(-1)?.focus();
     else if (key === "+" || key === "=") larger();
     else if (key === "-") smaller();
     else if (key === "?") ui.ask(help(now.classes));
@@ -252,10 +274,10 @@ function Review({ store, part, session }) {
       show=${(agreement) => html`<${Agreement} agreement=${agreement} store=${store} />`} />`;
   }
   const empty = !store.cells.size && !store.progress;
-  return html`<div class="case" data-pane=${pane}>
+  return html`<div class="case" data-pane=${pane} onMouseDown=${keepFocus}>
     <${Bar} store=${store} act=${act} larger=${larger} smaller=${smaller} several=${several} setSeveral=${setSeveral} />
-    <${Notices} store=${store} act=${act} />
-    <${Classes} store=${store} />
+    <${Notices} store=${store} act=${act} several=${several} setSeveral=${setSeveral} />
+    <${Classes} store=${store} several=${several} />
     <main aria-label="Cells">${empty
       ? html`<div class="drop large"><p><b>Drop a folder, a zip or images anywhere</b></p>
           <div class="row"><${Choose} onFiles=${(files) => store.add(files)} /></div></div>`

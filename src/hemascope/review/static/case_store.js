@@ -15,6 +15,7 @@ export const isFlagged = (cell) => cell.abstain || Boolean(cell.warning) || Bool
 const inForce = (cell, to) => to ?? (cell.abstain ? "" : cell.predicted_class);
 /** What makes a cell again as it was: null where no reader had named it. */
 const again = (cell) => (cell.read || cell.class !== inForce(cell, null) ? cell.class : null);
+export const groupTitle = (name) => (name === LOOK ? "Look first" : title(name));
 export const called = (cell) => title(cell.class) || (isWaiting(cell) ? "Waiting" : "Unidentified");
 const doubt = (cell) => (cell.error ? 2 : cell.confidence ?? 1);
 
@@ -38,13 +39,14 @@ export class CaseStore extends EventTarget {
   progress = null;
   trouble = "";
   wantFocus = false;
+  jumped = false;
   seen = new Set();
   #groups = null;
   #order = null;
   #later = 0;
   #saving = false;
   #wake = null;
-  #visited = new Map();
+  #looked = new Set();
   #chosen = false;
   #stopped = false;
 
@@ -170,7 +172,6 @@ export class CaseStore extends EventTarget {
       }
     });
     this.#progress(null);
-    this.#visited.clear();
     await this.#reload();
   }
 
@@ -270,7 +271,9 @@ export class CaseStore extends EventTarget {
     const able = cells.filter((cell) => !isWaiting(cell) && !cell.read);
     if (!this.open || !able.length) return 0;
     this.#send(able.map((cell) => ({ cell: cell.id, from: cell.class, to: to(cell) })));
-    ui.say(`${many(able.length, "cell")} confirmed`);
+    const broken = able.filter((cell) => !cell.class && cell.error).length;
+    ui.say([[able.length - broken, "confirmed"], [broken, "set aside as not counted"]]
+      .filter(([n]) => n).map(([n, what]) => `${many(n, "cell")} ${what}`).join(", "));
     return able.length;
   }
 
@@ -287,6 +290,8 @@ export class CaseStore extends EventTarget {
     }));
     if (changes.length) this.#send(changes, onto);
     this.select(changes.map((change) => change.cell));
+    this.focus();
+    this.jumped = true;
     ui.say(`${many(changes.length, "cell")}: ${word === "undo" ? "taken back" : "done again"}`);
   }
 
@@ -303,6 +308,9 @@ export class CaseStore extends EventTarget {
 
   isUnseen(name) { return !name.startsWith("#") && name !== NOT_COUNTED && !this.seen.has(name) && this.countOf(name) > 0; }
 
+  /** The groups that still ask for the reader. */
+  get missing() { return this.groups.map(({ name }) => name).filter((name) => name === LOOK || this.isUnseen(name)); }
+
   /** Tells the station that this reader saw all of these classes' cells. */
   see(classes) {
     const news = classes.filter((name) => this.isUnseen(name));
@@ -313,12 +321,10 @@ export class CaseStore extends EventTarget {
     this.#save();
   }
 
-  /** Remembers how far down a group the reader has looked: seen is what was passed without a gap. */
-  visit(name, first, last, rows) {
-    const upTo = this.#visited.get(name) ?? 0;
-    if (first > upTo) return false;
-    this.#visited.set(name, Math.max(upTo, last));
-    return last >= rows;
+  /** Remembers cells that the reader looked at: a class is seen when all of its cells are. */
+  look(ids) {
+    for (const id of ids) this.#looked.add(id);
+    this.see(this.groups.filter(({ cells }) => cells.every((cell) => this.#looked.has(cell.id))).map(({ name }) => name));
   }
 
   async #save() {
@@ -408,8 +414,16 @@ export class CaseStore extends EventTarget {
 
   // What is selected.
 
+  /** Shows the current cell in the gallery, and gives it the keys. */
+  focus() {
+    this.wantFocus = true;
+    this.changed();
+  }
+
   select(ids, { add = false, current = ids.at(-1) } = {}) {
     this.#chosen = true;
+    // A signed cell that was set beside this one says nothing of the next.
+    if (this.beside?.of && current !== this.beside.of) this.beside = null;
     this.selected = new Set(add ? [...this.selected, ...ids] : ids);
     if (current) this.current = this.anchor = current;
     this.changed();
@@ -458,6 +472,8 @@ export class CaseStore extends EventTarget {
     if (!work()) return;
     const next = left[0] ?? this.groups[0]?.cells[0];
     if (next) this.select([next.id]);
+    this.jumped = !left.length;
+    this.focus();
   }
 }
 

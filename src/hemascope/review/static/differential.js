@@ -1,13 +1,17 @@
 // The differential as a laboratory counts it, beside what the model had said.
+import { groupTitle } from "./case_store.js";
 import { html, many, one, span, Table, title } from "./html.js";
+import { Lines } from "./ui.js";
 
 const share = (row) => html`${one(row.percent)}<small>${row.percent == null ? "" : span(row)}</small>`;
 const two = (value) => (value == null ? "–" : value.toFixed(2));
 
-function Blockers({ now }) {
+function Blockers({ store }) {
+  const now = store.case;
   if (now.status !== "open" || now.role === "" || !now.blockers.length) return null;
   return html`<div class="blockers"><b>${now.role === "first" ? "Before sign-off" : "Before you finish"}</b>
-    <ul>${now.blockers.map((line) => html`<li>${line}</li>`)}</ul></div>`;
+    <${Lines} of=${now.blockers} /><div class="row">${store.missing.map((name) => html`
+      <button class="small" onClick=${() => store.goTo(name)}>${groupTitle(name)}</button>`)}</div></div>`;
 }
 
 export function Differential({ store }) {
@@ -28,7 +32,7 @@ export function Differential({ store }) {
     ${d.kept.total > 0 && html`<p class="soft">Pre-classification kept for ${d.kept.count} of ${d.kept.total}
       ${" "}(${one(d.kept.percent)} %, ${span(d.kept)}).</p>`}
     ${d.notes.map((note) => html`<p class="soft">${note}</p>`)}
-    <${Blockers} now=${store.case} />
+    <${Blockers} store=${store} />
     ${frame && html`<p class="soft">${frame}</p>`}${shift && html`<p class="warn">${shift}</p>`}
   </section>`;
 }
@@ -55,7 +59,8 @@ export function Agreement({ agreement: a, store }) {
     </div>
     <${Differing} heading="Cells named differently" rows=${a.differing.map((row) => {
       const cell = store.cells.get(row.cell);
-      return { image: cell?.thumbnail, name: cell?.name ?? "", first: ["First", row.first], second: ["Second", row.second] };
+      const open = () => { store.select([row.cell]); store.focus(); };
+      return { image: cell?.thumbnail, name: cell?.name ?? "", href: `#/cases/${store.id}`, open, first: ["First", row.first], second: ["Second", row.second] };
     })} />
   </div>`;
 }
@@ -68,6 +73,8 @@ export function Differing({ heading, rows }) {
   return html`<h2>${heading}</h2>
     ${!rows.length && html`<p class="soft">None.</p>`}
     <ul class="cards">${rows.slice(0, MOST).map((row) => html`<li>
-      <img src=${row.image} alt=${row.name} loading="lazy" /><span>${said(row.first)}<br />${said(row.second)}</span></li>`)}</ul>
+      <img src=${row.image} alt="" loading="lazy" />
+      <span>${row.href ? html`<a href=${row.href} onClick=${row.open}>${row.name}</a>` : row.name}
+        <br />${said(row.first)}<br />${said(row.second)}</span></li>`)}</ul>
     ${rows.length > MOST && html`<p class="soft">The first ${MOST} of ${rows.length}.</p>`}`;
 }

@@ -1,10 +1,11 @@
 // The gallery: only the rows near the screen are nodes, one node a cell.
-import { isFlagged, isWaiting, LOOK, NOT_COUNTED, WAITING } from "./case_store.js";
+import { groupTitle, isFlagged, isWaiting, LOOK, NOT_COUNTED, WAITING } from "./case_store.js";
 import { html, many, Mark, percent, title, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
-import { arrange, edge, HEADER, neighbor, touched, within } from "./layout.js";
+import { arrange, edge, HEADER, neighbor, touched, whole, within } from "./layout.js";
 import { dragging } from "./drag.js";
 
 const OVERSCAN = 2;
+const REST = 1000;
 
 /** What a group is called, and what its flagged cells are flagged for. */
 export function heading(group) {
@@ -16,7 +17,7 @@ export function heading(group) {
     [group.cells.filter((cell) => !cell.error && !cell.warning && cell.abstain).length, "abstained"],
     [group.cells.filter((cell) => !isFlagged(cell)).length, "set back"],
   ];
-  return ["Look first", kinds.filter(([n]) => n).map(([n, word]) => `${n} ${word}`).join(" · ")];
+  return [groupTitle(LOOK), kinds.filter(([n]) => n).map(([n, word]) => `${n} ${word}`).join(" · ")];
 }
 
 export function describe(cell) {
@@ -24,7 +25,7 @@ export function describe(cell) {
   if (cell.error) parts.push("unreadable");
   else if (cell.confidence != null) parts.push(`predicted ${cell.predicted_class} ${percent(cell.confidence)}`);
   if (cell.abstain) parts.push("model abstains");
-  if (cell.warning) parts.push("unlike training");
+  if (cell.warning) parts.push(cell.warning);
   if (cell.read) parts.push("confirmed");
   if (cell.comment) parts.push("with comment");
   return [...parts, cell.name].join(", ");
@@ -45,6 +46,9 @@ function Cell({ cell, x, y, selected, current, position, total }) {
     }}></div>`;
 }
 
+/** Not for the second click of a double one: the first may have put another button there. */
+const once = (work) => (event) => event.detail < 2 && work();
+
 function Group({ store, group, cls, first, last, layout }) {
   const [name, kinds] = heading(group);
   const unread = group.cells.filter((cell) => !cell.read && cell.class).length;
@@ -55,7 +59,7 @@ function Group({ store, group, cls, first, last, layout }) {
   const to = Math.min(last * layout.columns, group.cells.length);
   const shown = Array.from({ length: Math.max(0, to - from) }, (_, n) => from + n);
   // The focused cell stays a node when it is scrolled away, or the focus would be lost.
-  if (layout.groups[g] === group && (i < from || i >= to)) shown.push(i);
+  if (layout.groups[g] === group && (i < from || i >= to)) shown[i < from ? "unshift" : "push"](i);
   for (const n of shown) {
     const cell = group.cells[n];
     cells.push(html`<${Cell} key=${cell.id} cell=${cell} selected=${store.selected.has(cell.id)} current=${cell.id === store.current}
@@ -69,8 +73,8 @@ function Group({ store, group, cls, first, last, layout }) {
       <h2>${name} <span>${group.cells.length}${kinds && ` · ${kinds}`}</span></h2>
       ${store.open && html`
         ${unseen && html`<button class="small" title="You have looked at all of them" onClick=${() => store.see([group.name])}>Seen</button>`}
-        ${cls && unread > 0 && html`<button class="small" onClick=${() => store.confirm(group.cells)}>Confirm all ${unread}</button>`}
-        ${broken.length > 0 && html`<button class="small" onClick=${() => store.move(broken, NOT_COUNTED)}>Set unreadable aside</button>`}`}
+        ${cls && unread > 0 && html`<button class="small" onClick=${once(() => store.confirm(group.cells))}>Confirm all ${unread}</button>`}
+        ${broken.length > 0 && html`<button class="small" onClick=${once(() => store.move(broken, NOT_COUNTED))}>Set unreadable aside</button>`}`}
     </header>
     <div role="listbox" aria-multiselectable="true" aria-label="${name}, ${many(group.cells.length, "cell")}">${cells}</div>
   </section>`;
@@ -91,6 +95,7 @@ export function Gallery({ store, zoom, several, onOpen }) {
       setBox({ width: Math.floor(width), height: Math.floor(height) });
     });
     watch.observe(scroller.current);
+    for (const kind of ["wheel", "touchmove"]) scroller.current.addEventListener(kind, acts, { passive: true });
     return () => watch.disconnect();
   }, []);
 
@@ -106,31 +111,56 @@ export function Gallery({ store, zoom, several, onOpen }) {
   store.goTo = (name) => {
     const group = layout.groups.find((one) => one.name === name);
     if (!group) return;
+    onOpen("cells");
+    document.querySelector(`.rail [data-drop="${CSS.escape(name)}"]`)?.scrollIntoView({ block: "nearest", inline: "nearest" });
     scroller.current.scrollTop = group.top;
-    store.wantFocus = true;
+    acts();
     store.select([group.cells[0].id]);
+    store.focus();
   };
 
   // After a move by key the focus follows the current cell to its place.
   useLayoutEffect(() => {
-    if (!store.wantFocus) return;
-    store.wantFocus = false;
+    if (!store.wantFocus || !box.height) return;
+    if (store.jumped) rest.own = false;
+    store.wantFocus = store.jumped = false;
     show(store.current);
     document.getElementById(`cell-${store.current}`)?.focus({ preventScroll: true });
   });
 
-  // What has been on the screen without a gap from a group's first row to its last has been seen.
+  // Looked at is what was whole on the screen, at rest, after something that the reader did here:
+  // what the page shows by itself waits for that.
+  const rest = useRef({}).current;
+  const starts = () => {
+    clearTimeout(rest.timer);
+    rest.timer = setTimeout(() => rest.ends(), REST);
+  };
+  const acts = () => {
+    rest.own = !store.progress;
+    starts();
+  };
+  rest.ends = () => {
+    const view = scroller.current;
+    if (!rest.own || document.hidden || document.querySelector("dialog[open]") || getComputedStyle(view).visibility === "hidden") return;
+    rest.own = false;
+    store.look(whole(layout, view.scrollTop, view.scrollTop + view.clientHeight));
+  };
   useEffect(() => {
-    if (!box.height || store.progress) return;
-    const through = within(layout, top, top + box.height).filter(([group, first, last]) => store.visit(group.name, first, last, group.rows));
-    store.see(through.map(([group]) => group.name));
-  }, [top, layout, store.progress]);
+    if (store.progress) rest.own = false;
+    starts();
+  }, [layout]);
+  useEffect(() => () => clearTimeout(rest.timer), []);
 
   const idOf = (event) => event.target.closest?.("[data-id]")?.dataset.id;
 
   const onKeyDown = (event) => {
-    const id = idOf(event);
-    if (!id || event.altKey) return;
+    if (event.key !== "Tab") acts();
+    if (idOf(event) && keys(event, idOf(event))) event.preventDefault();
+  };
+
+  /** Goes to a cell or selects; false where the key does neither. */
+  const keys = (event, id) => {
+    if (event.altKey) return false;
     const command = event.ctrlKey || event.metaKey;
     if (/^(Arrow|Page|Home|End)/.test(event.key)) {
       const page = Math.max(1, Math.floor(box.height / layout.step) - 1);
@@ -139,16 +169,21 @@ export function Gallery({ store, zoom, several, onOpen }) {
       if (event.shiftKey) store.extend(next);
       else if (command && event.key.startsWith("Arrow")) store.select([], { add: true, current: next });
       else store.select([next]);
-      store.wantFocus = true;
-      store.changed();
+      store.focus();
     } else if (event.key === " ") {
       store.toggle(id);
     } else if (event.key.toLowerCase() === "a" && command) {
       store.select(layout.groups[layout.at.get(id)[0]].cells.map((cell) => cell.id), { current: id });
     } else {
-      return;
+      return false;
     }
-    event.preventDefault();
+    return true;
+  };
+  // Arrows work from wherever a click has left the focus.
+  store.arrow = (event) => {
+    if (!layout.at.has(store.current)) return false;
+    acts();
+    return keys(event, store.current);
   };
 
   const point = (event) => {
@@ -157,6 +192,7 @@ export function Gallery({ store, zoom, several, onOpen }) {
   };
 
   const onPointerDown = (event) => {
+    acts();
     if (event.button !== 0 || event.target.closest("button")) return;
     const id = idOf(event);
     const command = event.ctrlKey || event.metaKey || several;
@@ -195,10 +231,17 @@ export function Gallery({ store, zoom, several, onOpen }) {
     if (event.pointerType === "touch" && idOf(event) && !several) onOpen("cell");
   };
 
+  const onScroll = (event) => {
+    starts();
+    setTop(Math.floor(event.target.scrollTop / 40) * 40);
+  };
+
   const rows = within(layout, top - OVERSCAN * layout.step, top + box.height + OVERSCAN * layout.step);
   const [home] = layout.at.get(store.current) ?? [];
   if (home !== undefined && !rows.some(([group]) => group === layout.groups[home])) rows.push([layout.groups[home], 0, 0]);
-  return html`<div class="gallery" ref=${scroller} tabindex="-1" onScroll=${(event) => setTop(Math.floor(event.target.scrollTop / 40) * 40)}
+  // In order, because a node that is moved within the page loses the focus.
+  rows.sort(([one], [other]) => one.top - other.top);
+  return html`<div class="gallery" ref=${scroller} tabindex="-1" onScroll=${onScroll}
       onKeyDown=${onKeyDown} onPointerDown=${onPointerDown} onClick=${onClick} onDblClick=${(event) => idOf(event) && onOpen("zoom")}>
     <div class="canvas" style=${{ height: `${layout.height}px`, "--edge": `${layout.size}px` }}>
       ${!groups.length && html`<p class="soft">Cells appear here as they arrive.</p>`}

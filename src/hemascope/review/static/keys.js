@@ -16,7 +16,7 @@ export function useKeys(handle) {
 }
 
 const KEYS = [
-  ["Arrows", "Go to another cell; with Shift select up to it; with Ctrl leave the selection"],
+  ["Arrows, Page Up, Page Down", "Go to another cell; with Shift select up to it; with Ctrl keep the selection"],
   ["Space", "Select the cell or leave it out"],
   ["Home, End", "First and last of the group; with Ctrl of the gallery"],
   ["Ctrl A", "Select the whole group"],
@@ -26,13 +26,13 @@ const KEYS = [
   ["Ctrl Shift Z", "Redo"],
   [".", "Photograph, what the network saw, why"],
   [",", "Hold the cell for comparison, and end it"],
-  ["/", "Write a comment"],
+  ["/", "Write a comment; Enter keeps it, Esc does not, and both go back to the cell"],
   ["+ −", "Larger and smaller cells"],
   ["?", "This help"],
 ];
 
 export const help = (classes) => ({
-  heading: "Keys", cancel: "", ok: "Close",
+  heading: "Keys", cancel: "", ok: "Close", wide: true,
   body: html`<div class="keys">
       <dl>${KEYS.map(([key, what]) => html`<div>
         <dt>${key.split(", ").map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${what}</dd></div>`)}</dl>

@@ -38,6 +38,16 @@ export function within(layout, from, to) {
   return shown;
 }
 
+/** The cells of the rows that are whole between two heights, and not under their group's sticky header. */
+export function whole(layout, from, to) {
+  return layout.groups.flatMap(({ cells, rows, top }) => {
+    const start = top + HEADER;
+    const first = Math.max(0, Math.ceil((from + HEADER - 5 - start) / layout.step));
+    const last = Math.min(rows, Math.floor((to + GAP + 1 - start) / layout.step));
+    return cells.slice(first * layout.columns, Math.max(first, last) * layout.columns).map((cell) => cell.id);
+  });
+}
+
 /** The cells that a rectangle in the gallery's own coordinates touches. */
 export function touched(layout, { left, top, right, bottom }) {
   const first = Math.max(0, Math.floor((left + GAP) / layout.step));

@@ -7,6 +7,9 @@ import { Dot, html, many, percent, title, useEffect, useLoaded, useRef, useState
 const FEW = 6;
 const VIEWS = [["photo", "Photo", "The whole photograph"], ["saw", "Network", "What the network saw"], ["why", "Why", "What speaks for a class"]];
 
+/** Asks for a picture that did not come again, as long as it is shown. */
+const again = ({ target }) => setTimeout(() => { if (target.isConnected) target.src = target.src; }, 3000);
+
 function Photo({ store, cell, view, of, large }) {
   const [lost, setLost] = useState(false);
   const path = `${store.path}/cells/${cell.id}`;
@@ -14,7 +17,8 @@ function Photo({ store, cell, view, of, large }) {
   if (cell.error) return html`<div class="photo none"><p><b>Unreadable</b>${cell.error}</p></div>`;
   const whole = view === "photo" || isWaiting(cell);
   return html`<div class="photo">
-    <img src=${whole ? cell.image : api.link(`${path}/seen-image`)} alt=${large ? describe(cell) : cell.name} draggable="false" />
+    <img src=${whole ? cell.image : api.link(`${path}/seen-image`)} alt=${large ? describe(cell) : cell.name}
+      draggable="false" onError=${again} />
     ${view === "why" && !whole && !lost && html`<img class="map" alt="Activation map for ${of}"
       src=${api.link(`${path}/map?of=${encodeURIComponent(of)}`)} onError=${() => setLost(true)} />`}
     ${view === "why" && lost && html`<p class="over-photo">This model has no activation maps.</p>`}
@@ -49,14 +53,18 @@ function Strip({ loaded, empty, store }) {
   if (!loaded.value) return html`<p class="soft">Looking …</p>`;
   if (!loaded.value.items.length) return html`<p class="soft">${empty}</p>`;
   return html`<div class="strip">${loaded.value.items.map((item) => html`
-    <button class="thumb" title="Set beside the cell" onClick=${() => store.compare({ image: item.image, text: `${title(item.class)}, ${item.case_name}` })}>
+    <button class="thumb" title="Set beside the cell" onClick=${(event) => {
+      store.compare({ image: item.image, text: `${title(item.class)}, ${item.case_name}`, of: store.current });
+      event.currentTarget.closest(".pane").scrollIntoView();
+    }}>
       <img src=${item.thumbnail} alt="" loading="lazy" />${title(item.class)}${item.similarity != null && html`<small> ${percent(item.similarity)}</small>`}
     </button>`)}</div>`;
 }
 
 function Similar({ store, cell }) {
   const loaded = useLoaded((signal) => api.get(`${store.path}/cells/${cell.id}/similar`, { limit: 8 }, signal), [cell.id]);
-  return html`<${Strip} loaded=${loaded} store=${store} empty="The station has no signed cells yet." />`;
+  return html`<${Strip} loaded=${loaded} store=${store} empty="The station has no signed cells yet." />
+    ${loaded.value?.items.length > 0 && html`<p class="soft">Percentages: how alike the network finds them (cosine similarity).</p>`}`;
 }
 
 function Typical({ store, cell }) {
@@ -76,23 +84,38 @@ function Fold({ label, children }) {
 
 function Comment({ store, cell }) {
   const text = useRef(cell.comment);
-  const save = (event) => {
-    event?.preventDefault();
+  const save = () => {
     const now = store.cells.get(cell.id);
     if (now && text.current.trim() !== now.comment) store.comment(now, text.current.trim());
   };
+  // Enter keeps what was typed, Escape does not; both go back to the cell.
+  const onKeyDown = (event) => {
+    if (!["Enter", "Escape"].includes(event.key) || event.isComposing) return;
+    event.preventDefault();
+    if (event.key === "Escape") event.target.value = text.current = store.cells.get(cell.id).comment;
+    event.target.blur();
+    save();
+    store.focus();
+  };
   // Going to another cell keeps what was typed about this one.
   useEffect(() => save, []);
-  return html`<form class="comment" onSubmit=${save}><label>Comment
-    <input id="comment" defaultValue=${cell.comment} maxlength="500" disabled=${!store.open} onChange=${save}
-      onInput=${(event) => { text.current = event.target.value; }} /></label></form>`;
+  return html`<label class="comment">Comment
+    <input defaultValue=${cell.comment} maxlength="500" disabled=${!store.open} onChange=${save} onKeyDown=${onKeyDown}
+      onInput=${(event) => { text.current = event.target.value; }} /></label>`;
+}
+
+/** Why the model does not count a cell by itself. */
+function flag(cell) {
+  if (cell.error) return "The file is unreadable: Enter sets it aside as “not counted”.";
+  if (cell.warning) return `The model abstains: ${cell.warning}. However high, its confidence may mean little here.`;
+  if (cell.abstain && !cell.note) return "The model abstains: its confidence is too low to count this cell unseen.";
+  return cell.abstain && "The model abstains from this photograph.";
 }
 
 function Words({ cell }) {
   const set = cell.prediction_set ?? [];
   return html`
-    ${cell.warning && html`<p class="warn">${cell.warning}</p>`}
-    ${cell.abstain && html`<p class="warn">The model abstains: its confidence is too low to count this cell unseen.</p>`}
+    ${flag(cell) && html`<p class="warn">${flag(cell)}</p>`}
     ${set.length > 0 && html`<p class="soft">Prediction set: ${set.join(", ")}.</p>`}
     ${cell.note && html`<p class="soft">${title(cell.note)}.</p>`}`;
 }
@@ -123,16 +146,15 @@ export function CellPanel({ store, view, setView, onZoom, large }) {
     <div class="row">
       <div class="choice" role="group" aria-label="View">${VIEWS.map(([key, label, what]) => html`
         <button title=${what} aria-pressed=${String(view === key)} disabled=${shown.error} onClick=${() => setView(key)}>${label}</button>`)}</div>
-      <button class="small" aria-pressed=${String(Boolean(store.beside))} onClick=${() => store.hold(shown)}>
-        ${store.beside ? "End compare" : "Compare"}</button>
+      <button class="small" aria-pressed=${String(Boolean(store.beside))} onClick=${() => store.hold(shown)}>Compare</button>
       ${!large && html`<button class="small" onClick=${onZoom} aria-label="Enlarge" title="Enlarge">⤢</button>`}
     </div>
     ${view === "why" && !shown.error && html`<label class="inline">Evidence for <select value=${why} onChange=${(event) => setOf(event.target.value)}>
       ${Object.keys(shown.probs).map((name) => html`<option value=${name}>${title(name)}</option>`)}</select></label>`}
     <${Bars} store=${store} cells=${cells} />
-    ${store.open && html`<div class="row">
+    ${store.open && html`<div class="row confirm">
       <button class="primary" disabled=${cells.every((one) => one.read || isWaiting(one))}
-        onClick=${() => store.onward(() => store.confirm(cells))}>Confirm <kbd>Enter</kbd></button>
+        onClick=${() => store.onward(() => store.confirm(cells))}>${cells.every((one) => one.error) ? "Set aside" : "Confirm"} <kbd>Enter</kbd></button>
       <button disabled=${cells.every((one) => !one.class)}
         onClick=${() => store.onward(() => store.move(cells, ""))}>Unidentified <kbd>Del</kbd></button></div>`}
     ${cells.length === 1 && html`<${Words} cell=${shown} /><${Comment} key=${shown.id} store=${store} cell=${shown} />`}

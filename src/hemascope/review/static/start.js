@@ -16,6 +16,7 @@ function Readers({ session }) {
     if (reader) session.read(reader);
   };
   return html`<section class="card who"><h2>Who reads?</h2>
+    ${session.begins && html`<p class="warn" role="alert">Say who reads, then the case begins.</p>`}
     <p class="soft">Every answer is kept with its reader, and a second reader does not see the first one’s.</p>
     <div class="row">${readers?.map((reader) => html`<button key=${reader.id} onClick=${() => session.read(reader)}>${reader.name}</button>`)}</div>
     <form class="row" onSubmit=${add}>
@@ -26,7 +27,12 @@ function Readers({ session }) {
 
 /** Makes a case of files and opens it; the files are sent there. */
 async function begin(session, files, asked = false) {
-  if (!session.reader) return ui.tell("First say who reads.", "warning");
+  if (!session.reader) {
+    session.begins = () => begin(session, files, asked);
+    session.redraw();
+    document.querySelector(".who input").focus();
+    return null;
+  }
   let name = caseName(files);
   if (asked) {
     const field = { name: "name", label: "Name", value: name, required: true, maxlength: 100 };

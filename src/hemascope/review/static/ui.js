@@ -15,12 +15,12 @@ class Ui extends EventTarget {
     this.changed();
   }
 
-  /** A message that stays until it is dismissed; a note goes by itself. */
+  /** A message that stays until it is dismissed; a note, and a warning without a list, go by themselves. */
   tell(text, kind = "error", more = []) {
     const message = { text, kind, more };
     this.messages = [...this.messages.filter((old) => old.text !== text), message].slice(-4);
     this.changed();
-    if (kind === "note") setTimeout(() => this.dismiss(message), 8000);
+    if (kind === "note" || (kind === "warning" && !more.length)) setTimeout(() => this.dismiss(message), kind === "note" ? 8000 : 20000);
   }
 
   dismiss(message) {
@@ -67,10 +67,10 @@ function Question({ question }) {
   useEffect(() => { dialog.current.showModal(); }, [question]);
   const submit = (event) => {
     event.preventDefault();
-    question.answer(Object.fromEntries(new FormData(event.target)));
+    question.answer(Object.fromEntries(new FormData(event.target, event.submitter)));
   };
-  const { heading, text, fields, ok, danger, body, cancel = "Cancel" } = question;
-  return html`<dialog ref=${dialog} class=${body ? "wide" : ""} aria-labelledby="question" onClose=${() => question.answer(null)}>
+  const { heading, text, fields, ok, danger, body, wide, cancel = "Cancel" } = question;
+  return html`<dialog ref=${dialog} class=${wide ? "wide" : ""} aria-labelledby="question" onClose=${() => question.answer(null)}>
     <form onSubmit=${submit}>
       <h2 id="question">${heading}</h2>
       ${text && html`<p>${text}</p>`}${body}
@@ -83,7 +83,7 @@ function Question({ question }) {
   </dialog>`;
 }
 
-const Lines = ({ of }) => html`<ul>${of.map((line) => html`<li>${line}</li>`)}</ul>`;
+export const Lines = ({ of }) => html`<ul>${of.map((line) => html`<li>${line}</li>`)}</ul>`;
 
 export function Messages() {
   useChanges(ui);
