@@ -22,14 +22,14 @@ export function Differential({ store }) {
     <div class="row head"><h2>Differential <span>${d.counted} of ${d.target} white cells</span></h2></div>
     <progress max=${d.target} value=${Math.min(d.counted, d.target)} aria-label="White cells counted, of ${d.target}"></progress>
     ${d.warning && html`<p class="warn">${d.warning}</p>`}
-    <${Table} heads=${["White cells", "n", "Confirmed %", "Model %"]}
+    <${Table} heads=${["White cells", "n", store.case.signed_at ? "Signed %" : "Now %", "Model %"]}
       rows=${d.rows.map((row) => [named(row), row.count, share(row), share(row.pre)])} />
     <p class="soft">Below each percentage: its 95 % interval (Clopper–Pearson).</p>
     ${d.per_100.map((row) => html`<p>${title(row.class)}: <b>${one(row.per_100)}</b> per 100 white cells
       ${row.low != null && html` <span class="soft">(${span(row)}; model ${one(row.pre.per_100)})</span>`}</p>`)}
     ${d.not_counted.length > 0 && html`<p class="soft">Outside the count:
       ${" "}${d.not_counted.map((row) => `${row.class} ${row.count}`).join(", ")}.</p>`}
-    ${d.kept.total > 0 && html`<p class="soft">Pre-classification kept for ${d.kept.count} of ${d.kept.total}
+    ${d.kept.total > 0 && html`<p class="soft">Named or confirmed one by one: ${many(d.read, "cell")}. Pre-classification kept for ${d.kept.count} of ${d.kept.total}
       ${" "}(${one(d.kept.percent)} %, ${span(d.kept)}).</p>`}
     ${d.notes.map((note) => html`<p class="soft">${note}</p>`)}
     <${Blockers} store=${store} />
