@@ -14,7 +14,7 @@ _EXPECTED = "expected CLASS/*.jpg or {train,val,test}/CLASS/*.jpg"
 
 
 def read_folder(path: Path, request: Request) -> Source:
-    """Reads `path/CLASS/**` or `path/{train,val,test}/CLASS/**`, split folders in any spelling.
+    """Reads `path/CLASS/**`, split by folders in any spelling above or inside the class folders.
 
     Raises:
         DataError: If there is no class folder with an image, or images are damaged.
