@@ -21,7 +21,7 @@ from hemascope.data.walk import has_picture_suffix, is_hidden
 ZIP, TAR = ".zip", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BAD_MEMBER = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # not the disk
 _BAD_ARCHIVE = (*_BAD_MEMBER, OSError, RuntimeError, ValueError, LookupError, tarfile.TarError)
-_IS_UTF_8 = 0x800  # of a member's flags in a .zip file
+IS_ENCRYPTED, _IS_UTF_8 = 0x1, 0x800  # flags of a member of a .zip file
 _NAME, _MAGIC = slice(100), slice(257, 262)  # of a header in a .tar file
 _MOST_BYTES = 20_000_000_000  # unpacked; this stops archives made to fill a disk
 
@@ -91,6 +91,8 @@ def _unzip(path: Path, folder: Path) -> dict[Path, str]:
         for member in members:
             member.filename = _named(path, member).replace("\\", "/")  # of old programs on Windows
         _check_names(path, [member.filename for member in members])
+        if any(member.flag_bits & IS_ENCRYPTED for member in members):
+            raise DataError(f"{path} is encrypted; unpack it and name the folder.")
         for member in members:
             try:
                 archive.extract(member, folder)  # which zipfile keeps inside the folder

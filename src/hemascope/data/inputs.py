@@ -22,7 +22,7 @@ from typing import IO, Any, BinaryIO, Literal, NoReturn, cast
 from PIL import Image
 
 from hemascope.core.errors import DataError, UsageError
-from hemascope.data.archive import TAR, ZIP
+from hemascope.data.archive import IS_ENCRYPTED, TAR, ZIP
 from hemascope.data.npz import rows_of
 from hemascope.data.pictures import (
     MAX_FILE_BYTES,
@@ -311,7 +311,9 @@ def _of_archive(path: str, kind: str, passed: PassedOver) -> Iterator[Item]:
 def _zip_members(path: str) -> Iterator[_Member]:
     with open_file(path) as file, zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
-            if not member.is_dir():
+            if member.flag_bits & IS_ENCRYPTED:
+                yield member.filename, 0, partial(_refuse, "it is encrypted; unpack the archive")
+            elif not member.is_dir():
                 yield member.filename, member.file_size, partial(archive.open, member)
 
 
@@ -321,11 +323,12 @@ def _tar_members(path: str) -> Iterator[_Member]:
             if member.isfile():
                 yield member.name, member.size, partial(archive.extractfile, member)
             elif (member.islnk() or member.issym()) and has_picture_suffix(member.name):
-                yield member.name, 0, partial(_refuse_link, member)
+                reason = f"it is a link to {member.linkname}, which is not followed"
+                yield member.name, 0, partial(_refuse, reason)
 
 
-def _refuse_link(member: tarfile.TarInfo) -> NoReturn:
-    raise BadPictureError(f"it is a link to {member.linkname}, which is not followed")
+def _refuse(reason: str) -> NoReturn:
+    raise BadPictureError(reason)
 
 
 def _parts_of_parquet(path: str) -> Iterator[Part]:
@@ -399,7 +402,4 @@ def _of_cell(path: str, row: int, value: Any) -> Item:
 
 
 def _failing(path: str, reason: str) -> Item:
-    def read() -> Picture:
-        raise BadPictureError(reason)
-
-    return Item(path, read)
+    return Item(path, partial(_refuse, reason))

@@ -13,7 +13,10 @@ from hemascope.core.classes import Split
 from hemascope.core.errors import DataError, HemascopeError
 from hemascope.core.images import Dataset
 from hemascope.data import load
+from hemascope.data.inputs import items
+from hemascope.data.pictures import BadPictureError
 from hemascope.data.source import Request
+from hemascope.data.walk import PassedOver
 from hemascope.settings.data import DataSettings
 
 KINDS = {".zip": "zip", ".tar": "tar", ".tar.gz": "gztar", ".tar.bz2": "bztar", ".tar.xz": "xztar"}
@@ -208,3 +211,18 @@ def test_folder_names_in_other_letters_are_read_or_refused_never_garbled(
         return
     with pytest.raises(DataError, match="not in UTF-8"):
         _as_found(tmp_path / "x.zip")
+
+
+def test_an_encrypted_archive_says_what_to_do(cells: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ig/0.png", (cells / "ig" / "0.png").read_bytes())
+    stored = bytearray(path.read_bytes())
+    for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        stored[stored.rindex(signature) + at] |= 1
+    path.write_bytes(stored)
+    with pytest.raises(DataError, match="is encrypted; unpack it"):
+        _as_found(path)
+    [item] = items([str(path)], PassedOver())
+    with pytest.raises(BadPictureError, match="it is encrypted"):
+        item.read()
