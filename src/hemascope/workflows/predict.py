@@ -171,10 +171,13 @@ def open_model(asked: Asked, found: Iterator[Item]) -> tuple[Predictor, Iterator
 def _fitting_model(found: Iterator[Item]) -> tuple[str, Iterator[Item]]:
     """The packaged model for photographs like most of the first ones, and all of them again."""
     first = [next(found)]
-    if _is_tile(first[0]):
-        first += islice(found, _NUM_TILES - 1)
-    share = sum(map(_is_tile, first)) / len(first)
-    return FOR_TILES if share > 1 / 2 else FOR_PHOTOGRAPHS, chain(first, found)
+    are_tiles = [_is_tile(first[0])]
+    if are_tiles[0]:
+        more = list(islice(found, _NUM_TILES - 1))
+        are_tiles += map(_is_tile, more)
+        first += more
+    tiles = 2 * sum(are_tiles) > len(first)
+    return FOR_TILES if tiles else FOR_PHOTOGRAPHS, chain(first, found)
 
 
 def _is_tile(item: Item) -> bool:

@@ -8,7 +8,7 @@ const ROLES = [["white", "White cell (counts)"], ["per_100_white", "Per 100 whit
 
 function Readers({ session }) {
   const [readers, setReaders] = useState(null);
-  useEffect(() => { attempt(() => api.get("/readers")).then((list) => list && setReaders(list.items)); }, []);
+  useEffect(() => { attempt(() => api.get("/readers")).then((list) => setReaders(list?.items ?? [])); }, []);
   const add = async (event) => {
     event.preventDefault();
     const name = new FormData(event.target).get("name").trim();
@@ -18,10 +18,10 @@ function Readers({ session }) {
   return html`<section class="card who"><h2>Who reads?</h2>
     ${session.begins && html`<p class="warn" role="alert">Say who reads, then the case begins.</p>`}
     <p class="soft">Every answer is kept with its reader, and a second reader does not see the first one’s.</p>
-    <div class="row">${readers?.map((reader) => html`<button key=${reader.id} onClick=${() => session.read(reader)}>${reader.name}</button>`)}</div>
+    ${readers && html`<div class="row">${readers.map((reader) => html`<button key=${reader.id} onClick=${() => session.read(reader)}>${reader.name}</button>`)}</div>
     <form class="row" onSubmit=${add}>
       <label>New reader <input name="name" autocomplete="name" maxlength="100" required /></label>
-      <button class="primary">Add and start</button></form>
+      <button class="primary">Add and start</button></form>`}
   </section>`;
 }
 
@@ -30,7 +30,7 @@ async function begin(session, files, asked = false) {
   if (!session.reader) {
     session.begins = () => begin(session, files, asked);
     session.redraw();
-    document.querySelector(".who input").focus();
+    document.querySelector(".who input")?.focus();
     return null;
   }
   let name = caseName(files);
