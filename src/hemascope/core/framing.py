@@ -171,11 +171,10 @@ def are_apart(some: Sequence[Cell], others: Sequence[Cell]) -> bool:
     return max(first / second, second / first) > _APART
 
 
-def are_too_large(cells: Sequence[Cell], shares: Sequence[float]) -> bool:
-    """Whether nuclei are larger than those of any class in the share that training kept."""
-    pairs = zip(cells, shares, strict=True)
-    found = [cell.diameter / (NUCLEUS * share) for cell, share in pairs if cell.diameter]
-    return len(found) >= _LEAST_TO_WIDEN and float(np.median(found)) > _TOO_LARGE
+def are_too_large(diameters: Sequence[float]) -> bool:
+    """Whether nuclei, as shares of what training kept, are larger than those of any class."""
+    enough = len(diameters) >= _LEAST_TO_WIDEN
+    return enough and float(np.median(diameters)) > _TOO_LARGE * NUCLEUS
 
 
 def background(pixels: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -107,13 +107,14 @@ class ImageSpec(BaseModel):
         """The same as `decide`, of images looked at before."""
         known: list[Cell] = []
         others: list[Cell] = []
-        shares: list[float] = []
+        diameters: list[float] = []  # of nuclei, in what training kept of photographs of a size
         for look in looks:
             (others if look.known is None else known).append(look.cell)
-            shares += [] if look.known is None else [look.known]
+            if look.known and look.cell.diameter:
+                diameters.append(look.cell.diameter / look.known)
         # Some have a size of training's by chance.
         of_all_sizes = len(others) > len(known) and not are_apart(known, others)
-        of_all_sizes |= are_too_large(known, shares)
+        of_all_sizes |= are_too_large(diameters)
         if not (others or of_all_sizes):
             return None
         cells = [*others, *known] if of_all_sizes else others

@@ -497,7 +497,7 @@ def _fit(
         old_val = (base.graph.val_accuracy, float(right.mean()))
     if deepened and deepened.own_accuracy is not None:
         if deepened.own_accuracy < base.graph.val_accuracy - _MOST_FORGOTTEN:
-            said += f", which forgets too much ({100 * deepened.own_accuracy:.1f} % on them)"
+            said += f", which forgets too much ({100 * deepened.own_accuracy:.1f} % on --own-data)"
             deepened, best = None, of_head
         else:
             old_val = (base.graph.val_accuracy, deepened.own_accuracy)
