@@ -61,7 +61,7 @@ class Judged:
         answered = confidence >= self.abstain_below
         share = estimate(1 - float(answered.mean()), len(answered))
         if not answered.any():
-            return "it abstains on every cell: give more labeled cells, or cells easier to tell"
+            return "abstains on every cell: give more labeled cells, or cells easier to tell"
         others = estimate(float(right[answered].mean()), int(answered.sum()))
         return (
             f"abstains on {interval(share)} of these cells; of the others {interval(others)} right"

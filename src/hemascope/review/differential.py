@@ -48,9 +48,9 @@ def differential(classes: Sequence[told.ClassInfo], cells: Sequence[Counted]) ->
         warning = f"{few} counted: {TARGET} are the target."
     images = [one.image for one in cells if one.now and one.image]
     copies = len(images) - len(set(images))
-    notes = [f"{copies} image(s) are copies of others: such cells are counted twice."] * (
-        copies > 0
-    )
+    notes: list[str] = []
+    if copies:
+        notes.append(f"{copies} image(s) are copies of others: such cells are counted twice.")
     if guessed:
         notes.append(
             f"Counted as white cells, because their role is not known: {', '.join(guessed)}."
