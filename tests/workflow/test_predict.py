@@ -340,7 +340,7 @@ def test_a_gray_picture_is_flagged_however_it_is_given(
         (np.zeros((28, 28, 2), np.uint8), r"shape \(28, 28, 2\)"),
         (np.zeros((28, 28, 3)), "array of type float64"),
         (np.zeros((0, 28, 3), np.uint8), "without pixels"),
-        (b"not a picture", "unknown image format"),
+        (b"not a picture", "unknown image format; save it"),
         (b"", "file is empty"),
         ("nowhere.png", "No such file"),
         (Path(), "Is a directory"),

@@ -19,6 +19,10 @@ SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff"),
         *(".webp", ".gif", ".avif"),
+        # Images too, though not read: each is told what to do instead of being passed over.
+        *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpf", ".jpx", ".jxl", ".psd", ".tga"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2"),
+        *(".raf", ".dcm", ".svs", ".ndpi", ".czi", ".nd2", ".lif", ".vsi", ".mrxs", ".exr"),
     }
 )
 NUM_PREFIX_BYTES = 32
@@ -28,6 +32,12 @@ TOO_LARGE = f"file too large (limit {MAX_FILE_BYTES // 1_000_000} MB)"
 # that text may begin like (PPM).
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
 _PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")
+_UNREAD = re.compile(
+    rb"(?P<HEIC>.{4}ftyp(?:heic|heix|heim|hevc|mif1|msf1))|(?P<JPEG_2000>.{4}jP  |\xff\x4f\xff\x51)"
+    rb"|(?P<JPEG_XL>.{4}JXL |\xff\x0a)|(?P<Photoshop>8BPS)|(?P<PPM>P[1-7]\s)"
+    rb"|(?P<DICOM>.{128}DICM)|(?P<Zeiss_CZI>ZISRAWFILE)",
+    re.DOTALL,
+)
 _BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _MAX_PIXELS = 25_000_000  # a cell photograph is 0.13 megapixels; this stops image bombs
 _SCAN, _MAX_SCANS = b"\xff\xda", 100  # a progressive JPEG has about ten
@@ -49,6 +59,7 @@ _SRGB_POINTS = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # white, red, 
 _INTEROPERABILITY = 0xA005
 _EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 
+_SUBFILE, _IS_REDUCED = 254, 1  # a TIFF tag, and its bit
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 262, 284, 339  # TIFF tags
 _WHITE_IS_ZERO, _SEPARATE, _SIGNED = 0, 2, 2
 _DEEP = re.compile(r"(LA|RGB|RGBX|RGBA|RGBa|CMYK);16([LBN])")
@@ -153,7 +164,13 @@ def _opened(content: bytes) -> ImageFile.ImageFile:
         return Image.open(io.BytesIO(content), formats=_FORMATS)
     except Image.UnidentifiedImageError as error:
         if not is_picture(content[:NUM_PREFIX_BYTES]):
-            raise BadPictureError("unknown image format") from error
+            found = _UNREAD.match(content)
+            kind = (
+                f"{found.lastgroup} is not read".replace("_", " ")
+                if found
+                else "unknown image format"
+            )
+            raise BadPictureError(f"{kind}; save it as 8-bit RGB PNG") from error
         raise BadPictureError(
             "damaged, or an unsupported variant of its format; save it as 8-bit RGB PNG"
         ) from error
@@ -170,6 +187,9 @@ def _check(image: Image.Image) -> None:
         return
     if image.format not in (*_FORMATS, "MPO"):
         raise BadPictureError(f"format {image.format} is not supported; save it as PNG")
+    tags: Any = getattr(image, "tag_v2", {})
+    if tags.get(_SUBFILE, 0) & _IS_REDUCED:
+        raise BadPictureError("a preview of a camera's raw image; save that as 8-bit RGB PNG")
     if image.fp is not None and "progressive" in image.info:
         # Each scan works on every pixel again; a hostile file would take hours.
         image.fp.seek(0)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 
 from hemascope.data.pictures import NUM_PREFIX_BYTES, SUFFIXES, is_picture
@@ -55,13 +55,32 @@ def is_hidden(path: str) -> bool:
 
 
 def walk(folder: str, passed: PassedOver) -> Iterator[tuple[str, str]]:
-    """The images below a folder, by name; links to folders are not followed.
+    """The images below a folder, by name.
 
-    A file counts as an image by its content, or, lest a damaged one be lost, by its suffix.
+    A file counts as an image by its content, or, lest a damaged one be lost, by its suffix. A link
+    to a folder is followed once, and not at all where it leads into or above one that is walked:
+    its images would come twice, or for ever.
 
     Yields:
         The path of an image and ""; or of a folder that cannot be read, and why.
     """
+    for entry in _files(folder, passed):
+        if isinstance(entry, tuple):
+            yield entry
+        elif _is_picture_file(entry.path):
+            yield entry.path, ""
+        else:
+            passed.add(entry.path)
+
+
+def count_files(folder: str) -> int:
+    """How many files `walk` looks at: at least as many as it finds images."""
+    return sum(1 for _ in _files(folder, PassedOver()))
+
+
+def _files(folder: str, passed: PassedOver) -> Iterator[os.DirEntry[str] | tuple[str, str]]:
+    """The files below a folder that are not hidden; errors where a folder cannot be read."""
+    walked = [Path(folder).resolve()]
     waiting = [_entries(folder)]  # and not a call for each level: there may be thousands
     while waiting:
         for entry in waiting[-1]:
@@ -69,24 +88,23 @@ def walk(folder: str, passed: PassedOver) -> Iterator[tuple[str, str]]:
                 yield entry
             elif is_hidden(entry.name):
                 passed.num_hidden += not entry.is_dir(follow_symlinks=False)
-            elif entry.is_dir(follow_symlinks=False):
+            elif not entry.is_dir():
+                yield entry
+            elif entry.is_symlink() and not _is_new(Path(entry.path).resolve(), walked):
+                passed.add(f"{entry.path} (a link)")
+            else:
                 waiting.append(_entries(entry.path))
                 break
-            elif _is_picture_file(entry.path):
-                yield entry.path, ""
-            else:
-                passed.add(entry.path)
         else:
             waiting.pop()
 
 
-def count_files(folder: str) -> int:
-    """How many files `walk` looks at: at least as many as it finds images."""
-    count = 0
-    for _, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        count += sum(not is_hidden(name) for name in names)
-    return count
+def _is_new(folder: Path, walked: list[Path]) -> bool:
+    """Whether a folder lies apart from those that are walked; then it is one of them."""
+    if any(folder.is_relative_to(other) or other.is_relative_to(folder) for other in walked):
+        return False
+    walked.append(folder)
+    return True
 
 
 def has_picture_suffix(path: str) -> bool:

@@ -24,20 +24,47 @@ def save(path: Path, size: tuple[int, int] = (12, 12), mode: str = "RGB") -> Non
     Image.new(mode, size).save(path)
 
 
-def test_a_folder_is_walked_by_name_and_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+def test_a_folder_is_walked_by_name_and_not_twice_by_links(tmp_path: Path) -> None:
     for name in ("b/2.png", "b/1.JPG", "a.png", "c/d/e.tif"):
         save(tmp_path / name)
     (tmp_path / "b" / "notes.txt").write_text("")
     save(tmp_path / ".hidden.png")
     (tmp_path / "c" / "loop").symlink_to(tmp_path)
+    (tmp_path / "c" / "twice").symlink_to(tmp_path / "b")
     passed = PassedOver()
     found = [os.path.relpath(item.path, tmp_path) for item in items([str(tmp_path)], passed)]
     assert passed.notes() == (
-        "2 file(s) that are not images were passed over (notes.txt, loop).",
+        "3 file(s) that are not images were passed over "
+        "(notes.txt, loop (a link), twice (a link)).",
         "1 hidden or system file(s) were passed over.",
     )
     assert found == ["a.png", "b/1.JPG", "b/2.png", "c/d/e.tif"]
     assert count_items([str(tmp_path)]) == 5  # at most: nothing is opened
+
+
+def test_folders_that_are_links_are_walked_each_once(tmp_path: Path) -> None:
+    classes = tmp_path / "elsewhere"
+    for name in ("monocyte/1.png", "basophil/2.png"):
+        save(classes / name)
+    (classes / "basophil" / "back").symlink_to(classes / "monocyte")
+    cells = tmp_path / "cells"
+    cells.mkdir()
+    for name in ("monocyte", "basophil"):
+        (cells / name).symlink_to(classes / name)
+    (cells / "zz").symlink_to(classes / "monocyte")
+    passed = PassedOver()
+    found = [os.path.relpath(item.path, cells) for item in items([str(cells)], passed)]
+    assert found == ["basophil/2.png", "basophil/back/1.png"]
+    assert passed.names == ["monocyte (a link)", "zz (a link)"]
+    assert count_items([str(cells)]) == 2
+
+
+def test_images_of_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    passed = PassedOver()
+    [item] = items([str(tmp_path)], passed)
+    assert item.path.endswith("phone.heic")
+    assert not passed.notes()
 
 
 def test_a_very_large_folder_is_read_in_sorted_parts(

@@ -578,8 +578,12 @@ def test_a_truncated_file_is_refused_or_whole(kind: str) -> None:
     ("content", "reason"),
     [
         (b"", "file is empty"),
-        (b"no picture at all", "unknown image format"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unknown image format"),
+        (b"no picture at all", "unknown image format; save it"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unknown image format; save it"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC is not read; save it as 8-bit RGB PNG"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000 is not read"),
+        (saved(Image.new("RGB", (9, 9)), "PPM"), "PPM is not read"),
+        (saved(Image.new("RGB", (9, 9)), "TIFF", tiffinfo={254: 1}), "a preview of a camera's raw"),
         (b"\x89PNG\r\n\x1a\n", "damaged, or an unsupported variant"),
         (
             saved(Image.new("1", (9000, 9000))),

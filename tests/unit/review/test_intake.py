@@ -64,7 +64,7 @@ def test_the_kind_is_told_by_the_content_not_by_the_name() -> None:
         ("cell.txt", True),
         ("text.png", False),
     ]
-    assert found[2].error == "unknown image format"
+    assert found[2].error == "unknown image format; save it as 8-bit RGB PNG"
     assert passed.notes() == ("1 file(s) that are not images were passed over (notes.txt).",)
 
 
