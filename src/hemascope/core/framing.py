@@ -189,9 +189,19 @@ def background(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def purple(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
     """How much each pixel of images (N, H, W, 3) in [0, 1] is colored as a nucleus, (N, H, W)."""
+    return purple_of(densities(pixels))
+
+
+def densities(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Optical densities of R, G and B over the background, (3, N, H, W), of images in [0, 1]."""
     white = background(pixels)
     relative = pixels / np.maximum(white, _DARKEST)[:, None, None]
-    red, green, blue = np.moveaxis(-np.log(np.clip(relative, 1 / 255, 1)), 3, 0)
+    return np.moveaxis(-np.log(np.clip(relative, 1 / 255, 1)), 3, 0)
+
+
+def purple_of(densities: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The same as `purple`, of optical densities (3, N, H, W)."""
+    red, green, blue = densities
     return np.clip(green - blue, -0.2, 2) + 0.3 * np.clip(red, 0, 1.5)
 
 

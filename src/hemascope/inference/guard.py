@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hemascope.core.errors import DataError
-from hemascope.core.framing import find_cell, purple
+from hemascope.core.framing import densities, find_cell, purple_of
 from hemascope.metrics.two_samples import Shift, rank_test
 from hemascope.store.model_folder import Head
 
@@ -30,8 +30,11 @@ _NUM_KEPT = 2500  # training images whose features are kept, as many of each cla
 _NEIGHBOR = 5  # which of the nearest counts
 _BATCH = 512  # images whose distances are computed at once
 _IN_HALF = ("projection", "kept", "val")  # precision, in the file
+_LATE = {"hue", "num_own"}  # which older files lack
 _LOOKED_AT = 28  # pixels along a side, by which the contrast is measured
-_MIDDLE, _BORDER = 0.22, 0.44  # distances from the middle, of the side
+_MIDDLE, _CELL, _BORDER = 0.22, 0.35, 0.44  # distances from the middle, of the side
+_NO_DENSITY = 1e-6  # in all of a cell
+_HUE = -0.1  # optical density; of 1,500 cells each of five laboratories at most 3 % are below it
 _LEAST_OF_CLASS = 20  # val images, for ranks among them
 _RARE = 0.005  # share of val that is as blurred, or as oddly colored, at either end
 
@@ -53,6 +56,7 @@ class Guard:
         colors: Lowest and highest mean optical density of R, G and B, shape (2, 3).
         weights: Of the network's own last layer, shape (C, K).
         biases: The same, shape (C,).
+        hue: How much denser a cell is in red light than in blue, at least, shape ().
         num_own: How many of the kept features, the last ones, are of laboratories that the model
             was adapted to, shape ().
 
@@ -71,6 +75,7 @@ class Guard:
     colors: Floats
     weights: Floats
     biases: Floats
+    hue: Floats = field(default_factory=lambda: np.asarray(_HUE, dtype=np.float32))
     num_own: NDArray[np.int64] = field(default_factory=lambda: np.zeros((), dtype=np.int64))
 
     def distances(self, features: Floats) -> Floats:
@@ -103,7 +108,8 @@ class Guard:
 
     def apart(self, images: Images, distances: Floats) -> NDArray[np.bool_]:
         """Which images (N, H, H, 3) at such distances are set apart, shape (N,)."""
-        return (distances > self.threshold) | (_contrast(images) < self.contrast)
+        contrast, hue = _stain(images)
+        return (distances > self.threshold) | (contrast < self.contrast) | (hue < self.hue)
 
     def adapted(self, images: Images, features: Floats, labels: NDArray[np.int64]) -> "Guard":
         """The same for a laboratory, whose features (N, K) count as training from now on.
@@ -121,17 +127,21 @@ class Guard:
         )
         threshold = np.quantile(joined.distances_of(own, itself=True), 1 - _OWN_SET_ASIDE)
         threshold = np.maximum(self.threshold, threshold).astype(np.float32)
-        contrast = np.minimum(self.contrast, np.quantile(_contrast(images), _FAINT))
+        contrast, hue = _stain(images)
+        contrast = np.minimum(self.contrast, np.quantile(contrast, _FAINT))
         return replace(
             joined,
             threshold=np.asarray(threshold),
             contrast=np.asarray(contrast, dtype=np.float32),
+            hue=_least_hue(hue, self.hue),
         )
 
     def warning(self, image: Images) -> Warned:
         """What is odd about an image (H, H, 3) that is set apart."""
+        if self.is_swapped(image):
+            return "unusual color"
         cell = find_cell(Image.fromarray(image))
-        if not cell.diameter or _contrast(image[None])[0] < self.contrast:
+        if not cell.diameter or _stain(image[None])[0][0] < self.contrast:
             return "no cell"
         if cell.num_nuclei > 1:
             return "several cells"
@@ -141,6 +151,15 @@ class Guard:
         if (color < self.colors[0]).any() or (color > self.colors[1]).any():
             return "unusual color"
         return "unlike training"
+
+    def is_swapped(self, image: Images) -> bool:
+        """Whether red and blue of an image (H, H, 3) seem to be swapped, as OpenCV reads them."""
+        if _stain(image[None])[1][0] >= self.hue:
+            return False
+        turned = np.ascontiguousarray(image[..., ::-1])
+        contrast, hue = _stain(turned[None])
+        has_cell = contrast[0] >= self.contrast and hue[0] >= self.hue
+        return bool(has_cell and find_cell(Image.fromarray(turned)).diameter)
 
     def shift(self, distances: Sequence[float], labels: Sequence[int]) -> Shift:
         """How a laboratory's distances compare with those of val images of the same classes.
@@ -177,8 +196,8 @@ class Guard:
         Raises:
             DataError: If it is none.
         """
-        needed = {one.name for one in fields(cls) if one.name != "num_own"}  # which older ones lack
-        if set(arrays) - {"num_own"} != needed:
+        needed = {one.name for one in fields(cls)} - _LATE
+        if set(arrays) - _LATE != needed:
             raise DataError("the model's guard file does not hold a guard; export the model again.")
         whole: dict[str, Any] = {name: arrays[name].astype(np.float32) for name in _IN_HALF}
         return cls(**{**arrays, **whole})
@@ -197,13 +216,15 @@ def fit_guard(
     _, _, directions = np.linalg.svd(train[chosen], full_matrices=False)
     projection = directions[:_NUM_DIRECTIONS].T.astype(np.float16).astype(np.float32)
     colors = np.quantile(_color(val_images), [_RARE, 1 - _RARE], axis=0)
+    contrast, hue = _stain(val_images)
     guard = Guard(
         projection,
         np.empty((0, 0), dtype=np.float32),
         train_labels[chosen],
         np.empty((0, 0), dtype=np.float32),
         val_labels,
-        contrast=np.asarray(np.quantile(_contrast(val_images), _FAINT), dtype=np.float32),
+        contrast=np.asarray(np.quantile(contrast, _FAINT), dtype=np.float32),
+        hue=_least_hue(hue, _HUE),
         threshold=np.zeros((), dtype=np.float32),
         sharpness=np.asarray(np.quantile(_sharpness(val_images), _RARE), dtype=np.float32),
         colors=colors.astype(np.float32),
@@ -260,15 +281,28 @@ def _sharpness(images: Images) -> NDArray[np.float64]:
     return steps / np.maximum(green.std(axis=(1, 2)), 1)
 
 
-def _contrast(images: Images) -> NDArray[np.float64]:
-    """How much more the middle of images (N, H, H, 3) is colored as a nucleus than the border."""
+def _stain(images: Images) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the stain shows in the middle of images (N, H, H, 3), each of shape (N,).
+
+    Returns:
+        How much more the middle is colored as a nucleus than the border, and how much denser the
+        cell is in red light than in blue, dark places (in green, which is in the middle) foremost.
+    """
     step = max(images.shape[1] // _LOOKED_AT, 1)
-    found = purple(images[:, ::step, ::step].astype(np.float32) / 255)
+    density = densities(images[:, ::step, ::step].astype(np.float32) / 255)
+    found = purple_of(density)
     place = (np.arange(found.shape[1]) + 0.5) / found.shape[1] - 0.5
     away = np.hypot(place[:, None], place)
-    return (found[:, away < _MIDDLE].mean(axis=1) - found[:, away > _BORDER].mean(axis=1)).astype(
-        np.float64
-    )
+    middle = found[:, away < _MIDDLE].mean(axis=1) - found[:, away > _BORDER].mean(axis=1)
+    red, green, blue = density[:, :, away < _CELL]
+    weights = green**2
+    hue = ((red - blue) * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), _NO_DENSITY)
+    return middle.astype(np.float64), hue.astype(np.float64)
+
+
+def _least_hue(hue: NDArray[np.float64], known: Floats | float) -> Floats:
+    """What is at least expected of cells, some of which are as `hue` says."""
+    return np.asarray(np.minimum(known, np.quantile(hue, _RARE)), dtype=np.float32)
 
 
 def _color(images: Images) -> NDArray[np.float64]:

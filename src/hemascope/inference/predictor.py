@@ -39,6 +39,7 @@ _LEAST_FOR_TEST = 20  # photographs, to say of a laboratory that it is unlike th
 _DIGITS = 3  # of a distance: what follows depends on how many images are asked about together
 _GRAY = 8  # gray levels by which R, G and B of a gray picture differ at most
 _GRAY_NOTE = "no color, so a model trained on color images cannot classify it"
+_SWAPPED_NOTE = "red and blue seem to be swapped (BGR, as OpenCV reads images): give it as RGB"
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,10 +250,13 @@ class Predictor:
             least = 2.0 if self._min_prob is None else self._min_prob  # 2: no class is in the set
             unfit = gray and self.info.is_color
             distance, warning = None, ""
+            note = _GRAY_NOTE if unfit else ""
             if self.guard:
                 distance = round(float(distances[i] / self.guard.threshold), _DIGITS)
                 if apart[i]:
                     warning = self.guard.warning(images[i])
+                    if warning == "unusual color" and self.guard.is_swapped(images[i]):
+                        note = _SWAPPED_NOTE
             answers.append(
                 Answer(
                     predicted_class=names[order[0]],
@@ -260,7 +264,7 @@ class Predictor:
                     prediction_set=tuple(names[i] for i in order if row[i] >= least),
                     abstain=bool(unfit or warning) or confidence < self.decision.abstain_below,
                     probs=tuple(row.tolist()),
-                    note=_GRAY_NOTE if unfit else "",
+                    note=note,
                     warning=warning,
                     distance=distance,
                 )

@@ -54,6 +54,21 @@ def test_few_of_val_and_all_noise_is_set_apart(guard: Guard) -> None:
     assert guard.shift(relative(guard, like), classes).p_value > 1e-6
 
 
+def test_images_whose_red_and_blue_are_swapped_are_set_apart(guard: Guard) -> None:
+    cells = render(np.arange(80) % 8, seed=3)
+    near = np.zeros(80, dtype=np.float32)
+    swapped = np.ascontiguousarray(cells[..., ::-1])
+    assert guard.apart(cells, near).mean() < 0.05
+    assert guard.apart(swapped, near).mean() > 0.95
+    told = [guard.is_swapped(image) for image in swapped]
+    assert np.mean(told) > 0.9
+    assert guard.warning(swapped[int(np.argmax(told))]) == "unusual color"
+    assert not any(guard.is_swapped(image) for image in cells)
+    older = {key: value for key, value in guard.arrays().items() if key != "hue"}
+    assert Guard.of(older).apart(swapped, near).mean() > 0.95
+    assert guard.adapted(swapped, features_of(swapped), np.full(80, -1)).hue < guard.hue
+
+
 def test_a_folder_of_one_class_is_not_a_shift(
     cells: tuple[NDArray[np.uint8], NDArray[np.int64]], guard: Guard
 ) -> None:
