@@ -4,7 +4,8 @@
 
 MODEL is an exported model or its name. Prints balanced accuracy with 8 views (all answers of the
 model allowed, classes with more than one cell) and its bootstrap interval, the share that the guard
-sets apart, and balanced accuracy on the other cells once the last layer was fitted to 10 and 50
+sets apart, balanced accuracy of `adapt` without labels (given all cells; or those of half of the
+groups, judged by the others), and on the other cells once the last layer was fitted to 10 and 50
 labeled cells of each class, to as many drawn without regard to class, and to as many that
 `adapt --suggest` would choose (mean and standard deviation
 over the repeats; cells of the labeled groups are left out of the judging where groups are known),
@@ -29,6 +30,7 @@ from hemascope.inference.last_layer import Cells, choose_cells, fit_head
 from hemascope.inference.predictor import Predictor
 from hemascope.metrics.classification import auroc
 from hemascope.store.model_folder import Head
+from hemascope.workflows.adapt import moved_layer
 
 _ENOUGH, _LEAST = 20, 0.6  # cells of a class whose sensitivity is to be higher than that
 
@@ -131,6 +133,27 @@ def refit(
     probs = np.array([answer.probs for answer in answers])
     units = np.array(groups) if groups else np.arange(len(labels))
     large = [c for c in classes if (labels == c).sum() >= _ENOUGH]
+    everything = np.arange(len(labels))
+    halves = [
+        np.flatnonzero(np.isin(units, order[: len(order) // 2]))
+        for order in (
+            np.random.default_rng(r).permutation(np.unique(units)) for r in range(repeats)
+        )
+    ]
+    for what, given in (("all", [everything]), ("half", halves)):
+        found: list[float] = []
+        for rows in given:
+            judge = everything if what == "all" else np.setdiff1d(everything, rows)
+            features = views[0][rows]
+            head, _ = moved_layer(predictor, guard, features, guard.distances(features))
+            head = head or Head(guard.weights, guard.biases)
+            said = np.sum([head.logits(view[judge]) for view in views], axis=0).argmax(1)
+            present = [c for c in classes if (labels[judge] == c).any()]
+            found.append(balanced(labels[judge], said, present))
+        print(
+            f"  no labels, {what} of the cells: {100 * np.mean(found):.1f} ± "
+            f"{100 * np.std(found):.1f} % (n = {len(found)})"
+        )
     for each in (10, 50):
         for how in ("each class", "random", "suggested"):
             found: list[float] = []

@@ -26,7 +26,8 @@ def save(folder: Path, labels: list[int], names: tuple[str, ...], seed: int) -> 
     for i, image in enumerate(render(np.array(labels), seed=seed)):
         place = folder / names[labels[i]]
         place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[..., [0, 2, 1]]).save(place / f"p{i % 7}_{i}.png")
+        stained = 255 * (image / 255) ** np.array([1.6, 1.2, 0.8])
+        Image.fromarray(stained.astype(np.uint8)).save(place / f"p{i % 7}_{i}.png")
     return folder
 
 
@@ -124,13 +125,26 @@ def test_without_labels_framing_and_guard_are_fitted(
     out = tmp_path / "guarded"
     outcome = hemascope("adapt", exported, "--data", laboratory, "--out", out, "--unlabeled")
     assert outcome.code == 0, outcome.err
-    assert load_info(out).class_names == BLOOD_CELLS.names
-    paths = [str(path) for path in sorted(laboratory.rglob("*.png"))]
-    before, after = (
-        np.mean([a.warning != "" for a in Predictor(m).predict(paths)]) for m in (exported, out)
+    info = load_info(out)
+    assert info.class_names == BLOOD_CELLS.names
+    assert info.settings.name.endswith("-adapted")
+    assert "the last layer, which was moved to this laboratory's cells" in outcome.out
+    assert "Without labels nothing says" in (out / "MODEL_CARD.md").read_text()
+    paths = sorted(laboratory.rglob("*.png"))
+    (before, right), (after, more) = (
+        (
+            np.mean([a.warning != "" for a in answers]),
+            np.mean(
+                [a.predicted_class == p.parent.name for a, p in zip(answers, paths, strict=True)]
+            ),
+        )
+        for answers in (Predictor(m).predict([str(p) for p in paths]) for m in (exported, out))
     )
     assert after <= 0.05
     assert after <= before
+    assert more >= right
+    again = hemascope("adapt", out, "--data", laboratory, "--out", tmp_path / "b", "--unlabeled")
+    assert "the last layer are unchanged" in again.out  # it knows this laboratory now
 
 
 def test_suggested_cells_become_labels(
@@ -194,6 +208,7 @@ def test_pictures_without_cells_are_refused(exported: Path, tmp_path: Path, hema
     assert "no cell is found" in outcome.err
 
 
+@pytest.mark.filterwarnings("ignore:.*framed")
 def test_a_frame_is_kept_and_fits_its_model_alone(
     laboratory: Path, exported: Path, tmp_path: Path, hemascope: Run
 ) -> None:

@@ -21,6 +21,11 @@ _FOLDS = 5
 _STEPS = 300
 _OLD = 3.0  # scale of the old logits: the ridge penalty shrinks their part less
 _NEVER = -20.0  # logit
+_DIRECTIONS, _RIDGE = 64, 0.25  # in which cells of a class differ most; added, of their mean
+_TEMPERATURE = 4.0  # of the squared distances: the directions are not independent
+_TRAINING, _EVEN = 20.0, 20.0  # cells that each class's mean and share in training count for
+_ROUNDS = 20
+_LOG_SCALES = (-10.0, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +150,56 @@ def _fit(
     all_weights[model.classes_] = own / scale + _OLD * of_old @ old.weights
     biases[model.classes_] = intercepts + _OLD * of_old @ old.biases
     return Head(all_weights, biases)
+
+
+def moved_head(old: Head, known: Kept, features: Floats, temperature: float) -> Head:
+    """A last layer moved to a laboratory's cells, of which no label is known.
+
+    In the directions in which cells of a class differ most in training, each class is a Gaussian;
+    all have one covariance. Expectation maximization moves their means from those of training,
+    shifted by what all of the laboratory's cells have in common, toward the laboratory's. What
+    the Gaussians say is linear in the features and added to the old logits; then all are scaled,
+    so that answers are on average as confident as before.
+
+    Args:
+        old: The last layer before.
+        known: Cells of training, of each of the C classes some.
+        features: Of the laboratory's cells, shape (N, K).
+        temperature: That the logits are divided by.
+
+    Source: maximum a posteriori estimates of mixtures of Gaussians, Gauvain & Lee, IEEE Trans.
+    Speech and Audio Processing 1994.
+    """
+    from scipy.optimize import root_scalar
+    from scipy.special import softmax
+
+    names = range(len(old.biases))
+    means = np.array([known.features[known.labels == name].mean(axis=0) for name in names])
+    inside = known.features - means[known.labels]
+    variances, directions = np.linalg.eigh((inside.T @ inside / len(inside)).astype(np.float64))
+    variances, directions = variances[-_DIRECTIONS:], directions[:, -_DIRECTIONS:]
+    directions = directions / np.sqrt(variances + _RIDGE * variances.mean())
+    cells, trained = features @ directions, means @ directions
+    logits = old.logits(features)
+    probs = softmax(logits / temperature, axis=1)
+    weights, biases = old.weights, old.biases
+    for _ in range(_ROUNDS):
+        counts = probs.sum(axis=0)
+        expected = trained + (cells - probs @ trained).mean(axis=0)
+        moved = (probs.T @ cells + _TRAINING * expected) / (counts + _TRAINING)[:, None]
+        shares = (counts + _EVEN) / (counts + _EVEN).sum()
+        weights = 2 / _TEMPERATURE * moved @ directions.T
+        biases = np.log(shares) - (moved**2).sum(axis=1) / _TEMPERATURE
+        probs = softmax(features @ weights.T + biases + logits, axis=1)
+    weights, biases = old.weights + weights, old.biases + biases
+    found = (features @ weights.T + biases) / temperature
+    before = softmax(logits / temperature, axis=1).max(axis=1).mean()
+
+    def surer(log_scale: float) -> float:
+        return float(softmax(np.exp(log_scale) * found, axis=1).max(axis=1).mean() - before)
+
+    scale = np.exp(root_scalar(surer, bracket=_LOG_SCALES).root)
+    return Head((scale * weights).astype(np.float32), (scale * biases).astype(np.float32))
 
 
 def choose_cells(probs: NDArray[np.float64], features: Floats, count: int) -> list[int]:

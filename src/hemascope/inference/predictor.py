@@ -39,7 +39,9 @@ _LEAST_FOR_TEST = 20  # photographs, to say of a laboratory that it is unlike th
 _DIGITS = 3  # of a distance: what follows depends on how many images are asked about together
 _GRAY = 8  # gray levels by which R, G and B of a gray picture differ at most
 _GRAY_NOTE = "no color, so a model trained on color images cannot classify it"
-_SWAPPED_NOTE = "red and blue seem to be swapped (BGR, as OpenCV reads images): give it as RGB"
+_SWAPPED_NOTE = (
+    "redder than nuclei are: perhaps red and blue are swapped (BGR, as OpenCV reads images)"
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,9 @@ from math import erfc, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+_UNLIKELY = 0.001  # p value, and
+_UNLIKE = 0.65  # share of pairs in which a number of the sample is larger
+
 
 @dataclass(frozen=True)
 class Shift:
@@ -19,6 +22,11 @@ class Shift:
 
     p_value: float
     larger: float
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether the sample's numbers are larger, not by chance and by much."""
+        return self.p_value < _UNLIKELY and self.larger > _UNLIKE
 
 
 def rank_test(sample: NDArray[np.floating], reference: NDArray[np.floating]) -> Shift:

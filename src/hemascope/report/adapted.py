@@ -86,6 +86,8 @@ class Adapted:
         info: The adapted model.
         judged: The last layer's figures; None where there are no labels.
         rows: Which of the images were judged.
+        moved: The share of answers that changed when the last layer was moved without labels; None
+            where it was not.
         notes: What was noticed about the images.
     """
 
@@ -97,6 +99,7 @@ class Adapted:
     info: ArtifactInfo
     judged: Judged | None
     rows: NDArray[np.intp]
+    moved: Estimate | None
     notes: tuple[str, ...]
 
     def lines(self) -> list[str]:
@@ -105,9 +108,13 @@ class Adapted:
         apart = f"set apart as unlike training: {before} before, {after} after (held-out images)"
         judged = self.judged
         if judged is None:
+            count = f"Fitted to {len(self.images):,} unlabeled images: framing and guard"
+            if self.moved is None:
+                return [f"{count}; the classes and the last layer are unchanged.", apart]
             return [
-                f"Fitted to {len(self.images):,} unlabeled images: framing and guard; the classes "
-                "and the last layer are unchanged.",
+                f"{count}, and the last layer, which was moved to this laboratory's cells: "
+                f"{percent(self.moved.value)} of the answers changed. Without labels nothing says "
+                "whether more of them are right: check some, and label a few.",
                 apart,
             ]
         groups = (

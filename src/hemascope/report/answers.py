@@ -18,8 +18,6 @@ from hemascope.store.answers import Row, confidence_of
 _SHOWN = 40  # rows of the table
 _NARROW = 70  # columns of a terminal, below which answers are lines
 _MOST_DISTANCES = 1_000_000  # of many processes' answers, compared with val's
-_UNLIKELY = 0.001  # p value, and
-_UNLIKE = 0.65  # share of pairs in which a picture is farther from training than one of val
 
 
 @dataclass
@@ -139,7 +137,7 @@ class Outcome:
 
 def shift_sentence(shift: Shift) -> str:
     """What to say of a laboratory unlike those of training, without a full stop; "" of others."""
-    if shift.p_value >= _UNLIKELY or shift.larger <= _UNLIKE:
+    if not shift.is_unlike:
         return ""
     return (
         "This laboratory is unlike those that the model was trained on (Mann-Whitney test of the "

@@ -31,7 +31,15 @@ from hemascope.data.table import SUGGESTED
 from hemascope.data.walk import PassedOver
 from hemascope.inference.decisions import decide
 from hemascope.inference.guard import Guard, balanced
-from hemascope.inference.last_layer import Cells, Kept, Rows, choose_cells, fit_head, folds_of
+from hemascope.inference.last_layer import (
+    Cells,
+    Kept,
+    Rows,
+    choose_cells,
+    fit_head,
+    folds_of,
+    moved_head,
+)
 from hemascope.inference.onnx_engine import OnnxEngine
 from hemascope.inference.predictor import Predictor
 from hemascope.metrics import METRICS
@@ -62,6 +70,7 @@ from hemascope.workflows.progress import Reporter
 
 Images = NDArray[np.uint8]
 
+_LEAST_TO_MOVE = 50  # images
 _MOST = 5000  # unlabeled pictures that are looked at
 _BATCH = 128
 _LEAST_WITH_CELL = 0.1  # share of the pictures
@@ -168,7 +177,8 @@ def adapt(
 ) -> str:
     """Writes a model folder fitted to a laboratory.
 
-    Without labels: framing and guard. With some: a new last layer as well, on the same features,
+    Without labels: framing and guard, and, for a laboratory unlike those of training, the last
+    layer moved to its cells. With some: a new last layer as well, on the same features,
     and as many of the last blocks as cross-validation supports, groups kept apart; temperature,
     sets and threshold are fitted to the answers of that.
 
@@ -218,8 +228,12 @@ def adapt(
 
         fitted = _fit(base, guard, found, np.stack(views), start, keep=keep, reporter=reporter)
         seen = Seen.joined((seen, Seen.of(found.labeled)))
-    before = _share(guard.apart(found.images, guard.distances(views[0])))
+    distances = guard.distances(views[0])
+    before = _share(guard.apart(found.images, distances))
     deepened = fitted and fitted.deepened
+    moved, num_changed = None, 0
+    if not fitted:
+        moved, num_changed = moved_layer(base, guard, views[0], distances)
     features, rest = views[0], slice(None)
     if fitted and deepened:
         guard = deepened.guard
@@ -249,9 +263,12 @@ def adapt(
             channel_std=statistics.std,
         ),
     }
-    if fitted:
+    if fitted or moved:
         name = base.info.settings.name.removesuffix("-adapted")[:50]
         changes["settings"] = base.info.settings.model_copy(update={"name": f"{name}-adapted"})
+    if moved:  # maps are of the old last layer
+        changes["onnx"] = tuple(g.model_copy(update={"has_maps": False}) for g in base.info.onnx)
+    if fitted:
         graphs = deepened.graphs if deepened else base.info.onnx
         has_maps = {} if deepened else {"has_maps": False}  # of the old last layer
         changes |= {
@@ -265,7 +282,7 @@ def adapt(
         }
     info = base.info.model_copy(update=changes)
     weights = None
-    head = fitted.head if fitted else load_head(path, base.info)
+    head = fitted.head if fitted else moved or load_head(path, base.info)
     if deepened:
         weights, contents, head = deepened.weights, deepened.contents, None
     else:
@@ -279,6 +296,7 @@ def adapt(
         info=info,
         judged=fitted.judged if fitted else None,
         rows=fitted.rows if fitted else np.arange(0),
+        moved=estimate(num_changed / len(found.images), len(found.images)) if moved else None,
         notes=found.notes,
     )
     facts = provenance()
@@ -430,6 +448,26 @@ def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Labor
         reporter.say(f"Note: {note}")
     title = f"{', '.join(Path(source).name for source in data.sources)} (unlabeled)"
     return Laboratory(title, np.concatenate(images), tuple(paths), frame, None, base.info.classes)
+
+
+def moved_layer(
+    base: Predictor, guard: Guard, features: NDArray[np.float32], distances: NDArray[np.float32]
+) -> tuple[Head | None, int]:
+    """The last layer moved to unlabeled cells, and how many answers that changes.
+
+    None for few cells, for those of the model's own laboratories, and for classes without any
+    stored cells, of which nothing is known.
+    """
+    layer = base.engine.head or Head(guard.weights, guard.biases)
+    before = layer.logits(features).argmax(axis=1)
+    shift = guard.shift((distances / guard.threshold).tolist(), before.tolist())
+    known = guard.kept_labels >= 0
+    missing = set(range(len(layer.biases))) - set(guard.kept_labels[known].tolist())
+    if len(features) < _LEAST_TO_MOVE or not shift.is_unlike or missing:
+        return None, 0
+    kept = Kept(guard.restored(guard.kept[known]), guard.kept_labels[known])
+    moved = moved_head(layer, kept, features, base.decision.temperature)
+    return moved, int((moved.logits(features).argmax(axis=1) != before).sum())
 
 
 def _fit(

@@ -1,0 +1,59 @@
+"""A last layer moved to a laboratory without labels."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from hemascope.inference.last_layer import Kept, moved_head
+from hemascope.store.model_folder import Head
+
+Floats = NDArray[np.float32]
+
+_CLASSES, _FEATURES = 4, 12
+_SHARES = (0.55, 0.3, 0.1, 0.05)
+
+
+def draw(seed: int, shift: float, shares: tuple[float, ...] | None = None) -> Kept:
+    """Cells around the classes' means, each class moved by `shift` in a direction of its own."""
+    fixed, rng = np.random.default_rng(0), np.random.default_rng(seed)
+    means = 1.5 * fixed.normal(size=(_CLASSES, _FEATURES))
+    moves = fixed.normal(size=(_CLASSES, _FEATURES))
+    labels = rng.choice(_CLASSES, 1200, p=shares)
+    found = means[labels] + shift * moves[labels] + rng.normal(size=(1200, _FEATURES))
+    return Kept(found.astype(np.float32), labels)
+
+
+def trained() -> tuple[Head, Kept]:
+    known = draw(1, 0.0)
+    means = np.array([known.features[known.labels == c].mean(axis=0) for c in range(_CLASSES)])
+    return Head(0.3 * means, -0.15 * (means**2).sum(axis=1)), known
+
+
+def accuracy(head: Head, cells: Kept) -> float:
+    return float((head.logits(cells.features).argmax(axis=1) == cells.labels).mean())
+
+
+@pytest.mark.parametrize("shares", [None, _SHARES])
+def test_classes_are_followed_to_where_a_laboratory_has_them(
+    shares: tuple[float, ...] | None,
+) -> None:
+    head, known = trained()
+    cells = draw(2, 2.0, shares)
+    moved = moved_head(head, known, cells.features, 0.7)
+    assert accuracy(head, cells) < 0.8
+    assert accuracy(moved, cells) > 0.95
+    assert accuracy(moved, draw(3, 2.0, shares)) > 0.95
+    before, after = (
+        softmax(one.logits(cells.features) / 0.7, axis=1).max(axis=1).mean()
+        for one in (head, moved)
+    )
+    assert after == pytest.approx(before, abs=1e-3)
+
+
+def test_cells_as_in_training_and_cells_of_one_class_are_answered_as_before() -> None:
+    head, known = trained()
+    like = draw(2, 0.0)
+    assert accuracy(moved_head(head, known, like.features, 0.7), like) > 0.99
+    alone = Kept(like.features[like.labels == 2], like.labels[like.labels == 2])
+    assert accuracy(moved_head(head, known, alone.features, 0.7), alone) > 0.99
