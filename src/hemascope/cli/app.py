@@ -595,7 +595,7 @@ def adapt(
     data: DataOptions,
     results: OverwriteOptions,
     unlabeled: Annotated[
-        bool, Option("--unlabeled", help="Ignore labels: fit framing and guard alone.")
+        bool, Option("--unlabeled", help="Ignore labels: fit framing, guard, last layer.")
     ] = False,
     keep: Annotated[
         bool, Option("--keep", help="Keep the old classes beside those of the data.")
@@ -611,7 +611,8 @@ def adapt(
     """Fit an exported model to your laboratory.
 
     Labeled data (class folders, a table) give it a new last layer, and deeper ones where
-    cross-validation supports it; loose photographs fit framing and guard.
+    cross-validation supports it. Loose photographs fit framing and guard, and move the last layer
+    to a laboratory that is unlike those of training.
 
     Example: hemascope adapt hemanet-64-labs --data cells.csv --out adapted
     """
