@@ -14,22 +14,14 @@ from sqlalchemy.orm import Session
 
 from hemascope.core.framing import Frame
 from hemascope.review import schemas as told
-from hemascope.review.database import Case, Cell, Event, Reader, Reading, Seen, now
+from hemascope.review.database import Case, Cell, Event, Reader, Reading, Seen, added, find, now
 from hemascope.review.differential import Counted, agreement, differential
-from hemascope.review.problems import Refused, missing
+from hemascope.review.problems import Refused
 from hemascope.review.schemas import NOT_COUNTED
 from hemascope.review.station import Station
 
 _BY_MODEL = case((Cell.abstain, ""), else_=func.coalesce(Cell.predicted_class, ""))
 _NOW = func.coalesce(Reading.class_name, _BY_MODEL)  # what a cell is to a reader
-
-
-def find_reader(session: Session, reader_id: str) -> Reader:
-    """A reader."""
-    reader = session.get(Reader, reader_id)
-    if reader is None:
-        raise Refused(404, "there is no such reader.", field="reader")
-    return reader
 
 
 def urls(digest: str) -> dict[str, str]:
@@ -60,7 +52,7 @@ class Sitting:
         Raises:
             Refused: If there is none.
         """
-        return find_reader(self.session, self.reader_id or "")
+        return find(self.session, Reader, self.reader_id or "", field="reader")
 
     @cached_property
     def classes(self) -> list[told.ClassInfo]:
@@ -195,28 +187,22 @@ class Sitting:
         self.check_open()
         reader = self.reader
         if not self.role:
-            raise Refused(
-                403, f"{reader.name} is not a reader of this case; join as second.", field="reader"
-            )
+            why = f"{reader.name} is not a reader of this case; join as second."
+            raise Refused(403, why, field="reader")
         if self.role == "second" and self.case.second_finished:
             raise Refused(409, "the second reading is finished and is no longer changed.")
         names = {one.name for one in self.classes} | {"", None}
-        for i, change in enumerate(changes):
-            if change.to not in names:
-                raise Refused(
-                    422,
-                    f"'{change.to}' is not a class of this case; add it to the station first.",
-                    field=f"changes[{i}].to",
-                )
         ids = [change.cell for change in changes]
         query = self._cells(Cell, Reading, _BY_MODEL).where(Cell.id.in_(ids))
         found = {row[0].id: tuple(row) for row in self.session.execute(query)}
         conflicts = list[dict[str, str]]()
         for i, change in enumerate(changes):
+            if change.to not in names:
+                why = f"'{change.to}' is not a class of this case; add it to the station first."
+                raise Refused(422, why, field=f"changes[{i}].to")
             if change.cell not in found:
-                raise Refused(
-                    404, "there is no such cell in this case.", field=f"changes[{i}].cell"
-                )
+                why = "there is no such cell in this case."
+                raise Refused(404, why, field=f"changes[{i}].cell")
             cell, reading, by_model = found[change.cell]
             before = by_model if reading is None else _either(reading.class_name, by_model)
             if before != change.was:
@@ -224,33 +210,24 @@ class Sitting:
                 conflicts.append({"cell": cell.id, "class": before, **by_at})
                 continue
             if cell.error and change.to not in ("", NOT_COUNTED, None):
-                raise Refused(
-                    422, "an unreadable image can only be not counted.", field=f"changes[{i}].to"
-                )
+                why = "an unreadable image can only be not counted."
+                raise Refused(422, why, field=f"changes[{i}].to")
             if reading is None:
                 reading = Reading(cell_id=cell.id, reader_id=reader.id, comment="")
                 self.session.add(reading)
                 found[cell.id] = cell, reading, by_model
             self._change(reading, change, before, _either(change.to, by_model))
         if conflicts:
-            raise Refused(
-                409,
-                f"{len(conflicts)} cells were changed meanwhile in another window; they are shown "
-                "as they are now.",
-                more={"conflicts": conflicts},
-            )
+            why = "cells were changed meanwhile in another window; they are shown as they are now."
+            raise Refused(409, f"{len(conflicts)} {why}", conflicts=conflicts)
         self.session.flush()
-        return told.Corrected(
-            cells=self.cells(ids),
-            version=self.case.version,
-            differential=differential(self.classes, self.counted()),
-        )
+        count = differential(self.classes, self.counted())
+        return told.Corrected(cells=self.cells(ids), version=self.case.version, differential=count)
 
     def _change(self, reading: Reading, change: told.Change, before: str, after: str) -> None:
         if change.comment is not None and change.comment != reading.comment:
-            self.record(
-                "commented", cell_id=change.cell, before=reading.comment, after=change.comment
-            )
+            said = {"before": reading.comment, "after": change.comment}
+            self.record("commented", cell_id=change.cell, **said)
             reading.comment = change.comment
         kind = "confirmed" if before == after else "named"
         if change.to is None:
@@ -301,9 +278,8 @@ class Sitting:
         if self.role != "first":
             raise Refused(403, "only the first reader of this case can sign it.", field="reader")
         cells = self._done()
-        self.session.execute(
-            update(Cell), [{"id": one.id, "final_class": one.now} for one in cells]
-        )
+        final = [{"id": one.id, "final_class": one.now} for one in cells]
+        self.session.execute(update(Cell), final)
         self.case.signed_at, self.case.signed_by = now(), reader.id
         self.record("signed", detail=f"{len(cells)} cells")
 
@@ -311,7 +287,7 @@ class Sitting:
         """The cells of a reading that can be ended."""
         cells = self.counted()
         if blockers := self._blockers(cells):
-            raise Refused(409, " ".join(blockers), more={"blockers": blockers})
+            raise Refused(409, " ".join(blockers), blockers=blockers)
         return cells
 
     def reopen(self, reason: str) -> None:
@@ -343,45 +319,27 @@ def _counts(cells: Sequence[Counted]) -> told.Counts:
 def reading(station: Station, case_id: str, reader_id: str | None = None) -> Generator[Sitting]:
     """A case to look at."""
     with station.database.read() as session:
-        yield sitting(station, session, session.get(Case, case_id), reader_id)
+        yield Sitting(station, session, find(session, Case, case_id), reader_id)
 
 
 @contextmanager
 def changing(station: Station, case_id: str, reader_id: str | None = None) -> Generator[Sitting]:
     """A case that nobody else changes meanwhile."""
     with station.database.write() as session:
-        case = session.get(Case, case_id, with_for_update=True)
-        yield sitting(station, session, case, reader_id)
-
-
-def sitting(
-    station: Station, session: Session, case: Case | None, reader_id: str | None
-) -> Sitting:
-    """Somebody before a case.
-
-    Raises:
-        Refused: If there is none.
-    """
-    if case is None:
-        raise missing("case")
-    return Sitting(station, session, case, reader_id)
+        yield Sitting(station, session, find(session, Case, case_id, lock=True), reader_id)
 
 
 def create(station: Station, session: Session, new: told.NewCase, key: str | None) -> Sitting:
     """A new case; the one that was made with the same key, if there is one."""
-    find_reader(session, new.reader)
+    find(session, Reader, new.reader, field="reader")
     if key and (known := session.scalar(select(Case).where(Case.creation_key == key))):
         if (known.name, known.first_id) != (new.name, new.reader):
-            raise Refused(
-                409, "this Idempotency-Key made another case; use a new one for a new case."
-            )
+            why = "this Idempotency-Key made another case; use a new one for a new case."
+            raise Refused(409, why)
         return Sitting(station, session, known, new.reader)
-    made = Case(
-        name=new.name, model=station.described_model(), first_id=new.reader, creation_key=key
-    )
-    session.add(made)
-    session.flush()
-    at = Sitting(station, session, made, new.reader)
+    model = station.described_model()
+    made = Case(name=new.name, model=model, first_id=new.reader, creation_key=key)
+    at = Sitting(station, session, added(session, made), new.reader)
     at.record("created")
     return at
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import (
@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from hemascope.core.errors import OutputError
+from hemascope.review.problems import missing
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -54,6 +55,30 @@ class Base(DeclarativeBase):
     def values(self) -> dict[str, Any]:
         """What a row holds."""
         return {column.key: getattr(self, column.key) for column in self.__table__.columns}
+
+
+Row = TypeVar("Row", bound=Base)
+
+
+def find(
+    session: Session, kind: type[Row], key: object, *, field: str = "", lock: bool = False
+) -> Row:
+    """The row of a key; with `lock`, one that nobody else changes meanwhile.
+
+    Raises:
+        Refused: If there is none.
+    """
+    row = session.get(kind, key, with_for_update=lock)
+    if row is None:
+        raise missing(kind.__name__.lower(), field)
+    return row
+
+
+def added(session: Session, row: Row) -> Row:
+    """A new row, with what the database fills in."""
+    session.add(row)
+    session.flush()
+    return row
 
 
 class Reader(Base):

@@ -15,8 +15,8 @@ from hemascope.metrics.counts import agreement_table, kappa
 from hemascope.report.overlays import heat_map
 from hemascope.report.page import png
 from hemascope.review import schemas as told
-from hemascope.review.cases import find_reader, urls
-from hemascope.review.database import Case, Cell, Quiz, QuizCell, new_id
+from hemascope.review.cases import urls
+from hemascope.review.database import Case, Cell, Quiz, QuizCell, Reader, added, find
 from hemascope.review.differential import per_class_agreement, share
 from hemascope.review.problems import Refused, missing
 from hemascope.review.schemas import NOT_COUNTED
@@ -27,10 +27,10 @@ _MOST_COMPARED = 50_000  # signed cells, of the cases that were signed last
 
 def find_cell(session: Session, case_id: str, cell_id: str) -> tuple[Case, Cell]:
     """A cell and its case."""
-    cell, case = session.get(Cell, cell_id), session.get(Case, case_id)
-    if cell is None or case is None or cell.case_id != case_id:
+    cell = find(session, Cell, cell_id)
+    if cell.case_id != case_id:
         raise missing("cell")
-    return case, cell
+    return find(session, Case, case_id), cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +85,12 @@ class References:
                 .order_by(Case.signed_at.desc(), Cell.position)
                 .limit(_MOST_COMPARED)
             ).all()
-            features = [_features(content or b"") for _, _, content in rows]
+            features = [_features(content or b"") for *_, content in rows]
             self._known[model] = _Signed(
-                cases=cases,
-                ids=[row[0] for row in rows],
-                names=np.array([row[1] for row in rows], dtype=np.str_),
-                features=on_sphere(np.stack(features))
-                if features
-                else np.empty((0, 0), np.float32),
+                cases,
+                [row[0] for row in rows],
+                np.array([row[1] for row in rows], dtype=np.str_),
+                on_sphere(np.array(features, dtype=np.float32, ndmin=2)),
             )
         return self._known[model]
 
@@ -153,40 +151,25 @@ def map_png(station: Station, case: Case, cell: Cell, name: str) -> bytes:
 # --- quizzes -------------------------------------------------------------------------------------
 
 
-def new_quiz(session: Session, reader_id: str, size: int) -> Quiz:
+def new_quiz(session: Session, reader_id: str, size: int) -> told.QuizInfo:
     """Signed cells at random, for a reader to name again."""
-    find_reader(session, reader_id)
-    cells = session.scalars(
-        select(Cell)
-        .where(Cell.final_class.is_not(None), Cell.final_class != NOT_COUNTED)
-        .where(Cell.image.is_not(None))
-        .order_by(func.random())
-        .limit(size)
-    ).all()
+    find(session, Reader, reader_id, field="reader")
+    query = select(Cell).where(Cell.final_class != NOT_COUNTED, Cell.image.is_not(None))
+    cells = session.scalars(query.order_by(func.random()).limit(size)).all()
     if not cells:
         raise Refused(409, "no cell is signed yet: a quiz is made of signed cells.")
-    quiz = Quiz(id=new_id(), reader_id=reader_id)
-    session.add(quiz)
-    session.flush()
+    quiz = added(session, Quiz(reader_id=reader_id))
     session.add_all(
         QuizCell(quiz_id=quiz.id, number=number, cell_id=cell.id, signed=cell.final_class)
         for number, cell in enumerate(cells, 1)
     )
     session.flush()
-    return quiz
-
-
-def find_quiz(session: Session, quiz_id: str) -> Quiz:
-    """A quiz."""
-    quiz = session.get(Quiz, quiz_id)
-    if quiz is None:
-        raise missing("quiz")
-    return quiz
+    return quiz_info(session, quiz)
 
 
 def answer_quiz(
     station: Station, session: Session, quiz: Quiz, number: int, class_name: str
-) -> None:
+) -> told.QuizInfo:
     """Keeps what the reader says of a cell, once."""
     cell = session.get(QuizCell, (quiz.id, number), with_for_update=True)
     if cell is None:
@@ -197,27 +180,21 @@ def answer_quiz(
         raise Refused(409, "this cell is answered; a quiz is not corrected.", field="number")
     cell.answer = class_name
     session.flush()
+    return quiz_info(session, quiz)
 
 
 def quiz_info(session: Session, quiz: Quiz) -> told.QuizInfo:
     """A quiz: what was signed is shown when all cells are answered."""
-    query = (
-        select(QuizCell, Cell.image)
-        .join(Cell, Cell.id == QuizCell.cell_id)
-        .where(QuizCell.quiz_id == quiz.id)
-        .order_by(QuizCell.number)
-    )
+    query = select(QuizCell, Cell.image).join(Cell, Cell.id == QuizCell.cell_id)
+    query = query.where(QuizCell.quiz_id == quiz.id).order_by(QuizCell.number)
     cells = session.execute(query).all()
-    return told.QuizInfo(
-        id=quiz.id,
-        size=len(cells),
-        created_at=quiz.created_at,
-        items=[
-            told.QuizItem(number=one.number, answer=one.answer, **urls(str(image)))
-            for one, image in cells
-        ],
-        result=_result([one for one, _ in cells]),
-    )
+    items = [
+        told.QuizItem(number=one.number, answer=one.answer, **urls(str(image)))
+        for one, image in cells
+    ]
+    result = _result([one for one, _ in cells])
+    made = {"id": quiz.id, "created_at": quiz.created_at}
+    return told.QuizInfo(**made, size=len(cells), items=items, result=result)
 
 
 def _result(cells: Sequence[QuizCell]) -> told.QuizResult | None:
@@ -243,13 +220,8 @@ def _result(cells: Sequence[QuizCell]) -> told.QuizResult | None:
 
 def quizzes_of(session: Session, reader_id: str) -> list[told.QuizLine]:
     """A reader's finished quizzes, the newest first."""
-    find_reader(session, reader_id)
+    find(session, Reader, reader_id, field="reader")
     query = select(Quiz).where(Quiz.reader_id == reader_id).order_by(Quiz.created_at.desc())
-    scored = [(quiz, quiz_info(session, quiz).result) for quiz in session.scalars(query)]
-    return [
-        told.QuizLine.model_validate(
-            {**result.model_dump(), "id": quiz.id, "created_at": quiz.created_at}
-        )
-        for quiz, result in scored
-        if result
-    ]
+    scored = [(quiz.values(), quiz_info(session, quiz).result) for quiz in session.scalars(query)]
+    lines = [{**quiz, **result.model_dump()} for quiz, result in scored if result]
+    return [told.QuizLine.model_validate(line) for line in lines]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from hemascope.core.classes import Role
 
@@ -94,6 +94,8 @@ class Token(_Sent):
     token: Annotated[str, Field(max_length=200)]
 
 
+CASE_PLACE = TypeAdapter(tuple[Annotated[ClassName, Field(max_length=40)], Id])  # when made, id
+CELL_PLACE = TypeAdapter(tuple[int])  # its position
 T = TypeVar("T")
 
 
