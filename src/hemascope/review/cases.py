@@ -24,9 +24,10 @@ _BY_MODEL = case((Cell.abstain, ""), else_=func.coalesce(Cell.predicted_class, "
 _NOW = func.coalesce(Reading.class_name, _BY_MODEL)  # what a cell is to a reader
 
 
-def urls(digest: str) -> dict[str, str]:
-    """Where the page finds an image, and its small copy."""
-    return {"image": f"/api/v1/images/{digest}.png", "thumbnail": f"/api/v1/images/{digest}.jpg"}
+def urls(digest: str | None) -> dict[str, str]:
+    """Where the page finds an image, and its small copy; nothing where there is none."""
+    kinds = {"image": "png", "thumbnail": "jpg"} if digest else {}
+    return {name: f"/api/v1/images/{digest}.{kind}" for name, kind in kinds.items()}
 
 
 @dataclass
@@ -69,10 +70,11 @@ class Sitting:
         """Another reader before the same case."""
         return Sitting(self.station, self.session, self.case, reader_id)
 
-    def check_open(self) -> None:
-        """Refuses to change what is signed."""
+    def changer(self) -> Reader:
+        """The reader, who can change the case: what is signed is not changed."""
         if self.case.signed_at:
             raise Refused(409, "this case is signed; open it again to change it.")
+        return self.reader
 
     def record(self, kind: str, **more: str) -> None:
         """Adds a line to the audit trail, and counts the change."""
@@ -99,48 +101,30 @@ class Sitting:
         self, ids: Sequence[str] | None = None, *, after: int = -1, limit: int | None = None
     ) -> list[told.CellInfo]:
         """Cells in order."""
-        query = self._cells(Cell, _NOW, Reading.class_name, Reading.comment)
-        query = query.where(Cell.position > after).limit(limit)
+        query = self._cells(Cell, _NOW, Reading.class_name, Reading.comment).limit(limit)
+        query = query.where(Cell.position > after)
         if ids is not None:
             query = query.where(Cell.id.in_(ids))
-        return [
-            told.CellInfo.model_validate(
-                {
-                    **(cell.answer or {}),
-                    **cell.values(),
-                    **(urls(cell.image) if cell.image else {}),
-                    "predicted_class": cell.predicted_class or "",
-                    "class_name": name,
-                    "read": bool(own),
-                    "comment": comment or "",
-                }
-            )
-            for cell, name, own, comment in map(tuple, self.session.execute(query))
-        ]
+        return [_shown(*row) for row in self.session.execute(query)]
 
     def seen(self, cells: Iterable[Counted]) -> told.SeenInfo:
         """The classes that there are, looked through or not."""
-        query = select(Seen.class_name).where(
-            Seen.case_id == self.case.id, Seen.reader_id == self.reader_id
-        )
-        marked = set(self.session.scalars(query))
+        query = select(Seen.class_name).where(Seen.case_id == self.case.id)
+        marked = set(self.session.scalars(query.where(Seen.reader_id == self.reader_id)))
         there = {one.now for one in cells} - {"", NOT_COUNTED}
         return told.SeenInfo(seen=sorted(there & marked), unseen=sorted(there - marked))
 
     def info(self) -> told.CaseInfo:
         """The case as a whole."""
         case, cells = self.case, self.counted()
-        readers = {
-            name: key and self.session.get(Reader, key)
-            for name, key in (("first", case.first_id), ("second", case.second_id))
-        }
-        signer = case.signed_by and self.session.get(Reader, case.signed_by)
+        ids = (case.first_id, case.second_id, case.signed_by)
+        first, second, signer = (self.session.get(Reader, one) if one else None for one in ids)
         return told.CaseInfo.model_validate(
             {
                 **case.values(),
-                **readers,
+                "first": first,
+                "second": second,
                 **self.seen(cells).model_dump(),
-                "status": case.status,
                 "signed_by": signer and signer.name,
                 "frame": Frame.model_validate(case.frame).describe() if case.frame else "",
                 "role": self.role,
@@ -169,9 +153,8 @@ class Sitting:
         """The two readings side by side, once the second is finished."""
         if not self.case.second_finished:
             raise Refused(409, "the second reader has not finished; until then, readers are blind.")
-        first, second = (
-            self.of(one).counted() for one in (self.case.first_id, self.case.second_id)
-        )
+        readers = (self.case.first_id, self.case.second_id)
+        first, second = (self.of(one).counted() for one in readers)
         pairs = zip(first, second, strict=True)
         return agreement(self.classes, [(a.id, a.now, b.now) for a, b in pairs if a.now and b.now])
 
@@ -184,8 +167,7 @@ class Sitting:
             Refused: If the case is signed, the reader is none of it, a class is unknown, or a cell
                 is no longer what the page showed.
         """
-        self.check_open()
-        reader = self.reader
+        reader = self.changer()
         if not self.role:
             why = f"{reader.name} is not a reader of this case; join as second."
             raise Refused(403, why, field="reader")
@@ -238,8 +220,7 @@ class Sitting:
 
     def see(self, names: Iterable[str]) -> told.SeenInfo:
         """Keeps that the reader has looked through classes."""
-        self.check_open()
-        reader, cells = self.reader, self.counted()
+        reader, cells = self.changer(), self.counted()
         there = {one.now for one in cells} - {""}
         new = sorted(set(names) & there - set(self.seen(cells).seen))
         for name in new:
@@ -251,8 +232,7 @@ class Sitting:
 
     def join(self) -> None:
         """Makes the reader the second one, who does not see what the first one says."""
-        self.check_open()
-        reader = self.reader
+        reader = self.changer()
         if reader.id == self.case.first_id:
             raise Refused(409, "the second reader must be another than the first.", field="reader")
         if self.case.second_id not in (None, reader.id):
@@ -263,8 +243,7 @@ class Sitting:
 
     def finish(self) -> None:
         """Ends the second reading; from then on both can be compared."""
-        self.check_open()
-        if self.role != "second":
+        if self.changer() and self.role != "second":
             raise Refused(403, "only the second reader of this case can finish.", field="reader")
         self._done()
         if not self.case.second_finished:
@@ -273,8 +252,7 @@ class Sitting:
 
     def sign(self) -> None:
         """Freezes a case: each cell's class is the first reader's."""
-        self.check_open()
-        reader = self.reader
+        reader = self.changer()
         if self.role != "first":
             raise Refused(403, "only the first reader of this case can sign it.", field="reader")
         cells = self._done()
@@ -304,6 +282,12 @@ class Sitting:
 
 def _either(name: str | None, by_model: str) -> str:
     return by_model if name is None else name
+
+
+def _shown(cell: Cell, name: str, own: str | None, comment: str | None) -> told.CellInfo:
+    said = {"class_name": name, "read": bool(own), "comment": comment or ""}
+    shown = {**(cell.answer or {}), **cell.values(), **urls(cell.image), **said}
+    return told.CellInfo.model_validate({**shown, "predicted_class": cell.predicted_class or ""})
 
 
 def _counts(cells: Sequence[Counted]) -> told.Counts:
@@ -363,9 +347,7 @@ def summaries(
         )
     found = session.execute(query.limit(limit + 1)).all()
     lines = [
-        told.CaseSummary.model_validate(
-            {**one.values(), "status": one.status, "num_cells": n, "num_unidentified": left}
-        )
+        told.CaseSummary.model_validate({**one.values(), "num_cells": n, "num_unidentified": left})
         for one, n, left in found[:limit]
     ]
     last = found[limit - 1][0] if len(found) > limit else None

@@ -117,10 +117,9 @@ class Case(Base):
     signed_at: Mapped[str | None] = mapped_column(String(32))
     signed_by: Mapped[str | None] = mapped_column(ForeignKey("reader.id"))
 
-    @property
-    def status(self) -> str:
-        """Whether it is signed."""
-        return "signed" if self.signed_at else "open"
+    def values(self) -> dict[str, Any]:
+        """What a row holds, and whether it is signed."""
+        return {**super().values(), "status": "signed" if self.signed_at else "open"}
 
     @property
     def is_blind(self) -> bool:

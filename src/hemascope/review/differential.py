@@ -36,52 +36,45 @@ class Counted:
 
 def differential(classes: Sequence[told.ClassInfo], cells: Sequence[Counted]) -> told.Differential:
     """Percentages over white cells only; other kinds beside them, or outside the count."""
-    roles = {one.name: one.role for one in classes}
+    by_role = {role: [one.name for one in classes if one.role is role] for role in Role}
     now, pre = Counter(one.now for one in cells), Counter(one.predicted for one in cells)
     white = [one for one in classes if one.role is Role.WHITE]
     total, pre_total = (sum(count[one.name] for one in white) for count in (now, pre))
     kept = [one for one in cells if one.now and one.predicted]
     guessed = [one.name for one in classes if one.guessed]
-    warning = ""
-    if total < _LEAST:
-        few = f"Only {total} white cells were" if total else "No white cells were"
-        warning = f"{few} counted: {TARGET} are the target."
+    few = f"Only {total}" if total else "No"
+    warning = f"{few} white cells were counted: {TARGET} are the target."
     images = [one.image for one in cells if one.now and one.image]
     copies = len(images) - len(set(images))
-    notes: list[str] = []
-    if copies:
-        notes.append(f"{copies} image(s) are copies of others: such cells are counted twice.")
-    if guessed:
-        notes.append(
-            f"Counted as white cells, because their role is not known: {', '.join(guessed)}."
-        )
+    unknown = f"Counted as white cells, because their role is not known: {', '.join(guessed)}."
+    notes = {
+        f"{copies} image(s) are copies of others: such cells are counted twice.": copies,
+        unknown: guessed,
+    }
     return told.Differential(
         counted=total,
         target=TARGET,
-        warning=warning,
+        warning=warning if total < _LEAST else "",
         rows=[
             told.WhiteRow(
-                class_name=one.name,
                 **share(now[one.name], total).model_dump(),
+                class_name=one.name,
                 pre=share(pre[one.name], pre_total),
                 reference=one.reference,
             )
             for one in white
         ],
         per_100=[
-            _per_100(one.name, (now[one.name], total), (pre[one.name], pre_total))
-            for one in classes
-            if one.role is Role.PER_100_WHITE
+            _per_100(name, (now[name], total), (pre[name], pre_total))
+            for name in by_role[Role.PER_100_WHITE]
         ],
         not_counted=[
-            told.CountRow(class_name=name, count=now[name])
-            for name, role in roles.items()
-            if role is Role.NOT_COUNTED
+            told.CountRow(class_name=name, count=now[name]) for name in by_role[Role.NOT_COUNTED]
         ],
         unidentified=now[""],
         read=sum(one.is_read for one in cells),
         kept=kept_of(sum(one.now == one.predicted for one in kept), len(kept)),
-        notes=notes,
+        notes=[note for note, is_so in notes.items() if is_so],
     )
 
 

@@ -114,7 +114,7 @@ def _nearest(
             cell=cell.id,
             class_name=str(cell.final_class),
             similarity=near[cell.id],
-            **urls(str(cell.image)),
+            **urls(cell.image),
         )
         for cell, case in (found[key] for key in near if key in found)
     ]
@@ -189,8 +189,7 @@ def quiz_info(session: Session, quiz: Quiz) -> told.QuizInfo:
     query = query.where(QuizCell.quiz_id == quiz.id).order_by(QuizCell.number)
     cells = session.execute(query).all()
     items = [
-        told.QuizItem(number=one.number, answer=one.answer, **urls(str(image)))
-        for one, image in cells
+        told.QuizItem(number=one.number, answer=one.answer, **urls(image)) for one, image in cells
     ]
     result = _result([one for one, _ in cells])
     made = {"id": quiz.id, "created_at": quiz.created_at}

@@ -19,6 +19,7 @@ from hemascope.data.pictures import (
 from hemascope.data.walk import PassedOver, has_picture_suffix, is_hidden
 from hemascope.review.problems import Refused
 
+_MB = 1_000_000
 _MOST_NAME = 300  # letters of a file's name that are kept
 
 
@@ -78,14 +79,11 @@ def uploaded(
     for count, (name, content, problem) in enumerate(_contents(files, limits, passed), 1):
         num_bytes += len(content)
         if count > limits.max_files or num_bytes > limits.max_request_bytes:
-            most = (
-                f"{limits.max_files:,} images, unpacked {limits.max_request_bytes // 1_000_000} MB"
-            )
-            raise Refused(
-                413, f"a request may hold {most}; send the rest in another.", field="file"
-            )
+            most = f"{limits.max_files:,} images, unpacked {limits.max_request_bytes // _MB} MB"
+            why = f"a request may hold {most}; send the rest in another."
+            raise Refused(413, why, field="file")
         if len(content) > limits.max_file_bytes:
-            problem = f"file too large (limit {limits.max_file_bytes // 1_000_000} MB)"
+            problem = f"file too large (limit {limits.max_file_bytes // _MB} MB)"
         yield name, content, problem
 
 
@@ -123,19 +121,12 @@ def _members(
         with zipfile.ZipFile(file) as archive:
             members = [one for one in archive.infolist() if not one.is_dir()]
             if len(members) > limits.max_files:
-                raise Refused(
-                    413,
-                    f"{name} holds more than {limits.max_files:,} files; send it in parts.",
-                    field="file",
-                )
+                why = f"{name} holds more than {limits.max_files:,} files; send it in parts."
+                raise Refused(413, why, field="file")
             packed = min(sum(one.compress_size for one in members), file.seek(0, SEEK_END))
             if sum(one.file_size for one in members) > limits.max_inflation * max(packed, 1):
-                raise Refused(
-                    413,
-                    f"{name} unpacks to more than {limits.max_inflation} times its size; send the "
-                    "images themselves.",
-                    field="file",
-                )
+                why = f"{name} unpacks to more than {limits.max_inflation} times its size"
+                raise Refused(413, f"{why}; send the images themselves.", field="file")
             for one in members:
                 inside = f"{name}!/{safe_name(one.filename)}"
                 if is_hidden(one.filename):
@@ -154,9 +145,8 @@ def _members(
                 else:
                     passed.add(inside)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise Refused(
-            422, f"{name} is not a whole zip archive ({error}); make it again.", field="file"
-        ) from error
+        why = f"{name} is not a whole zip archive ({error}); make it again."
+        raise Refused(422, why, field="file") from error
 
 
 def safe_name(given: str) -> str:
