@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from hashlib import blake2b
+from itertools import chain
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, File, Form, Header, Request, Response, UploadFile
@@ -44,6 +45,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     "5XX": {"content": _PROBLEM, "description": "The station cannot answer now"},
 }
 T = TypeVar("T")
+FrameText = Annotated[str, Form(max_length=2000)]
 Key = Annotated[str | None, Header(max_length=200)]
 Files = Annotated[list[UploadFile], File()]
 _LINES = "application/x-ndjson"
@@ -62,11 +64,8 @@ def build(station: Station, safety: Safety, registry: CollectorRegistry) -> Fast
         openapi_url="/api/v1/openapi.json",
     )
     _add_problems(app)
-    for routes in (
-        _station_routes(station, safety),
-        _case_routes(station),
-        _gallery_routes(station),
-    ):
+    groups = (_station_routes(station, safety), _case_routes(station), _gallery_routes(station))
+    for routes in groups:
         app.include_router(routes, prefix="/api/v1", responses=_ERRORS)
     open_cases = Gauge("hemascope_open_cases", "Cases not signed", registry=registry)
 
@@ -200,28 +199,21 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
     def kept() -> told.KeptOverall:
         """How often readers kept what the model said, over all signed cases: drift shows here."""
         with station.database.read() as session:
+            both = Cell.final_class.is_not(None) & Cell.predicted_class.is_not(None)
             same = func.count().filter(Cell.final_class == Cell.predicted_class)
 
-            def kept_by(by: Any) -> dict[str, dict[str, Any]]:
+            def kept_by(by: Any, called: str) -> list[dict[str, Any]]:
                 query = select(by, func.count(), same).join(Case, Case.id == Cell.case_id)
-                query = query.where(
-                    Cell.final_class.is_not(None), Cell.predicted_class.is_not(None)
-                )
-                found = session.execute(query.group_by(by).order_by(by))
-                return {name: kept_of(n, total).model_dump() for name, total, n in found}
+                found = session.execute(query.where(both).group_by(by).order_by(by))
+                return [{called: one, **kept_of(n, total).model_dump()} for one, total, n in found]
 
-            months, rows = func.substr(Case.signed_at, 1, 7), kept_by(Cell.predicted_class)
+            months, rows = func.substr(Case.signed_at, 1, 7), Cell.predicted_class
             signed = select(func.count()).select_from(Case).where(Case.signed_at.is_not(None))
-            return told.KeptOverall(
-                cases=session.scalar(signed) or 0,
-                rows=[told.KeptRow(class_name=name, **one) for name, one in rows.items()],
-                months=[told.KeptMonth(month=at, **one) for at, one in kept_by(months).items()],
-            )
+            tables = {"rows": kept_by(rows, "class_name"), "months": kept_by(months, "month")}
+            return told.KeptOverall.model_validate({"cases": session.scalar(signed), **tables})
 
     @api.post("/predict", responses={200: {"content": {"application/json": {}, _LINES: {}}}})
-    def predict(
-        file: Files, request: Request, frame: Annotated[str, Form(max_length=2000)] = ""
-    ) -> Response:
+    def predict(file: Files, request: Request, frame: FrameText = "") -> Response:
         """Answers images without keeping them, framed together, as the command `predict` does.
 
         With `Accept: application/x-ndjson` the answers are streamed, a line each. `frame` may be
@@ -422,7 +414,7 @@ def _gallery_routes(station: Station) -> APIRouter:
     api = APIRouter(tags=["gallery"])
     database = station.database
     references = gallery.References()
-    as_png: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+    as_png = _only("image/png")
 
     @api.get("/images/{name}", response_class=FileResponse, responses=as_png)
     def image(name: str) -> FileResponse:
@@ -502,8 +494,9 @@ def _as_file(case_id: str, kind: str) -> dict[str, str]:
 
 
 def _streamed(lines: Iterator[dict[str, Any]]) -> StreamingResponse:
+    """Lines as they come; what is refused at the first is refused with its status."""
     made = (json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    return StreamingResponse(made, media_type=_LINES)
+    return StreamingResponse(chain([next(made)], made), media_type=_LINES)
 
 
 def _cursor(place: Sequence[Any] | None) -> str | None:

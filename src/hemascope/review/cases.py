@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import and_, case, func, or_, select, update
+from sqlalchemy import and_, case, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from hemascope.core.framing import Frame
@@ -28,6 +28,13 @@ def urls(digest: str | None) -> dict[str, str]:
     """Where the page finds an image, and its small copy; nothing where there is none."""
     kinds = {"image": "png", "thumbnail": "jpg"} if digest else {}
     return {name: f"/api/v1/images/{digest}.{kind}" for name, kind in kinds.items()}
+
+
+def cells_of(case: Case, reader_id: str | None, *columns: Any) -> Any:
+    """A query of the cells of a case in order, beside what a reader says of them."""
+    own = and_(Reading.cell_id == Cell.id, Reading.reader_id == reader_id)
+    query = select(*columns).select_from(Cell).outerjoin(Reading, own)
+    return query.where(Cell.case_id == case.id).order_by(Cell.position)
 
 
 @dataclass
@@ -84,10 +91,7 @@ class Sitting:
     # --- what it shows ---------------------------------------------------------------------------
 
     def _cells(self, *columns: Any) -> Any:
-        """A query of cells in order, beside what the reader says of them."""
-        mine = and_(Reading.cell_id == Cell.id, Reading.reader_id == self.reader_id)
-        query = select(*columns).select_from(Cell).outerjoin(Reading, mine)
-        return query.where(Cell.case_id == self.case.id).order_by(Cell.position)
+        return cells_of(self.case, self.reader_id, *columns)
 
     def counted(self) -> list[Counted]:
         """All cells as the reader has them: enough to count them."""
@@ -101,8 +105,8 @@ class Sitting:
         self, ids: Sequence[str] | None = None, *, after: int = -1, limit: int | None = None
     ) -> list[told.CellInfo]:
         """Cells in order."""
-        query = self._cells(Cell, _NOW, Reading.class_name, Reading.comment).limit(limit)
-        query = query.where(Cell.position > after)
+        query = self._cells(Cell, _NOW, Reading.class_name, Reading.comment)
+        query = query.where(Cell.position > after).limit(limit)
         if ids is not None:
             query = query.where(Cell.id.in_(ids))
         return [_shown(*row) for row in self.session.execute(query)]
@@ -119,21 +123,20 @@ class Sitting:
         case, cells = self.case, self.counted()
         ids = (case.first_id, case.second_id, case.signed_by)
         first, second, signer = (self.session.get(Reader, one) if one else None for one in ids)
-        return told.CaseInfo.model_validate(
-            {
-                **case.values(),
-                "first": first,
-                "second": second,
-                **self.seen(cells).model_dump(),
-                "signed_by": signer and signer.name,
-                "frame": Frame.model_validate(case.frame).describe() if case.frame else "",
-                "role": self.role,
-                "classes": self.classes,
-                "counts": _counts(cells),
-                "blockers": self._blockers(cells),
-                "differential": differential(self.classes, cells),
-            }
-        )
+        shown = {
+            **case.values(),
+            "first": first,
+            "second": second,
+            **self.seen(cells).model_dump(),
+            "signed_by": signer and signer.name,
+            "frame": Frame.model_validate(case.frame).describe() if case.frame else "",
+            "role": self.role,
+            "classes": self.classes,
+            "counts": _counts(cells),
+            "blockers": self._blockers(cells),
+            "differential": differential(self.classes, cells),
+        }
+        return told.CaseInfo.model_validate(shown)
 
     def _blockers(self, cells: Sequence[Counted]) -> list[str]:
         """Why the reading is not done yet."""
@@ -335,16 +338,12 @@ def summaries(
     of_case = select(func.count()).select_from(Cell).where(Cell.case_id == Case.id)
     by_first = and_(Reading.cell_id == Cell.id, Reading.reader_id == Case.first_id)
     unidentified = of_case.outerjoin(Reading, by_first).where(_NOW == "")
-    query = select(
-        Case,
-        of_case.correlate(Case).scalar_subquery(),
-        unidentified.correlate(Case).scalar_subquery(),
-    ).order_by(Case.created_at.desc(), Case.id.desc())
+    num_cells = of_case.correlate(Case).scalar_subquery()
+    num_unidentified = unidentified.correlate(Case).scalar_subquery()
+    query = select(Case, num_cells, num_unidentified)
+    query = query.order_by(Case.created_at.desc(), Case.id.desc())
     if after:
-        at, case_id = after
-        query = query.where(
-            or_(Case.created_at < at, and_(Case.created_at == at, Case.id < case_id))
-        )
+        query = query.where(tuple_(Case.created_at, Case.id) < tuple_(*after))
     found = session.execute(query.limit(limit + 1)).all()
     lines = [
         told.CaseSummary.model_validate({**one.values(), "num_cells": n, "num_unidentified": left})

@@ -8,13 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.core.classes import Role
-from hemascope.metrics.counts import (
-    agreement_table,
-    clopper_pearson,
-    kappa,
-    largest_difference,
-    of_one,
-)
+from hemascope.metrics import counts
 from hemascope.review import schemas as told
 
 TARGET = 200  # white cells, of each reader, after CLSI H20-A2
@@ -46,11 +40,9 @@ def differential(classes: Sequence[told.ClassInfo], cells: Sequence[Counted]) ->
     warning = f"{few} white cells were counted: {TARGET} are the target."
     images = [one.image for one in cells if one.now and one.image]
     copies = len(images) - len(set(images))
+    copied = f"{copies} image(s) are copies of others: such cells are counted twice."
     unknown = f"Counted as white cells, because their role is not known: {', '.join(guessed)}."
-    notes = {
-        f"{copies} image(s) are copies of others: such cells are counted twice.": copies,
-        unknown: guessed,
-    }
+    notes = {copied: copies, unknown: guessed}
     return told.Differential(
         counted=total,
         target=TARGET,
@@ -80,7 +72,7 @@ def differential(classes: Sequence[told.ClassInfo], cells: Sequence[Counted]) ->
 
 def share(count: int, total: int) -> told.Share:
     """A share in percent."""
-    low, high = clopper_pearson(count, total)
+    low, high = counts.clopper_pearson(count, total)
     return told.Share(count=count, percent=_times_100(count, total), low=100 * low, high=100 * high)
 
 
@@ -100,15 +92,15 @@ def agreement(
     """
     names = [one.name for one in classes]
     first, second = [one[1] for one in cells], [one[2] for one in cells]
-    table = agreement_table(first, second, names)
-    found = kappa(table)
+    table = counts.agreement_table(first, second, names)
+    found = counts.kappa(table)
     white = [i for i, one in enumerate(classes) if one.role is Role.WHITE]
     totals = int(table[white].sum()), int(table[:, white].sum())
     compared: list[told.Compared] = []
     for label in white:
         one, other = int(table[label].sum()), int(table[:, label].sum())
         shares = one / max(totals[0], 1), other / max(totals[1], 1)
-        limit = largest_difference(one, totals[0], other, totals[1])
+        limit = counts.largest_difference(one, totals[0], other, totals[1])
         compared.append(
             told.Compared(
                 class_name=names[label],
@@ -144,7 +136,7 @@ def per_class_agreement(
     return [
         told.ClassAgreement(
             class_name=name,
-            kappa=kappa(of_one(table, label)).value,
+            kappa=counts.kappa(counts.of_one(table, label)).value,
             first=int(table[label].sum()),
             second=int(table[:, label].sum()),
         )
@@ -160,7 +152,7 @@ def _times_100(count: int, total: int) -> float | None:
 def _per_100(name: str, now: tuple[int, int], pre: tuple[int, int]) -> told.Per100Row:
     """Cells per 100 white ones, from both counts; its interval is that of odds of two counts."""
     count, total = now
-    low, high = clopper_pearson(count, count + total)
+    low, high = counts.clopper_pearson(count, count + total)
     return told.Per100Row(
         class_name=name,
         count=count,

@@ -38,9 +38,32 @@ class _Signed:
     """Signed cells of these cases: their ids and classes, and their features on the unit sphere."""
 
     cases: list[tuple[str, str | None]]
-    ids: list[str]
+    ids: NDArray[np.str_]
     names: NDArray[np.str_]
     features: NDArray[np.float32]
+
+    def nearest(
+        self, session: Session, fits: NDArray[np.bool_], to: NDArray[np.float32], limit: int
+    ) -> list[told.ReferenceCell]:
+        """The cells that fit whose features have the largest cosines with some."""
+        if not fits.any():
+            return []
+        cosines = np.where(fits, self.features @ to, -np.inf)
+        order = [i for i in np.argsort(-cosines, kind="stable")[:limit] if np.isfinite(cosines[i])]
+        near = {str(self.ids[i]): round(float(cosines[i]), 3) for i in order}
+        query = select(Cell, Case).join(Case, Case.id == Cell.case_id).where(Cell.id.in_(near))
+        found = {cell.id: (cell, case) for cell, case in session.execute(query)}
+        return [
+            told.ReferenceCell(
+                case=case.id,
+                case_name=case.name,
+                cell=cell.id,
+                class_name=str(cell.final_class),
+                similarity=near[cell.id],
+                **urls(cell.image),
+            )
+            for cell, case in (found[key] for key in near if key in found)
+        ]
 
 
 class References:
@@ -53,12 +76,11 @@ class References:
         self, session: Session, case: Case, cell: Cell, limit: int
     ) -> list[told.ReferenceCell]:
         """The signed cells whose features are nearest to a cell's."""
-        signed = self._of(session, case.model["sha256"])
-        if cell.features is None or not signed.ids:
+        if cell.features is None:
             return []
-        cosines = signed.features @ on_sphere(_features(cell.features)[None])[0]
-        fits = (signed.names != NOT_COUNTED) & (np.array(signed.ids) != cell.id)
-        return _nearest(session, signed, np.where(fits, cosines, -np.inf), limit)
+        signed = self._of(session, case.model["sha256"])
+        fits = (signed.names != NOT_COUNTED) & (signed.ids != cell.id)
+        return signed.nearest(session, fits, _features([cell.features])[0], limit)
 
     def typical(
         self, session: Session, model: str, name: str, limit: int
@@ -66,10 +88,7 @@ class References:
         """The signed cells of a class that are nearest to its mean."""
         signed = self._of(session, model)
         fits = signed.names == name
-        if not fits.any():
-            return []
-        cosines = signed.features @ signed.features[fits].mean(axis=0)
-        found = _nearest(session, signed, np.where(fits, cosines, -np.inf), limit)
+        found = signed.nearest(session, fits, signed.features[fits].sum(axis=0), limit)
         return [one.model_copy(update={"similarity": None}) for one in found]
 
     def _of(self, session: Session, model: str) -> _Signed:
@@ -78,46 +97,22 @@ class References:
         found = session.execute(query.order_by(Case.signed_at.desc()))
         cases = [(key, at) for key, at, by in found if by["sha256"] == model][:_MOST_COMPARED]
         if model not in self._known or self._known[model].cases != cases:
-            rows = session.execute(
-                select(Cell.id, Cell.final_class, Cell.features)
-                .join(Case, Case.id == Cell.case_id)
-                .where(Cell.case_id.in_([key for key, _ in cases]), Cell.features.is_not(None))
-                .order_by(Case.signed_at.desc(), Cell.position)
-                .limit(_MOST_COMPARED)
-            ).all()
-            features = [_features(content or b"") for *_, content in rows]
-            self._known[model] = _Signed(
-                cases,
-                [row[0] for row in rows],
-                np.array([row[1] for row in rows], dtype=np.str_),
-                on_sphere(np.array(features, dtype=np.float32, ndmin=2)),
-            )
+            query = select(Cell.id, Cell.final_class, Cell.features)
+            query = query.join(Case, Case.id == Cell.case_id).where(Cell.features.is_not(None))
+            query = query.where(Cell.case_id.in_([key for key, _ in cases]))
+            query = query.order_by(Case.signed_at.desc(), Cell.position).limit(_MOST_COMPARED)
+            rows = session.execute(query).all()
+            ids = np.array([row.id for row in rows], dtype=np.str_)
+            names = np.array([row.final_class for row in rows], dtype=np.str_)
+            features = _features([row.features for row in rows])
+            self._known[model] = _Signed(cases, ids, names, features)
         return self._known[model]
 
 
-def _features(content: bytes) -> NDArray[np.float32]:
-    return np.frombuffer(content, dtype=np.float16).astype(np.float32)
-
-
-def _nearest(
-    session: Session, signed: _Signed, cosines: NDArray[np.float32], limit: int
-) -> list[told.ReferenceCell]:
-    """The cells of the largest cosines that are numbers."""
-    order = np.argsort(-cosines, kind="stable")[:limit].tolist()
-    near = {signed.ids[i]: round(float(cosines[i]), 3) for i in order if np.isfinite(cosines[i])}
-    query = select(Cell, Case).join(Case, Case.id == Cell.case_id).where(Cell.id.in_(near))
-    found = {cell.id: (cell, case) for cell, case in session.execute(query)}
-    return [
-        told.ReferenceCell(
-            case=case.id,
-            case_name=case.name,
-            cell=cell.id,
-            class_name=str(cell.final_class),
-            similarity=near[cell.id],
-            **urls(cell.image),
-        )
-        for cell, case in (found[key] for key in near if key in found)
-    ]
+def _features(contents: Sequence[bytes]) -> NDArray[np.float32]:
+    """Features that were stored, on the unit sphere."""
+    found = [np.frombuffer(one, dtype=np.float16).astype(np.float32) for one in contents]
+    return on_sphere(np.stack(found)) if found else np.empty((0, 0), np.float32)
 
 
 def seen_image(station: Station, case: Case, cell: Cell) -> NDArray[np.uint8]:

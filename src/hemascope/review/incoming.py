@@ -3,7 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from sqlalchemy import func, select
@@ -20,7 +20,7 @@ from hemascope.review import schemas as told
 from hemascope.review.cases import Sitting, changing, reading
 from hemascope.review.database import Cell, StoredImage
 from hemascope.review.images import Encoded, encoded
-from hemascope.review.intake import received, stored_item
+from hemascope.review.intake import Files, received, stored_item
 from hemascope.review.problems import Refused
 from hemascope.review.station import Station
 from hemascope.store.answers import row_of
@@ -29,9 +29,7 @@ _AT_ONCE = 64  # pictures of an upload that are stored in one transaction
 _OF_ANSWER = ("confidence", "prediction_set", "probs", "warning", "distance")
 
 
-def add_files(
-    station: Station, case_id: str, reader_id: str, files: list[tuple[str, BinaryIO]]
-) -> told.Added:
+def add_files(station: Station, case_id: str, reader_id: str, files: Files) -> told.Added:
     """Takes in uploaded files; what the case holds already is not taken twice.
 
     Raises:

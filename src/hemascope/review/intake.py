@@ -1,7 +1,7 @@
 """What is uploaded, as pictures: the same readers as `predict`, within the station's limits."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from io import SEEK_END
@@ -19,6 +19,8 @@ from hemascope.data.pictures import (
 from hemascope.data.walk import PassedOver, has_picture_suffix, is_hidden
 from hemascope.review.problems import Refused
 
+Files = Sequence[tuple[str, BinaryIO]]  # as they were sent
+Content = tuple[str, bytes, str]  # a name, bytes, and what is wrong with them
 _MB = 1_000_000
 _MOST_NAME = 300  # letters of a file's name that are kept
 
@@ -51,9 +53,7 @@ class Received:
     error: str = ""
 
 
-def received(
-    files: list[tuple[str, BinaryIO]], limits: Limits, passed: PassedOver
-) -> Iterator[Received]:
+def received(files: Files, limits: Limits, passed: PassedOver) -> Iterator[Received]:
     """The images of uploaded files and archives, one after another.
 
     Raises:
@@ -67,9 +67,7 @@ def received(
             yield Received(name, key, None, str(error))
 
 
-def uploaded(
-    files: list[tuple[str, BinaryIO]], limits: Limits, passed: PassedOver
-) -> Iterator[tuple[str, bytes, str]]:
+def uploaded(files: Files, limits: Limits, passed: PassedOver) -> Iterator[Content]:
     """Names and bytes of uploaded images, by content, and why one cannot be read, if that shows.
 
     Raises:
@@ -98,9 +96,7 @@ def item_of(name: str, content: bytes, problem: str) -> Item:
     return Item(name, read, len(content))
 
 
-def _contents(
-    files: list[tuple[str, BinaryIO]], limits: Limits, passed: PassedOver
-) -> Iterator[tuple[str, bytes, str]]:
+def _contents(files: Files, limits: Limits, passed: PassedOver) -> Iterator[Content]:
     """Names, bytes (of which one more than allowed are read at most), and what is wrong."""
     for given, file in files:
         name = safe_name(given)
@@ -114,9 +110,7 @@ def _contents(
             passed.add(name)
 
 
-def _members(
-    name: str, file: BinaryIO, limits: Limits, passed: PassedOver
-) -> Iterator[tuple[str, bytes, str]]:
+def _members(name: str, file: BinaryIO, limits: Limits, passed: PassedOver) -> Iterator[Content]:
     try:
         with zipfile.ZipFile(file) as archive:
             members = [one for one in archive.infolist() if not one.is_dir()]
