@@ -446,8 +446,10 @@ def _gallery_routes(station: Station) -> APIRouter:
     ) -> told.Items[told.ReferenceCell]:
         """The most similar signed cells of the station."""
         with database.read() as session:
-            case, cell = gallery.find_cell(session, case_id, cell_id)
-            return told.Items(items=references.similar(session, case, cell, limit))
+            found = references.similar(
+                session, *gallery.find_cell(session, case_id, cell_id), limit
+            )
+        return told.Items(items=found)
 
     @api.get("/reference")
     def reference(of: told.ClassName, limit: told.Limit = 12) -> told.Items[told.ReferenceCell]:
@@ -466,7 +468,7 @@ def _gallery_routes(station: Station) -> APIRouter:
     def show_quiz(quiz_id: told.Id) -> told.QuizInfo:
         """A quiz, with its result when all cells are answered."""
         with database.read() as session:
-            return gallery.quiz_info(session, find(session, Quiz, quiz_id))
+            return gallery.quiz_info(find(session, Quiz, quiz_id))
 
     @api.post("/quizzes/{quiz_id}/answers")
     def answer(quiz_id: told.Id, sent: told.QuizAnswer) -> told.QuizInfo:

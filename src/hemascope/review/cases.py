@@ -77,11 +77,14 @@ class Sitting:
         """Another reader before the same case."""
         return Sitting(self.station, self.session, self.case, reader_id)
 
-    def changer(self) -> Reader:
+    def changer(self, role: str = "", only: str = "") -> Reader:
         """The reader, who can change the case: what is signed is not changed."""
         if self.case.signed_at:
             raise Refused(409, "this case is signed; open it again to change it.")
-        return self.reader
+        reader = self.reader
+        if role and self.role != role:
+            raise Refused(403, only, field="reader")
+        return reader
 
     def record(self, kind: str, **more: str) -> None:
         """Adds a line to the audit trail, and counts the change."""
@@ -246,8 +249,7 @@ class Sitting:
 
     def finish(self) -> None:
         """Ends the second reading; from then on both can be compared."""
-        if self.changer() and self.role != "second":
-            raise Refused(403, "only the second reader of this case can finish.", field="reader")
+        self.changer("second", "only the second reader of this case can finish.")
         self._done()
         if not self.case.second_finished:
             self.case.second_finished = True
@@ -255,9 +257,7 @@ class Sitting:
 
     def sign(self) -> None:
         """Freezes a case: each cell's class is the first reader's."""
-        reader = self.changer()
-        if self.role != "first":
-            raise Refused(403, "only the first reader of this case can sign it.", field="reader")
+        reader = self.changer("first", "only the first reader of this case can sign it.")
         cells = self._done()
         final = [{"id": one.id, "final_class": one.now} for one in cells]
         self.session.execute(update(Cell), final)

@@ -15,7 +15,7 @@ from uuid import uuid4
 from sqlalchemy import Engine, ForeignKey, UniqueConstraint, create_engine, inspect, text
 from sqlalchemy.event import listens_for
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 from sqlalchemy.types import JSON, String, Text
 
 from hemascope.core.errors import OutputError
@@ -189,6 +189,7 @@ class Quiz(_Own, Base):
 
     __tablename__ = "quiz"
     reader_id: Mapped[str] = mapped_column(ForeignKey("reader.id"), index=True)
+    cells: Mapped[list["QuizCell"]] = relationship(order_by="QuizCell.number")
 
 
 class QuizCell(Base):
@@ -200,6 +201,7 @@ class QuizCell(Base):
     cell_id: Mapped[str] = mapped_column(ForeignKey("cell.id"), index=True)
     signed: Mapped[str] = mapped_column(String(200))
     answer: Mapped[str] = mapped_column(String(200), default="")
+    cell: Mapped[Cell] = relationship(lazy="selectin")
 
 
 class Database:

@@ -111,6 +111,7 @@ def agreement(
                 within=abs(shares[1] - shares[0]) <= limit,
             )
         )
+    differing = [told.Differing(cell=key, first=a, second=b) for key, a, b in cells if a != b]
     return told.Agreement(
         n=len(cells),
         kappa=found.value,
@@ -118,11 +119,7 @@ def agreement(
         high=found.high,
         agree_percent=100 * int(table.trace()) / max(len(cells), 1),
         per_class=per_class_agreement(names, table),
-        differing=[
-            told.Differing(cell=cell, first=one, second=other)
-            for cell, one, other in cells
-            if one != other
-        ],
+        differing=differing,
         comparison=compared,
         note="Both readers saw the same cells, so they should differ by less than two counts of "
         f"different cells may; CLSI H20-A2 asks for {TARGET} cells of each reader.",

@@ -22,15 +22,7 @@ from hemascope.review.images import ImageStore
 from hemascope.review.problems import Refused
 from hemascope.review.schemas import NOT_COUNTED
 from hemascope.settings.output import Output
-from hemascope.store.files import (
-    MARK,
-    csv_text,
-    explained,
-    made_out,
-    make_folder,
-    write_json,
-    write_text,
-)
+from hemascope.store import files
 
 _OF_READING = ("named", "confirmed", "taken back", "commented", "seen")  # lines of the trail
 _SHOWN = {
@@ -75,7 +67,8 @@ def case_csv(content: dict[str, Any]) -> str:
         "notice": content["notice"],
     }
     columns = [*(cells[0] if cells else {"number": ""}), *whole]
-    return csv_text([columns, *([*map(_plain, {**cell, **whole}.values())] for cell in cells)])
+    rows = ([_plain(value) for value in {**cell, **whole}.values()] for cell in cells)
+    return files.csv_text([columns, *rows])
 
 
 def _plain(value: object) -> object:
@@ -131,10 +124,10 @@ def as_dataset(
             raise DataError("no case is signed: only signed cells become data.", field="case")
         rows: list[tuple[str, str, str]] = []
         left_out = Counter[str]()
-        with made_out(output) as folder:
+        with files.made_out(output) as folder:
             told_of = {"notice": RESEARCH_USE_ONLY, "cases": [one.id for one in chosen]}
-            write_json(folder / MARK, told_of)
-            make_folder(folder / "images")
+            files.write_json(folder / files.MARK, told_of)
+            files.make_folder(folder / "images")
             for case in chosen:
                 query = cells_of(case, case.first_id, Cell, Reading.class_name)
                 for cell, name in map(tuple, session.execute(query)):
@@ -145,10 +138,11 @@ def as_dataset(
                         left_out["signed as the model said"] += 1
                         continue
                     file = Path("images") / f"{cell.id}.png"
-                    with explained(folder / file):
+                    with files.explained(folder / file):
                         shutil.copyfile(images.path(cell.image), folder / file)
                     rows.append((str(file), str(cell.final_class), case.id))
-            write_text(folder / "cells.csv", csv_text([("path", "label", "group"), *rows]))
+            table = files.csv_text([("path", "label", "group"), *rows])
+            files.write_text(folder / "cells.csv", table)
     lines = [f"{len(rows):,} cells of {len(chosen)} case(s): {output.folder / 'cells.csv'}"]
     lines += [f"Left out: {n:,} {why}." for why, n in sorted(left_out.items())]
     return "\n".join([*lines, f"Next: hemascope adapt MODEL --data {output.folder / 'cells.csv'}"])

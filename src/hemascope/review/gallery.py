@@ -153,13 +153,11 @@ def new_quiz(session: Session, reader_id: str, size: int) -> told.QuizInfo:
     cells = session.scalars(query.order_by(func.random()).limit(size)).all()
     if not cells:
         raise Refused(409, "no cell is signed yet: a quiz is made of signed cells.")
-    quiz = added(session, Quiz(reader_id=reader_id))
-    session.add_all(
-        QuizCell(quiz_id=quiz.id, number=number, cell_id=cell.id, signed=cell.final_class)
+    signed = [
+        QuizCell(number=number, cell_id=cell.id, signed=cell.final_class)
         for number, cell in enumerate(cells, 1)
-    )
-    session.flush()
-    return quiz_info(session, quiz)
+    ]
+    return quiz_info(added(session, Quiz(reader_id=reader_id, cells=signed)))
 
 
 def answer_quiz(
@@ -175,20 +173,17 @@ def answer_quiz(
         raise Refused(409, "this cell is answered; a quiz is not corrected.", field="number")
     cell.answer = class_name
     session.flush()
-    return quiz_info(session, quiz)
+    return quiz_info(quiz)
 
 
-def quiz_info(session: Session, quiz: Quiz) -> told.QuizInfo:
+def quiz_info(quiz: Quiz) -> told.QuizInfo:
     """A quiz: what was signed is shown when all cells are answered."""
-    query = select(QuizCell, Cell.image).join(Cell, Cell.id == QuizCell.cell_id)
-    query = query.where(QuizCell.quiz_id == quiz.id).order_by(QuizCell.number)
-    cells = session.execute(query).all()
     items = [
-        told.QuizItem(number=one.number, answer=one.answer, **urls(image)) for one, image in cells
+        told.QuizItem(number=one.number, answer=one.answer, **urls(one.cell.image))
+        for one in quiz.cells
     ]
-    result = _result([one for one, _ in cells])
-    made = {"id": quiz.id, "created_at": quiz.created_at}
-    return told.QuizInfo(**made, size=len(cells), items=items, result=result)
+    more = {"size": len(items), "items": items, "result": _result(quiz.cells)}
+    return told.QuizInfo.model_validate({**quiz.values(), **more})
 
 
 def _result(cells: Sequence[QuizCell]) -> told.QuizResult | None:
@@ -216,6 +211,6 @@ def quizzes_of(session: Session, reader_id: str) -> list[told.QuizLine]:
     """A reader's finished quizzes, the newest first."""
     find(session, Reader, reader_id, field="reader")
     query = select(Quiz).where(Quiz.reader_id == reader_id).order_by(Quiz.created_at.desc())
-    scored = [(quiz.values(), quiz_info(session, quiz).result) for quiz in session.scalars(query)]
+    scored = [(quiz.values(), quiz_info(quiz).result) for quiz in session.scalars(query)]
     lines = [{**quiz, **result.model_dump()} for quiz, result in scored if result]
     return [told.QuizLine.model_validate(line) for line in lines]

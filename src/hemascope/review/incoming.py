@@ -1,8 +1,9 @@
 """Cells come into a case, and are answered."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -38,28 +39,24 @@ def add_files(station: Station, case_id: str, reader_id: str, files: Files) -> t
     with reading(station, case_id, reader_id) as at:
         at.changer()
     passed, ids, count = PassedOver(), list[str](), 0
-    batch: list[tuple[Cell, Encoded | None]] = []
 
-    def keep() -> None:
-        if batch:
-            with changing(station, case_id, reader_id) as at:
-                ids.extend(_store(at, batch))
-        batch.clear()
+    def prepared() -> Iterator[tuple[Cell, Encoded | None]]:
+        for one in received(files, station.limits, passed):
+            cell, made = Cell(case_id=case_id, key=one.key, name=one.name, error=one.error), None
+            if one.picture:
+                with station.turn():
+                    made = encoded(one.picture.image)
+                    look = station.predictor.spec.look(one.picture.image)
+                station.images.add(made)
+                cell.image, cell.look = made.sha256, asdict(look)
+                cell.note = "; ".join(one.picture.notes)
+            yield cell, made
 
-    for one in received(files, station.limits, passed):
-        count += 1
-        cell, made = Cell(case_id=case_id, key=one.key, name=one.name, error=one.error), None
-        if one.picture:
-            with station.turn():
-                made = encoded(one.picture.image)
-                look = station.predictor.spec.look(one.picture.image)
-            station.images.add(made)
-            cell.image, cell.look = made.sha256, asdict(look)
-            cell.note = "; ".join(one.picture.notes)
-        batch.append((cell, made))
-        if len(batch) == _AT_ONCE:
-            keep()
-    keep()
+    coming = prepared()
+    while batch := list(islice(coming, _AT_ONCE)):
+        count += len(batch)
+        with changing(station, case_id, reader_id) as at:
+            ids += _store(at, batch)
     with reading(station, case_id, reader_id) as at:
         cells = at.cells(ids)
     known, notes = count - len(ids), list(passed.notes())

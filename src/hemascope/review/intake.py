@@ -8,14 +8,8 @@ from io import SEEK_END
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from hemascope.data import pictures
 from hemascope.data.inputs import Item
-from hemascope.data.pictures import (
-    NUM_PREFIX_BYTES,
-    BadPictureError,
-    Picture,
-    is_picture,
-    read_picture,
-)
 from hemascope.data.walk import PassedOver, has_picture_suffix, is_hidden
 from hemascope.review.problems import Refused
 
@@ -49,7 +43,7 @@ class Received:
 
     name: str
     key: str
-    picture: Picture | None
+    picture: pictures.Picture | None
     error: str = ""
 
 
@@ -63,7 +57,7 @@ def received(files: Files, limits: Limits, passed: PassedOver) -> Iterator[Recei
         key = blake2b(name.encode(errors="replace") + b"\0" + content, digest_size=16).hexdigest()
         try:
             yield Received(name, key, item_of(name, content, problem).read())
-        except BadPictureError as error:
+        except pictures.BadPictureError as error:
             yield Received(name, key, None, str(error))
 
 
@@ -88,10 +82,10 @@ def uploaded(files: Files, limits: Limits, passed: PassedOver) -> Iterator[Conte
 def item_of(name: str, content: bytes, problem: str) -> Item:
     """An uploaded image for the stream of answers; decoded when it is asked for."""
 
-    def read() -> Picture:
+    def read() -> pictures.Picture:
         if problem:
-            raise BadPictureError(problem)
-        return read_picture(content)
+            raise pictures.BadPictureError(problem)
+        return pictures.read_picture(content)
 
     return Item(name, read, len(content))
 
@@ -100,11 +94,11 @@ def _contents(files: Files, limits: Limits, passed: PassedOver) -> Iterator[Cont
     """Names, bytes (of which one more than allowed are read at most), and what is wrong."""
     for given, file in files:
         name = safe_name(given)
-        prefix = file.read(NUM_PREFIX_BYTES)
+        prefix = file.read(pictures.NUM_PREFIX_BYTES)
         file.seek(0)
         if prefix.startswith(b"PK\x03\x04"):
             yield from _members(name, file, limits, passed)
-        elif is_picture(prefix) or has_picture_suffix(name):
+        elif pictures.is_picture(prefix) or has_picture_suffix(name):
             yield name, file.read(limits.max_file_bytes + 1), ""
         else:
             passed.add(name)
@@ -128,8 +122,8 @@ def _members(name: str, file: BinaryIO, limits: Limits, passed: PassedOver) -> I
                     continue
                 try:
                     with archive.open(one) as member:
-                        content = member.read(NUM_PREFIX_BYTES)
-                        is_one = has_picture_suffix(inside) or is_picture(content)
+                        content = member.read(pictures.NUM_PREFIX_BYTES)
+                        is_one = has_picture_suffix(inside) or pictures.is_picture(content)
                         content += member.read(limits.max_file_bytes) if is_one else b""
                 except Exception as error:  # of this member alone: an archive lists them all
                     yield inside, b"", f"damaged in its archive ({error})"
@@ -152,4 +146,4 @@ def safe_name(given: str) -> str:
 
 def stored_item(name: str, path: Path) -> Item:
     """An image of the station, for the stream of answers."""
-    return Item(name, lambda: read_picture(path))
+    return Item(name, lambda: pictures.read_picture(path))

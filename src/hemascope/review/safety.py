@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -76,8 +76,7 @@ class Guarded:
         self._app, self._safety = app, safety
         most = safety.max_request_bytes // 1_000_000
         self._too_long = f"a request may hold {most} MB; send fewer files at once."
-        storage = MemoryStorage()
-        self._limiter = FixedWindowRateLimiter(storage)
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
         self._all = RateLimitItemPerMinute(safety.per_minute)
         self._tries = RateLimitItemPerMinute(safety.tries_per_minute)
         labels = ["method", "route", "status"]
@@ -131,7 +130,10 @@ class Guarded:
         """Refuses a request that is not passed on."""
         safety, headers = self._safety, Headers(scope=scope)
         path, changes = scope["path"], scope["method"] not in ("GET", "HEAD", "OPTIONS")
-        host = _split(f"//{headers.get('host', '')}").hostname
+        try:
+            host = urlsplit(f"//{headers.get('host', '')}").hostname
+        except ValueError:
+            host = None
         if safety.hosts and host not in safety.hosts:
             raise HTTPException(421, "the station is not called by this name; use its own address.")
         client = (scope.get("client") or ("unknown", 0))[0]
@@ -140,7 +142,7 @@ class Guarded:
         if path == "/api/v1/session" and not self._limiter.hit(self._tries, "token", client):
             raise HTTPException(429, "too many tries; try again in a minute.")
         origin = headers.get("origin")
-        foreign = origin is not None and _split(origin).netloc != headers.get("host", "")
+        foreign = origin is not None and origin.partition("://")[2] != headers.get("host", "")
         if changes and (foreign or headers.get("sec-fetch-site", "same-origin") == "cross-site"):
             raise HTTPException(
                 403, "this request comes from another site; use the station's page."
@@ -168,11 +170,3 @@ class Guarded:
             return message
 
         return received
-
-
-def _split(url: str) -> SplitResult:
-    """The parts of a URL; none of one that is no URL."""
-    try:
-        return urlsplit(url)
-    except ValueError:
-        return SplitResult("", "", "", "", "")

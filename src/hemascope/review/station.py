@@ -49,11 +49,8 @@ def read_meanings(path: Path, class_names: tuple[str, ...]) -> Meanings:
     """
     found = load_toml(path, Meanings)
     if unknown := sorted({*found.roles, *found.ranges} - set(class_names)):
-        raise DataError(
-            f"{path} names classes that the model does not have: {', '.join(unknown)}; it has "
-            f"{', '.join(class_names)}.",
-            field="roles",
-        )
+        why = f"{path} names classes that the model does not have: {', '.join(unknown)}"
+        raise DataError(f"{why}; it has {', '.join(class_names)}.", field="roles")
     return found
 
 
