@@ -44,7 +44,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"content": _PROBLEM, "description": "Refused, with the reason"},
     "5XX": {"content": _PROBLEM, "description": "The station cannot answer now"},
 }
+_OF_CLIENTS = (Refused, HemascopeError, RequestValidationError, HTTPException)
+_HANDLED = (*_OF_CLIENTS, DBAPIError, TimeoutError, Exception)
 T = TypeVar("T")
+IfNoneMatch = Annotated[str | None, Header()]
 FrameText = Annotated[str, Form(max_length=2000)]
 Key = Annotated[str | None, Header(max_length=200)]
 Files = Annotated[list[UploadFile], File()]
@@ -63,7 +66,8 @@ def build(station: Station, safety: Safety, registry: CollectorRegistry) -> Fast
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
     )
-    _add_problems(app)
+    for kind in _HANDLED:
+        app.add_exception_handler(kind, _problem_of)
     groups = (_station_routes(station, safety), _case_routes(station), _gallery_routes(station))
     for routes in groups:
         app.include_router(routes, prefix="/api/v1", responses=_ERRORS)
@@ -79,48 +83,36 @@ def build(station: Station, safety: Safety, registry: CollectorRegistry) -> Fast
     return app
 
 
-def _add_problems(app: FastAPI) -> None:
+def _problem_of(request: Request, error: Exception) -> Response:
     """Every error leaves as one sentence, none as a traceback."""
-
-    @app.exception_handler(Refused)
-    def refused(_request: Request, error: Refused) -> Response:
-        return problem(error.status, str(error), error.field, **error.more)
-
-    @app.exception_handler(HemascopeError)
-    def of_package(_request: Request, error: HemascopeError) -> Response:
-        status = 507 if isinstance(error.__cause__, OSError) else 422
-        return problem(status, str(error), error.field)
-
-    @app.exception_handler(RequestValidationError)
-    def invalid(_request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
-        return problem(422, f"{field or 'the request'}: {first['msg']}.", field)
-
-    @app.exception_handler(Exception)
-    def failed(_request: Request, _error: Exception) -> Response:  # which is raised on, and logged
-        return problem(500, FAILED)
-
-    @app.exception_handler(HTTPException)
-    def of_framework(request: Request, error: HTTPException) -> Response:
-        answer = problem(error.status_code, str(error.detail))
-        answer.headers.update(error.headers or {})
-        if error.status_code == 405:  # of which Starlette names the first route's method alone
-            path = getattr(request.scope.get("route"), "path", "")
-            methods = app.openapi()["paths"].get(f"/api/v1{path}", {"get": 0})
-            answer.headers["Allow"] = ", ".join(sorted(map(str.upper, methods)))
-        return answer
-
-    @app.exception_handler(DBAPIError)
-    @app.exception_handler(TimeoutError)
-    def of_database(_request: Request, error: DBAPIError | TimeoutError) -> Response:
-        why = str(error.orig if isinstance(error, DBAPIError) else error).partition("\n")[0]
-        _LOG.error("database: %s", why)
-        if isinstance(error, IntegrityError):
-            return problem(409, "somebody else was first; load the case again and repeat.")
-        if "full" in why or "No space" in why:
-            return problem(507, "the disk of the station is full; make room, and try again.")
-        return problem(503, "the database is busy or cannot be reached; nothing was changed.")
+    match error:
+        case Refused():
+            return problem(error.status, str(error), error.field, **error.more)
+        case HemascopeError():
+            status = 507 if isinstance(error.__cause__, OSError) else 422
+            return problem(status, str(error), error.field)
+        case RequestValidationError():
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
+            return problem(422, f"{field or 'the request'}: {first['msg']}.", field)
+        case HTTPException():
+            answer = problem(error.status_code, str(error.detail))
+            answer.headers.update(error.headers or {})
+            if error.status_code == 405:  # of which Starlette names the first route's method alone
+                path = getattr(request.scope.get("route"), "path", "")
+                methods = request.app.openapi()["paths"].get(f"/api/v1{path}", {"get": 0})
+                answer.headers["Allow"] = ", ".join(sorted(map(str.upper, methods)))
+            return answer
+        case DBAPIError() | TimeoutError():
+            why = str(error.orig if isinstance(error, DBAPIError) else error).partition("\n")[0]
+            _LOG.error("database: %s", why)
+            if isinstance(error, IntegrityError):
+                return problem(409, "somebody else was first; load the case again and repeat.")
+            if "full" in why or "No space" in why:
+                return problem(507, "the disk of the station is full; make room, and try again.")
+            return problem(503, "the database is busy or cannot be reached; nothing was changed.")
+        case _:  # which is raised on, and logged
+            return problem(500, FAILED)
 
 
 def _station_routes(station: Station, safety: Safety) -> APIRouter:
@@ -280,9 +272,7 @@ def _case_routes(station: Station) -> APIRouter:
 
     @api.get("/cases/{case_id}", response_model=told.CaseInfo)
     def show(
-        case_id: told.Id,
-        reader: told.Id | None = None,
-        if_none_match: Annotated[str | None, Header()] = None,
+        case_id: told.Id, reader: told.Id | None = None, if_none_match: IfNoneMatch = None
     ) -> Response:
         """A case as a reader sees it, with an ETag."""
         with reading(station, case_id, reader) as at:
@@ -446,10 +436,8 @@ def _gallery_routes(station: Station) -> APIRouter:
     ) -> told.Items[told.ReferenceCell]:
         """The most similar signed cells of the station."""
         with database.read() as session:
-            found = references.similar(
-                session, *gallery.find_cell(session, case_id, cell_id), limit
-            )
-        return told.Items(items=found)
+            case, cell = gallery.find_cell(session, case_id, cell_id)
+            return told.Items(items=references.similar(session, case, cell, limit))
 
     @api.get("/reference")
     def reference(of: told.ClassName, limit: told.Limit = 12) -> told.Items[told.ReferenceCell]:
@@ -462,7 +450,7 @@ def _gallery_routes(station: Station) -> APIRouter:
     def new_quiz(new: told.NewQuiz) -> told.QuizInfo:
         """Signed cells to be named again, blind."""
         with database.write() as session:
-            return gallery.new_quiz(session, new.reader, new.size)
+            return gallery.new_quiz(session, new)
 
     @api.get("/quizzes/{quiz_id}")
     def show_quiz(quiz_id: told.Id) -> told.QuizInfo:
@@ -473,9 +461,7 @@ def _gallery_routes(station: Station) -> APIRouter:
     @api.post("/quizzes/{quiz_id}/answers")
     def answer(quiz_id: told.Id, sent: told.QuizAnswer) -> told.QuizInfo:
         """What the reader says of one cell."""
-        with database.write() as session:
-            quiz = find(session, Quiz, quiz_id)
-            return gallery.answer_quiz(station, session, quiz, sent.number, sent.class_name)
+        return gallery.answer_quiz(station, quiz_id, sent)
 
     @api.get("/readers/{reader_id}/quizzes")
     def quizzes(reader_id: told.Id) -> told.Items[told.QuizLine]:

@@ -208,7 +208,6 @@ class Sitting:
         if conflicts:
             why = "cells were changed meanwhile in another window; they are shown as they are now."
             raise Refused(409, f"{len(conflicts)} {why}", conflicts=conflicts)
-        self.session.flush()
         count = differential(self.classes, self.counted())
         return told.Corrected(cells=self.cells(ids), version=self.case.version, differential=count)
 
@@ -233,7 +232,6 @@ class Sitting:
             self.session.add(Seen(case_id=self.case.id, reader_id=reader.id, class_name=name))
         if new:
             self.record("seen", detail=", ".join(new))
-        self.session.flush()
         return self.seen(cells)
 
     def join(self) -> None:
@@ -313,7 +311,8 @@ def reading(station: Station, case_id: str, reader_id: str | None = None) -> Gen
 def changing(station: Station, case_id: str, reader_id: str | None = None) -> Generator[Sitting]:
     """A case that nobody else changes meanwhile."""
     with station.database.write() as session:
-        yield Sitting(station, session, find(session, Case, case_id, lock=True), reader_id)
+        case = find(session, Case, case_id, with_for_update=True)
+        yield Sitting(station, session, case, reader_id)
 
 
 def create(station: Station, session: Session, new: told.NewCase, key: str | None) -> Sitting:

@@ -52,13 +52,13 @@ class Base(DeclarativeBase):
 R = TypeVar("R", bound=Base)
 
 
-def find(session: Session, kind: type[R], key: object, *, field: str = "", lock: bool = False) -> R:
-    """The row of a key; with `lock`, one that nobody else changes meanwhile.
+def find(session: Session, kind: type[R], key: object, field: str = "", **how: Any) -> R:
+    """The row of a key, read as `Session.get` reads it.
 
     Raises:
         Refused: If there is none.
     """
-    row = session.get(kind, key, with_for_update=lock)
+    row = session.get(kind, key, **how)
     if row is None:
         raise missing(kind.__name__.lower(), field)
     return row

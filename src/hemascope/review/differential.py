@@ -118,7 +118,7 @@ def agreement(
         low=found.low,
         high=found.high,
         agree_percent=100 * int(table.trace()) / max(len(cells), 1),
-        per_class=per_class_agreement(names, table),
+        per_class=by_class(names, table),
         differing=differing,
         comparison=compared,
         note="Both readers saw the same cells, so they should differ by less than two counts of "
@@ -126,9 +126,7 @@ def agreement(
     )
 
 
-def per_class_agreement(
-    names: Sequence[str], table: NDArray[np.int64]
-) -> list[told.ClassAgreement]:
+def by_class(names: Sequence[str], table: NDArray[np.int64]) -> list[told.ClassAgreement]:
     """Kappa of each class that either reader named."""
     return [
         told.ClassAgreement(

@@ -17,11 +17,12 @@ from hemascope.report.page import png
 from hemascope.review import schemas as told
 from hemascope.review.cases import urls
 from hemascope.review.database import Case, Cell, Quiz, QuizCell, Reader, added, find
-from hemascope.review.differential import per_class_agreement, share
+from hemascope.review.differential import by_class, share
 from hemascope.review.problems import Refused, missing
 from hemascope.review.schemas import NOT_COUNTED
 from hemascope.review.station import Station
 
+Near = list[told.ReferenceCell]
 _MOST_COMPARED = 50_000  # signed cells, of the cases that were signed last
 
 
@@ -44,7 +45,7 @@ class _Signed:
 
     def nearest(
         self, session: Session, fits: NDArray[np.bool_], to: NDArray[np.float32], limit: int
-    ) -> list[told.ReferenceCell]:
+    ) -> Near:
         """The cells that fit whose features have the largest cosines with some."""
         if not fits.any():
             return []
@@ -72,9 +73,7 @@ class References:
     def __init__(self) -> None:
         self._known: dict[str, _Signed] = {}
 
-    def similar(
-        self, session: Session, case: Case, cell: Cell, limit: int
-    ) -> list[told.ReferenceCell]:
+    def similar(self, session: Session, case: Case, cell: Cell, limit: int) -> Near:
         """The signed cells whose features are nearest to a cell's."""
         if cell.features is None:
             return []
@@ -82,9 +81,7 @@ class References:
         fits = (signed.names != NOT_COUNTED) & (signed.ids != cell.id)
         return signed.nearest(session, fits, _features([cell.features])[0], limit)
 
-    def typical(
-        self, session: Session, model: str, name: str, limit: int
-    ) -> list[told.ReferenceCell]:
+    def typical(self, session: Session, model: str, name: str, limit: int) -> Near:
         """The signed cells of a class that are nearest to its mean."""
         signed = self._of(session, model)
         fits = signed.names == name
@@ -146,34 +143,33 @@ def map_png(station: Station, case: Case, cell: Cell, name: str) -> bytes:
 # --- quizzes -------------------------------------------------------------------------------------
 
 
-def new_quiz(session: Session, reader_id: str, size: int) -> told.QuizInfo:
+def new_quiz(session: Session, sent: told.NewQuiz) -> told.QuizInfo:
     """Signed cells at random, for a reader to name again."""
-    find(session, Reader, reader_id, field="reader")
+    find(session, Reader, sent.reader, field="reader")
     query = select(Cell).where(Cell.final_class != NOT_COUNTED, Cell.image.is_not(None))
-    cells = session.scalars(query.order_by(func.random()).limit(size)).all()
+    cells = session.scalars(query.order_by(func.random()).limit(sent.size)).all()
     if not cells:
         raise Refused(409, "no cell is signed yet: a quiz is made of signed cells.")
     signed = [
         QuizCell(number=number, cell_id=cell.id, signed=cell.final_class)
         for number, cell in enumerate(cells, 1)
     ]
-    return quiz_info(added(session, Quiz(reader_id=reader_id, cells=signed)))
+    return quiz_info(added(session, Quiz(reader_id=sent.reader, cells=signed)))
 
 
-def answer_quiz(
-    station: Station, session: Session, quiz: Quiz, number: int, class_name: str
-) -> told.QuizInfo:
+def answer_quiz(station: Station, quiz_id: str, sent: told.QuizAnswer) -> told.QuizInfo:
     """Keeps what the reader says of a cell, once."""
-    cell = session.get(QuizCell, (quiz.id, number), with_for_update=True)
-    if cell is None:
-        raise Refused(404, "this quiz has no such cell.", field="number")
-    if class_name not in {one.name for one in station.classes(session)}:
-        raise Refused(422, f"'{class_name}' is not a class of the station.", field="class")
-    if cell.answer and cell.answer != class_name:
-        raise Refused(409, "this cell is answered; a quiz is not corrected.", field="number")
-    cell.answer = class_name
-    session.flush()
-    return quiz_info(quiz)
+    with station.database.write() as session:
+        quiz = find(session, Quiz, quiz_id)
+        cell = session.get(QuizCell, (quiz_id, sent.number), with_for_update=True)
+        if cell is None:
+            raise Refused(404, "this quiz has no such cell.", field="number")
+        if sent.class_name not in {one.name for one in station.classes(session)}:
+            raise Refused(422, f"'{sent.class_name}' is not a class of the station.", field="class")
+        if cell.answer not in ("", sent.class_name):
+            raise Refused(409, "this cell is answered; a quiz is not corrected.", field="number")
+        cell.answer = sent.class_name
+        return quiz_info(quiz)
 
 
 def quiz_info(quiz: Quiz) -> told.QuizInfo:
@@ -199,7 +195,7 @@ def _result(cells: Sequence[QuizCell]) -> told.QuizResult | None:
         low=found.low,
         high=found.high,
         kappa=kappa(table).value,
-        per_class=per_class_agreement(names, table),
+        per_class=by_class(names, table),
         items=[
             told.QuizOutcome(number=one.number, class_name=one.signed, answer=one.answer)
             for one in cells

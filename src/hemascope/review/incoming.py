@@ -160,7 +160,6 @@ def _keep(at: Sitting, replies: dict[int, Reply]) -> list[told.CellInfo]:
         cell.answer = {name: getattr(row, name) for name in _OF_ANSWER if not row.error}
         if reply.features is not None:
             cell.features = reply.features.astype(np.float16).tobytes()
-    at.session.flush()
     return at.cells([cell.id for cell in cells])
 
 
