@@ -4,7 +4,7 @@ import base64
 import json
 import logging
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from hashlib import blake2b
@@ -259,8 +259,8 @@ def _case_routes(station: Station) -> APIRouter:
     def list_cases(limit: told.Limit = 50, cursor: str = "") -> told.Page[told.CaseSummary]:
         """Cases, the newest first."""
         with database.read() as session:
-            found, after = cases.summaries(session, limit, _after(cursor, told.CASE_PLACE))
-            return told.Page(items=found, next_cursor=_cursor(after))
+            found = cases.summaries(session, _after(cursor, told.CASE_PLACE), limit + 1)
+        return _page(found, limit, lambda last: [last.created_at, last.id])
 
     @api.post("/cases", status_code=201)
     def create(new: told.NewCase, response: Response, idempotency_key: Key = None) -> told.CaseInfo:
@@ -319,8 +319,7 @@ def _case_routes(station: Station) -> APIRouter:
         start = max(-1, min(start, station.limits.max_cells))
         with reading(station, case_id, reader) as at:
             found = at.cells(after=start, limit=limit + 1)
-        more = _cursor([found[limit - 1].position]) if len(found) > limit else None
-        return told.Page(items=found[:limit], next_cursor=more)
+        return _page(found, limit, lambda last: [last.position])
 
     @api.post("/cases/{case_id}/corrections")
     def correct(case_id: told.Id, sent: told.Corrections) -> told.Corrected:
@@ -487,8 +486,11 @@ def _streamed(lines: Iterator[dict[str, Any]]) -> StreamingResponse:
     return StreamingResponse(chain([next(made)], made), media_type=_LINES)
 
 
-def _cursor(place: Sequence[Any] | None) -> str | None:
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode() if place else None
+def _page(found: list[T], limit: int, place: Callable[[T], list[Any]]) -> told.Page[T]:
+    """The first of what was found, and where the next page begins if there are more."""
+    last = json.dumps(place(found[limit - 1])).encode() if len(found) > limit else b""
+    more = base64.urlsafe_b64encode(last).decode() or None
+    return told.Page(items=found[:limit], next_cursor=more)
 
 
 def _after(cursor: str, kind: TypeAdapter[T]) -> T | None:

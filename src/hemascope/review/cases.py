@@ -20,6 +20,7 @@ from hemascope.review.problems import Refused
 from hemascope.review.schemas import NOT_COUNTED
 from hemascope.review.station import Station
 
+Place = tuple[str, str]  # in the list of cases: when one was made, and its id
 _BY_MODEL = case((Cell.abstain, ""), else_=func.coalesce(Cell.predicted_class, ""))
 _NOW = func.coalesce(Reading.class_name, _BY_MODEL)  # what a cell is to a reader
 
@@ -330,23 +331,18 @@ def create(station: Station, session: Session, new: told.NewCase, key: str | Non
     return at
 
 
-def summaries(
-    session: Session, limit: int, after: tuple[str, str] | None
-) -> tuple[list[told.CaseSummary], tuple[str, str] | None]:
-    """Cases, the newest first, and where the next page begins."""
+def summaries(session: Session, after: Place | None, limit: int) -> list[told.CaseSummary]:
+    """Cases, the newest first."""
     of_case = select(func.count()).select_from(Cell).where(Cell.case_id == Case.id)
     by_first = and_(Reading.cell_id == Cell.id, Reading.reader_id == Case.first_id)
     unidentified = of_case.outerjoin(Reading, by_first).where(_NOW == "")
     num_cells = of_case.correlate(Case).scalar_subquery()
     num_unidentified = unidentified.correlate(Case).scalar_subquery()
     query = select(Case, num_cells, num_unidentified)
-    query = query.order_by(Case.created_at.desc(), Case.id.desc())
+    query = query.order_by(Case.created_at.desc(), Case.id.desc()).limit(limit)
     if after:
         query = query.where(tuple_(Case.created_at, Case.id) < tuple_(*after))
-    found = session.execute(query.limit(limit + 1)).all()
-    lines = [
+    return [
         told.CaseSummary.model_validate({**one.values(), "num_cells": n, "num_unidentified": left})
-        for one, n, left in found[:limit]
+        for one, n, left in session.execute(query)
     ]
-    last = found[limit - 1][0] if len(found) > limit else None
-    return lines, last and (last.created_at, last.id)
