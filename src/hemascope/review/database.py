@@ -72,6 +72,8 @@ def added(session: Session, row: R) -> R:
 
 
 class _Own:
+    """What is kept by an id."""
+
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     created_at: Mapped[str] = mapped_column(String(32), default=now)
 

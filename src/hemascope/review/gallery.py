@@ -52,19 +52,13 @@ class _Signed:
         cosines = np.where(fits, self.features @ to, -np.inf)
         order = [i for i in np.argsort(-cosines, kind="stable")[:limit] if np.isfinite(cosines[i])]
         near = {str(self.ids[i]): round(float(cosines[i]), 3) for i in order}
-        query = select(Cell, Case).join(Case, Case.id == Cell.case_id).where(Cell.id.in_(near))
-        found = {cell.id: (cell, case) for cell, case in session.execute(query)}
-        return [
-            told.ReferenceCell(
-                case=case.id,
-                case_name=case.name,
-                cell=cell.id,
-                class_name=str(cell.final_class),
-                similarity=near[cell.id],
-                **urls(cell.image),
-            )
-            for cell, case in (found[key] for key in near if key in found)
-        ]
+        of_cell = (Cell.id.label("cell"), Cell.image, Cell.final_class.label("class_name"))
+        query = select(*of_cell, Case.id.label("case"), Case.name.label("case_name"))
+        query = query.join(Case, Case.id == Cell.case_id).where(Cell.id.in_(near))
+        rows = session.execute(query).mappings()
+        found = {row["cell"]: {**row, **urls(row["image"])} for row in rows}
+        shown = [{**found[key], "similarity": near[key]} for key in near if key in found]
+        return [told.ReferenceCell.model_validate(one) for one in shown]
 
 
 class References:

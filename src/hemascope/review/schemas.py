@@ -112,6 +112,8 @@ class Page(Items[T], Generic[T]):
 
 
 class _Own(BaseModel):
+    """What is kept by an id."""
+
     id: str
     created_at: str
 
@@ -146,6 +148,8 @@ class ModelInfo(BaseModel):
 
 
 class _OfClass(BaseModel):
+    """What is said of a class."""
+
     class_name: str = Field(serialization_alias="class")
 
 
