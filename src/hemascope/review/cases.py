@@ -79,7 +79,15 @@ class Sitting:
         return Sitting(self.station, self.session, self.case, reader_id)
 
     def changer(self, role: str = "", only: str = "") -> Reader:
-        """The reader, who can change the case: what is signed is not changed."""
+        """The reader, who can change the case.
+
+        Args:
+            role: That only may do so; "" for either.
+            only: Says so.
+
+        Raises:
+            Refused: If the case is signed, or the reader is none, or has another role.
+        """
         if self.case.signed_at:
             raise Refused(409, "this case is signed; open it again to change it.")
         reader = self.reader
