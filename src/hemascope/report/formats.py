@@ -1,12 +1,11 @@
 """Tables in the formats that papers and programs take."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from typing import Literal
 
 from hemascope.report.text import markdown_table
+from hemascope.store.files import csv_text
 
 TableFormat = Literal["md", "csv", "latex", "json"]
 Rows = Sequence[Sequence[str]]
@@ -27,14 +26,8 @@ def format_tables(tables: Sequence[Rows], how: TableFormat) -> str:
     if how == "json":
         found = [{"header": rows[0], "rows": rows[1:]} for rows in tables]
         return json.dumps(found, indent=2, ensure_ascii=False)
-    writers = {"md": markdown_table, "csv": _csv, "latex": _latex}
-    return "\n\n".join(writers[how](rows) for rows in tables)
-
-
-def _csv(rows: Rows) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().rstrip("\n")
+    writers = {"md": markdown_table, "csv": csv_text, "latex": _latex}
+    return "\n\n".join(writers[how](rows).rstrip("\n") for rows in tables)
 
 
 def _latex(rows: Rows) -> str:

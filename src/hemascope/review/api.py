@@ -3,18 +3,19 @@
 import base64
 import json
 import logging
-from collections.abc import Callable, Generator, Iterator, Mapping
+import re
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from hashlib import blake2b
-from typing import Annotated, Any
+from itertools import chain
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, FastAPI, File, Form, Header, Query, Request, Response, UploadFile
+from fastapi import APIRouter, FastAPI, File, Form, Header, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from pydantic import ValidationError
-from sqlalchemy import case as case_when
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError  # noqa: A004
 from starlette.exceptions import HTTPException
@@ -24,12 +25,12 @@ from hemascope.core.errors import RESEARCH_USE_ONLY, HemascopeError
 from hemascope.core.framing import Frame, spread
 from hemascope.data.walk import PassedOver
 from hemascope.inference.predictor import Predictor
-from hemascope.inference.stream import Reply, answer_batch
+from hemascope.inference.stream import answer_batch
 from hemascope.report.page import png
 from hemascope.review import cases, export, gallery, incoming, retention
 from hemascope.review import schemas as told
 from hemascope.review.cases import Sitting, changing, reading
-from hemascope.review.database import Case, Cell, OwnClass, Reader
+from hemascope.review.database import Case, Cell, OwnClass, Quiz, Reader, added, find
 from hemascope.review.differential import differential, kept_of
 from hemascope.review.intake import item_of, uploaded
 from hemascope.review.problems import FAILED, Refused, missing, problem
@@ -43,9 +44,15 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"content": _PROBLEM, "description": "Refused, with the reason"},
     "5XX": {"content": _PROBLEM, "description": "The station cannot answer now"},
 }
-OptionalReader = Annotated[told.Id | None, Query()]
+_OF_CLIENTS = (Refused, HemascopeError, RequestValidationError, HTTPException)
+_HANDLED = (*_OF_CLIENTS, DBAPIError, TimeoutError, Exception)
+T = TypeVar("T")
+IfNoneMatch = Annotated[str | None, Header()]
+FrameText = Annotated[str, Form(max_length=2000)]
+Key = Annotated[str | None, Header(max_length=200)]
 Files = Annotated[list[UploadFile], File()]
 _LINES = "application/x-ndjson"
+_IMAGE = re.compile(r"[0-9a-f]{64}\.(png|jpg)")
 _MOST_QUESTIONS = 64  # images of one `predict` request that are asked about together
 
 
@@ -59,67 +66,53 @@ def build(station: Station, safety: Safety, registry: CollectorRegistry) -> Fast
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
     )
-    _add_problems(app)
-    for routes in (
-        _station_routes(station, safety),
-        _case_routes(station),
-        _gallery_routes(station),
-    ):
+    for kind in _HANDLED:
+        app.add_exception_handler(kind, _problem_of)
+    groups = (_station_routes(station, safety), _case_routes(station), _gallery_routes(station))
+    for routes in groups:
         app.include_router(routes, prefix="/api/v1", responses=_ERRORS)
     open_cases = Gauge("hemascope_open_cases", "Cases not signed", registry=registry)
 
     @app.get("/metrics", include_in_schema=False)
-    def metrics() -> PlainTextResponse:
+    def metrics() -> Response:
         with station.database.read() as session:
             query = select(func.count()).select_from(Case).where(Case.signed_at.is_(None))
             open_cases.set(session.scalar(query) or 0)
-        return PlainTextResponse(generate_latest(registry))
+        return Response(generate_latest(registry), media_type="text/plain")
 
     return app
 
 
-def _add_problems(app: FastAPI) -> None:
+def _problem_of(request: Request, error: Exception) -> Response:
     """Every error leaves as one sentence, none as a traceback."""
-
-    @app.exception_handler(Refused)
-    def refused(_request: Request, error: Refused) -> Response:
-        return problem(error.status, error.detail, error.field, **error.more)
-
-    @app.exception_handler(HemascopeError)
-    def of_package(_request: Request, error: HemascopeError) -> Response:
-        status = 507 if isinstance(error.__cause__, OSError) else 422
-        return problem(status, str(error), error.field)
-
-    @app.exception_handler(RequestValidationError)
-    def invalid(_request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
-        return problem(422, f"{field or 'the request'}: {first['msg']}.", field)
-
-    @app.exception_handler(Exception)
-    def failed(_request: Request, _error: Exception) -> Response:  # which is raised on, and logged
-        return problem(500, FAILED)
-
-    @app.exception_handler(HTTPException)
-    def of_framework(request: Request, error: HTTPException) -> Response:
-        answer = problem(error.status_code, str(error.detail))
-        answer.headers.update(error.headers or {})
-        if error.status_code == 405:  # of which Starlette names the first route's method alone
-            path = getattr(request.scope.get("route"), "path", "")
-            methods = app.openapi()["paths"].get(f"/api/v1{path}", {"get": 0})
-            answer.headers["Allow"] = ", ".join(sorted(map(str.upper, methods)))
-        return answer
-
-    @app.exception_handler(DBAPIError)
-    @app.exception_handler(TimeoutError)
-    def of_database(_request: Request, error: DBAPIError | TimeoutError) -> Response:
-        why = str(error.orig if isinstance(error, DBAPIError) else error).partition("\n")[0]
-        _LOG.error("database: %s", why)
-        if isinstance(error, IntegrityError):
-            return problem(409, "somebody else was first; load the case again and repeat.")
-        if "full" in why or "No space" in why:
-            return problem(507, "the disk of the station is full; make room, and try again.")
-        return problem(503, "the database is busy or cannot be reached; nothing was changed.")
+    match error:
+        case Refused():
+            return problem(error.status, str(error), error.field, **error.more)
+        case HemascopeError():
+            status = 507 if isinstance(error.__cause__, OSError) else 422
+            return problem(status, str(error), error.field)
+        case RequestValidationError():
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
+            return problem(422, f"{field or 'the request'}: {first['msg']}.", field)
+        case HTTPException():
+            answer = problem(error.status_code, str(error.detail))
+            answer.headers.update(error.headers or {})
+            if error.status_code == 405:  # of which Starlette names the first route's method alone
+                path = getattr(request.scope.get("route"), "path", "")
+                methods = request.app.openapi()["paths"].get(f"/api/v1{path}", {"get": 0})
+                answer.headers["Allow"] = ", ".join(sorted(map(str.upper, methods)))
+            return answer
+        case DBAPIError() | TimeoutError():
+            why = str(error.orig if isinstance(error, DBAPIError) else error).partition("\n")[0]
+            _LOG.error("database: %s", why)
+            if isinstance(error, IntegrityError):
+                return problem(409, "somebody else was first; load the case again and repeat.")
+            if "full" in why or "No space" in why:
+                return problem(507, "the disk of the station is full; make room, and try again.")
+            return problem(503, "the database is busy or cannot be reached; nothing was changed.")
+        case _:  # which is raised on, and logged
+            return problem(500, FAILED)
 
 
 def _station_routes(station: Station, safety: Safety) -> APIRouter:
@@ -138,14 +131,12 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
         return {"status": "ready", "model": station.model.name}
 
     @api.post("/session", status_code=204)
-    def enter(token: told.Token, request: Request) -> Response:
+    def enter(token: told.Token, request: Request, response: Response) -> None:
         """Takes the station's token and keeps it as a cookie that no script can read."""
         if safety.token_sha256 and not safety.is_token(token.token):
             raise Refused(401, "this is not the station's token.", field="token")
-        answer = Response(status_code=204)
         secure = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, token.token, httponly=True, samesite="strict", secure=secure)
-        return answer
+        response.set_cookie(COOKIE, token.token, httponly=True, samesite="strict", secure=secure)
 
     @api.get("/station")
     def about() -> dict[str, Any]:
@@ -177,8 +168,7 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
                 raise Refused(409, f"there is a class '{new.name}' already.", field="name")
             if sum(one.own for one in known) >= MOST_OWN:
                 raise Refused(409, f"a station has at most {MOST_OWN} classes of its own.")
-            session.add(OwnClass(name=new.name, role=new.role))
-            session.flush()
+            added(session, OwnClass(name=new.name, role=new.role))
             return next(one for one in station.classes(session) if one.name == new.name)
 
     @api.get("/readers")
@@ -192,41 +182,30 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
     def add_reader(new: told.NewReader, response: Response) -> told.ReaderInfo:
         """Adds a reader; of a name that is known, gives that reader."""
         with station.database.write() as session:
-            reader = session.scalar(select(Reader).where(Reader.name == new.name))
-            if reader:
+            known = session.scalar(select(Reader).where(Reader.name == new.name))
+            if known:
                 response.status_code = 200
-            else:
-                reader = Reader(name=new.name)
-                session.add(reader)
-                session.flush()
-            return told.ReaderInfo.model_validate(reader)
+            return told.ReaderInfo.model_validate(known or added(session, Reader(name=new.name)))
 
     @api.get("/kept")
     def kept() -> told.KeptOverall:
         """How often readers kept what the model said, over all signed cases: drift shows here."""
         with station.database.read() as session:
-            same = func.sum(case_when((Cell.final_class == Cell.predicted_class, 1), else_=0))
+            both = Cell.final_class.is_not(None) & Cell.predicted_class.is_not(None)
+            same = func.count().filter(Cell.final_class == Cell.predicted_class)
 
-            def kept_by(by: Any) -> dict[str, dict[str, Any]]:
+            def kept_by(by: Any, called: str) -> list[dict[str, Any]]:
                 query = select(by, func.count(), same).join(Case, Case.id == Cell.case_id)
-                query = query.where(
-                    Cell.final_class.is_not(None), Cell.predicted_class.is_not(None)
-                )
-                found = session.execute(query.group_by(by).order_by(by))
-                return {name: kept_of(n, total).model_dump() for name, total, n in found}
+                found = session.execute(query.where(both).group_by(by).order_by(by))
+                return [{called: one, **kept_of(n, total).model_dump()} for one, total, n in found]
 
-            months, rows = func.substr(Case.signed_at, 1, 7), kept_by(Cell.predicted_class)
+            months, rows = func.substr(Case.signed_at, 1, 7), Cell.predicted_class
             signed = select(func.count()).select_from(Case).where(Case.signed_at.is_not(None))
-            return told.KeptOverall(
-                cases=session.scalar(signed) or 0,
-                rows=[told.KeptRow(class_name=name, **one) for name, one in rows.items()],
-                months=[told.KeptMonth(month=at, **one) for at, one in kept_by(months).items()],
-            )
+            tables = {"rows": kept_by(rows, "class_name"), "months": kept_by(months, "month")}
+            return told.KeptOverall.model_validate({"cases": session.scalar(signed), **tables})
 
     @api.post("/predict", responses={200: {"content": {"application/json": {}, _LINES: {}}}})
-    def predict(
-        file: Files, request: Request, frame: Annotated[str, Form(max_length=2000)] = ""
-    ) -> Response:
+    def predict(file: Files, request: Request, frame: FrameText = "") -> Response:
         """Answers images without keeping them, framed together, as the command `predict` does.
 
         With `Accept: application/x-ndjson` the answers are streamed, a line each. `frame` may be
@@ -239,33 +218,26 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
             notes = " ".join(passed.notes())
             raise Refused(422, f"there is no image in it. {notes}".strip(), field="file")
         predictor = station.predictor
-
-        def ask(start: int) -> list[Reply]:
-            batch = list(enumerate(found[start : start + _MOST_QUESTIONS], start))
-            return answer_batch(predictor, batch, decided)
-
-        with station.turn():  # one for all of a small request: who came first is answered first
-            reads = (one.read for one in spread(found))
-            decided = _given(predictor, frame) if frame else predictor.decide_frame(reads)
-            first = ask(0)
+        decided = _given(predictor, frame) if frame else None
 
         def answered() -> Iterator[dict[str, Any]]:
-            replies = first
+            nonlocal decided
             for start in range(0, len(found), _MOST_QUESTIONS):
-                if start:
-                    with station.turn():
-                        replies = ask(start)
+                batch = list(enumerate(found[start : start + _MOST_QUESTIONS], start))
+                with station.turn():  # one for all of a small request: first come, first answered
+                    if not frame and not start:
+                        decided = predictor.decide_frame(one.read for one in spread(found))
+                    replies = answer_batch(predictor, batch, decided)
                 for one in replies:
                     cells = row_of(one.path, one.answer, predictor.class_names).cells()
                     yield {"name": cells.pop("path"), **cells}
 
         if _LINES in request.headers.get("accept", ""):
             return _streamed(answered())
-        framed = {
-            "frame": decided.describe() if decided else "",
-            "frame_file": decided and decided.model_dump_json(),
-        }
-        return _json({**framed, "passed_over": passed.notes(), "answers": list(answered())})
+        content = {"passed_over": passed.notes(), "answers": list(answered())}
+        said = decided.describe() if decided else ""
+        framed = {"frame": said, "frame_file": decided and decided.model_dump_json()}
+        return JSONResponse({**framed, **content})
 
     return api
 
@@ -284,20 +256,14 @@ def _case_routes(station: Station) -> APIRouter:
     database = station.database
 
     @api.get("/cases")
-    def list_cases(
-        limit: Annotated[told.Limit, Query()] = 50, cursor: str = ""
-    ) -> told.Page[told.CaseSummary]:
+    def list_cases(limit: told.Limit = 50, cursor: str = "") -> told.Page[told.CaseSummary]:
         """Cases, the newest first."""
         with database.read() as session:
-            found, after = cases.summaries(session, limit, _after(cursor, (str, str)))
-            return told.Page(items=found, next_cursor=_cursor(after))
+            found = cases.summaries(session, _after(cursor, told.CASE_PLACE), limit + 1)
+        return _page(found, limit, lambda last: [last.created_at, last.id])
 
     @api.post("/cases", status_code=201)
-    def create(
-        new: told.NewCase,
-        response: Response,
-        idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
-    ) -> told.CaseInfo:
+    def create(new: told.NewCase, response: Response, idempotency_key: Key = None) -> told.CaseInfo:
         """Begins a case; sent again with the same Idempotency-Key, it gives the same case."""
         with database.write() as session:
             made = cases.create(station, session, new, idempotency_key)
@@ -306,27 +272,23 @@ def _case_routes(station: Station) -> APIRouter:
 
     @api.get("/cases/{case_id}", response_model=told.CaseInfo)
     def show(
-        case_id: told.Id,
-        reader: OptionalReader = None,
-        if_none_match: Annotated[str | None, Header()] = None,
+        case_id: told.Id, reader: told.Id | None = None, if_none_match: IfNoneMatch = None
     ) -> Response:
         """A case as a reader sees it, with an ETag."""
         with reading(station, case_id, reader) as at:
-            answer = _json(at.info().model_dump(mode="json", by_alias=True))
-        etag = f'"{blake2b(bytes(answer.body), digest_size=16).hexdigest()}"'
+            content = at.info().model_dump_json(by_alias=True)
+        etag = f'"{blake2b(content.encode(), digest_size=16).hexdigest()}"'
         if if_none_match == etag:
-            answer = Response(status_code=304)
-        answer.headers["ETag"] = etag
-        return answer
+            return Response(status_code=304, headers={"ETag": etag})
+        return Response(content, media_type="application/json", headers={"ETag": etag})
 
     @api.delete("/cases/{case_id}", status_code=204)
-    def delete(case_id: told.Id) -> Response:
+    def delete(case_id: told.Id) -> None:
         """Deletes a case and its images; the trail keeps only that it happened."""
         retention.remove(station, case_id)
-        return Response(status_code=204)
 
     @api.post("/cases/{case_id}/files")
-    def add_files(case_id: told.Id, reader: Annotated[told.Id, Query()], file: Files) -> told.Added:
+    def add_files(case_id: told.Id, reader: told.Id, file: Files) -> told.Added:
         """Takes in images and .zip archives; what the case holds already is not taken twice."""
         opened = [(one.filename or "", one.file) for one in file]
         return incoming.add_files(station, case_id, reader, opened)
@@ -350,18 +312,14 @@ def _case_routes(station: Station) -> APIRouter:
 
     @api.get("/cases/{case_id}/cells")
     def list_cells(
-        case_id: told.Id,
-        reader: OptionalReader = None,
-        limit: Annotated[told.Limit, Query()] = 500,
-        cursor: str = "",
+        case_id: told.Id, reader: told.Id | None = None, limit: told.Limit = 500, cursor: str = ""
     ) -> told.Page[told.CellInfo]:
         """Cells of a case in order, as a reader sees them."""
-        [start] = _after(cursor, (int,)) or [-1]
+        [start] = _after(cursor, told.CELL_PLACE) or [-1]
         start = max(-1, min(start, station.limits.max_cells))
         with reading(station, case_id, reader) as at:
             found = at.cells(after=start, limit=limit + 1)
-        more = _cursor([found[limit - 1].position]) if len(found) > limit else None
-        return told.Page(items=found[:limit], next_cursor=more)
+        return _page(found, limit, lambda last: [last.position])
 
     @api.post("/cases/{case_id}/corrections")
     def correct(case_id: told.Id, sent: told.Corrections) -> told.Corrected:
@@ -376,7 +334,7 @@ def _case_routes(station: Station) -> APIRouter:
             return at.see(sent.classes)
 
     @api.get("/cases/{case_id}/differential")
-    def show_differential(case_id: told.Id, reader: OptionalReader = None) -> told.Differential:
+    def show_differential(case_id: told.Id, reader: told.Id | None = None) -> told.Differential:
         """The count as a reader has it."""
         with reading(station, case_id, reader) as at:
             return differential(at.classes, at.counted())
@@ -387,7 +345,7 @@ def _case_routes(station: Station) -> APIRouter:
         with database.read() as session:
             return told.Items(items=export.trail(session, case_id))
 
-    def acted(case_id: str, reader_id: str, act: Callable[[Sitting], None]) -> told.CaseInfo:
+    def acted(case_id: str, reader_id: str, act: Callable[[Sitting], object]) -> told.CaseInfo:
         with changing(station, case_id, reader_id) as at:
             act(at)
             return at.info()
@@ -425,7 +383,7 @@ def _case_routes(station: Station) -> APIRouter:
     @api.get("/cases/{case_id}/export.json")
     def as_json(case_id: told.Id) -> Response:
         """The case with all its cells."""
-        return _json(exported(case_id), headers=_as_file(case_id, "json"))
+        return JSONResponse(exported(case_id), headers=_as_file(case_id, "json"))
 
     @api.get("/cases/{case_id}/export.csv", response_class=Response, responses=_only("text/csv"))
     def as_csv(case_id: told.Id) -> Response:
@@ -445,15 +403,13 @@ def _gallery_routes(station: Station) -> APIRouter:
     api = APIRouter(tags=["gallery"])
     database = station.database
     references = gallery.References()
-    as_png: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+    as_png = _only("image/png")
 
     @api.get("/images/{name}", response_class=FileResponse, responses=as_png)
     def image(name: str) -> FileResponse:
         """A stored image (`SHA256.png`), or its small copy (`SHA256.jpg`)."""
-        digest, _, kind = name.partition(".")
-        known = len(digest) == 64 and set(digest) <= set("0123456789abcdef")
-        paths = {"png": station.images.path, "jpg": station.images.thumbnail}
-        if not known or kind not in paths or not (path := paths[kind](digest)).is_file():
+        path = station.images.path(name[:64], name[64:])
+        if not _IMAGE.fullmatch(name) or not path.is_file():
             raise missing("image")
         return FileResponse(path, headers={"Cache-Control": "private, max-age=86400, immutable"})
 
@@ -475,7 +431,7 @@ def _gallery_routes(station: Station) -> APIRouter:
 
     @api.get("/cases/{case_id}/cells/{cell_id}/similar")
     def similar(
-        case_id: told.Id, cell_id: told.Id, limit: Annotated[told.Limit, Query()] = 8
+        case_id: told.Id, cell_id: told.Id, limit: told.Limit = 8
     ) -> told.Items[told.ReferenceCell]:
         """The most similar signed cells of the station."""
         with database.read() as session:
@@ -483,9 +439,7 @@ def _gallery_routes(station: Station) -> APIRouter:
             return told.Items(items=references.similar(session, case, cell, limit))
 
     @api.get("/reference")
-    def reference(
-        of: told.ClassName, limit: Annotated[told.Limit, Query()] = 12
-    ) -> told.Items[told.ReferenceCell]:
+    def reference(of: told.ClassName, limit: told.Limit = 12) -> told.Items[told.ReferenceCell]:
         """Typical signed cells of a class."""
         with database.read() as session:
             found = references.typical(session, station.model.sha256, of, limit)
@@ -495,22 +449,18 @@ def _gallery_routes(station: Station) -> APIRouter:
     def new_quiz(new: told.NewQuiz) -> told.QuizInfo:
         """Signed cells to be named again, blind."""
         with database.write() as session:
-            quiz = gallery.new_quiz(session, new.reader, new.size)
-            return gallery.quiz_info(session, quiz)
+            return gallery.new_quiz(session, new)
 
     @api.get("/quizzes/{quiz_id}")
     def show_quiz(quiz_id: told.Id) -> told.QuizInfo:
         """A quiz, with its result when all cells are answered."""
         with database.read() as session:
-            return gallery.quiz_info(session, gallery.find_quiz(session, quiz_id))
+            return gallery.quiz_info(find(session, Quiz, quiz_id))
 
     @api.post("/quizzes/{quiz_id}/answers")
     def answer(quiz_id: told.Id, sent: told.QuizAnswer) -> told.QuizInfo:
         """What the reader says of one cell."""
-        with database.write() as session:
-            quiz = gallery.find_quiz(session, quiz_id)
-            gallery.answer_quiz(station, session, quiz, sent.number, sent.class_name)
-            return gallery.quiz_info(session, quiz)
+        return gallery.answer_quiz(station, quiz_id, sent)
 
     @api.get("/readers/{reader_id}/quizzes")
     def quizzes(reader_id: told.Id) -> told.Items[told.QuizLine]:
@@ -530,29 +480,23 @@ def _as_file(case_id: str, kind: str) -> dict[str, str]:
     return {"Content-Disposition": f'attachment; filename="case-{case_id}.{kind}"'}
 
 
-def _json(content: object, headers: Mapping[str, str] | None = None) -> Response:
-    text_ = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    return Response(text_, media_type="application/json", headers=headers)
-
-
 def _streamed(lines: Iterator[dict[str, Any]]) -> StreamingResponse:
+    """Lines as they come; what is refused at the first is refused with its status."""
     made = (json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    return StreamingResponse(made, media_type=_LINES)
+    return StreamingResponse(chain([next(made)], made), media_type=_LINES)
 
 
-def _cursor(place: Any) -> str | None:
-    return place and base64.urlsafe_b64encode(json.dumps(list(place)).encode()).decode()
+def _page(found: list[T], limit: int, place: Callable[[T], list[Any]]) -> told.Page[T]:
+    """The first of what was found, and where the next page begins if there are more."""
+    last = json.dumps(place(found[limit - 1])).encode() if len(found) > limit else b""
+    more = base64.urlsafe_b64encode(last).decode() or None
+    return told.Page(items=found[:limit], next_cursor=more)
 
 
-def _after(cursor: str, kinds: tuple[type, ...]) -> Any:
+def _after(cursor: str, kind: TypeAdapter[T]) -> T | None:
     """Where a page begins; None at the first."""
-    if not cursor:
-        return None
     try:
-        place = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except (ValueError, RecursionError):
-        place = None
-    is_one = isinstance(place, list) and tuple(map(type, place)) == kinds
-    if not is_one or not all(str(one).isprintable() and len(str(one)) < 40 for one in place or ()):
-        raise Refused(422, "this cursor is not one that the station gave.", field="cursor")
-    return tuple(place or ())
+        return kind.validate_json(base64.urlsafe_b64decode(cursor), strict=True) if cursor else None
+    except ValueError as error:
+        why = "this cursor is not one that the station gave."
+        raise Refused(422, why, field="cursor") from error

@@ -9,32 +9,33 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import and_, case, func, or_, select, update
+from sqlalchemy import and_, case, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from hemascope.core.framing import Frame
 from hemascope.review import schemas as told
-from hemascope.review.database import Case, Cell, Event, Reader, Reading, Seen, now
+from hemascope.review.database import Case, Cell, Event, Reader, Reading, Seen, added, find, now
 from hemascope.review.differential import Counted, agreement, differential
-from hemascope.review.problems import Refused, missing
+from hemascope.review.problems import Refused
 from hemascope.review.schemas import NOT_COUNTED
 from hemascope.review.station import Station
 
+Place = tuple[str, str]  # in the list of cases: when one was made, and its id
 _BY_MODEL = case((Cell.abstain, ""), else_=func.coalesce(Cell.predicted_class, ""))
 _NOW = func.coalesce(Reading.class_name, _BY_MODEL)  # what a cell is to a reader
 
 
-def find_reader(session: Session, reader_id: str) -> Reader:
-    """A reader."""
-    reader = session.get(Reader, reader_id)
-    if reader is None:
-        raise Refused(404, "there is no such reader.", field="reader")
-    return reader
+def urls(digest: str | None) -> dict[str, str]:
+    """Where the page finds an image, and its small copy; nothing where there is none."""
+    kinds = {"image": "png", "thumbnail": "jpg"} if digest else {}
+    return {name: f"/api/v1/images/{digest}.{kind}" for name, kind in kinds.items()}
 
 
-def urls(digest: str) -> dict[str, str]:
-    """Where the page finds an image, and its small copy."""
-    return {"image": f"/api/v1/images/{digest}.png", "thumbnail": f"/api/v1/images/{digest}.jpg"}
+def cells_of(case: Case, reader_id: str | None, *columns: Any) -> Any:
+    """A query of the cells of a case in order, beside what a reader says of them."""
+    own = and_(Reading.cell_id == Cell.id, Reading.reader_id == reader_id)
+    query = select(*columns).select_from(Cell).outerjoin(Reading, own)
+    return query.where(Cell.case_id == case.id).order_by(Cell.position)
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Sitting:
         Raises:
             Refused: If there is none.
         """
-        return find_reader(self.session, self.reader_id or "")
+        return find(self.session, Reader, self.reader_id or "", field="reader")
 
     @cached_property
     def classes(self) -> list[told.ClassInfo]:
@@ -77,10 +78,22 @@ class Sitting:
         """Another reader before the same case."""
         return Sitting(self.station, self.session, self.case, reader_id)
 
-    def check_open(self) -> None:
-        """Refuses to change what is signed."""
+    def changer(self, role: str = "", only: str = "") -> Reader:
+        """The reader, who can change the case.
+
+        Args:
+            role: That only may do so; "" for either.
+            only: Says so.
+
+        Raises:
+            Refused: If the case is signed, or the reader is none, or has another role.
+        """
         if self.case.signed_at:
             raise Refused(409, "this case is signed; open it again to change it.")
+        reader = self.reader
+        if role and self.role != role:
+            raise Refused(403, only, field="reader")
+        return reader
 
     def record(self, kind: str, **more: str) -> None:
         """Adds a line to the audit trail, and counts the change."""
@@ -90,10 +103,7 @@ class Sitting:
     # --- what it shows ---------------------------------------------------------------------------
 
     def _cells(self, *columns: Any) -> Any:
-        """A query of cells in order, beside what the reader says of them."""
-        mine = and_(Reading.cell_id == Cell.id, Reading.reader_id == self.reader_id)
-        query = select(*columns).select_from(Cell).outerjoin(Reading, mine)
-        return query.where(Cell.case_id == self.case.id).order_by(Cell.position)
+        return cells_of(self.case, self.reader_id, *columns)
 
     def counted(self) -> list[Counted]:
         """All cells as the reader has them: enough to count them."""
@@ -111,53 +121,34 @@ class Sitting:
         query = query.where(Cell.position > after).limit(limit)
         if ids is not None:
             query = query.where(Cell.id.in_(ids))
-        return [
-            told.CellInfo.model_validate(
-                {
-                    **(cell.answer or {}),
-                    **cell.values(),
-                    **(urls(cell.image) if cell.image else {}),
-                    "predicted_class": cell.predicted_class or "",
-                    "class_name": name,
-                    "read": bool(own),
-                    "comment": comment or "",
-                }
-            )
-            for cell, name, own, comment in map(tuple, self.session.execute(query))
-        ]
+        return [_shown(*row) for row in self.session.execute(query)]
 
     def seen(self, cells: Iterable[Counted]) -> told.SeenInfo:
         """The classes that there are, looked through or not."""
-        query = select(Seen.class_name).where(
-            Seen.case_id == self.case.id, Seen.reader_id == self.reader_id
-        )
-        marked = set(self.session.scalars(query))
+        query = select(Seen.class_name).where(Seen.case_id == self.case.id)
+        marked = set(self.session.scalars(query.where(Seen.reader_id == self.reader_id)))
         there = {one.now for one in cells} - {"", NOT_COUNTED}
         return told.SeenInfo(seen=sorted(there & marked), unseen=sorted(there - marked))
 
     def info(self) -> told.CaseInfo:
         """The case as a whole."""
         case, cells = self.case, self.counted()
-        readers = {
-            name: key and self.session.get(Reader, key)
-            for name, key in (("first", case.first_id), ("second", case.second_id))
+        ids = (case.first_id, case.second_id, case.signed_by)
+        first, second, signer = (self.session.get(Reader, one) if one else None for one in ids)
+        shown = {
+            **case.values(),
+            "first": first,
+            "second": second,
+            **self.seen(cells).model_dump(),
+            "signed_by": signer and signer.name,
+            "frame": Frame.model_validate(case.frame).describe() if case.frame else "",
+            "role": self.role,
+            "classes": self.classes,
+            "counts": _counts(cells),
+            "blockers": self._blockers(cells),
+            "differential": differential(self.classes, cells),
         }
-        signer = case.signed_by and self.session.get(Reader, case.signed_by)
-        return told.CaseInfo.model_validate(
-            {
-                **case.values(),
-                **readers,
-                **self.seen(cells).model_dump(),
-                "status": case.status,
-                "signed_by": signer and signer.name,
-                "frame": Frame.model_validate(case.frame).describe() if case.frame else "",
-                "role": self.role,
-                "classes": self.classes,
-                "counts": _counts(cells),
-                "blockers": self._blockers(cells),
-                "differential": differential(self.classes, cells),
-            }
-        )
+        return told.CaseInfo.model_validate(shown)
 
     def _blockers(self, cells: Sequence[Counted]) -> list[str]:
         """Why the reading is not done yet."""
@@ -177,9 +168,8 @@ class Sitting:
         """The two readings side by side, once the second is finished."""
         if not self.case.second_finished:
             raise Refused(409, "the second reader has not finished; until then, readers are blind.")
-        first, second = (
-            self.of(one).counted() for one in (self.case.first_id, self.case.second_id)
-        )
+        readers = (self.case.first_id, self.case.second_id)
+        first, second = (self.of(one).counted() for one in readers)
         pairs = zip(first, second, strict=True)
         return agreement(self.classes, [(a.id, a.now, b.now) for a, b in pairs if a.now and b.now])
 
@@ -192,31 +182,24 @@ class Sitting:
             Refused: If the case is signed, the reader is none of it, a class is unknown, or a cell
                 is no longer what the page showed.
         """
-        self.check_open()
-        reader = self.reader
+        reader = self.changer()
         if not self.role:
-            raise Refused(
-                403, f"{reader.name} is not a reader of this case; join as second.", field="reader"
-            )
+            why = f"{reader.name} is not a reader of this case; join as second."
+            raise Refused(403, why, field="reader")
         if self.role == "second" and self.case.second_finished:
             raise Refused(409, "the second reading is finished and is no longer changed.")
         names = {one.name for one in self.classes} | {"", None}
-        for i, change in enumerate(changes):
-            if change.to not in names:
-                raise Refused(
-                    422,
-                    f"'{change.to}' is not a class of this case; add it to the station first.",
-                    field=f"changes[{i}].to",
-                )
         ids = [change.cell for change in changes]
         query = self._cells(Cell, Reading, _BY_MODEL).where(Cell.id.in_(ids))
         found = {row[0].id: tuple(row) for row in self.session.execute(query)}
         conflicts = list[dict[str, str]]()
         for i, change in enumerate(changes):
+            if change.to not in names:
+                why = f"'{change.to}' is not a class of this case; add it to the station first."
+                raise Refused(422, why, field=f"changes[{i}].to")
             if change.cell not in found:
-                raise Refused(
-                    404, "there is no such cell in this case.", field=f"changes[{i}].cell"
-                )
+                why = "there is no such cell in this case."
+                raise Refused(404, why, field=f"changes[{i}].cell")
             cell, reading, by_model = found[change.cell]
             before = by_model if reading is None else _either(reading.class_name, by_model)
             if before != change.was:
@@ -224,33 +207,23 @@ class Sitting:
                 conflicts.append({"cell": cell.id, "class": before, **by_at})
                 continue
             if cell.error and change.to not in ("", NOT_COUNTED, None):
-                raise Refused(
-                    422, "an unreadable image can only be not counted.", field=f"changes[{i}].to"
-                )
+                why = "an unreadable image can only be not counted."
+                raise Refused(422, why, field=f"changes[{i}].to")
             if reading is None:
                 reading = Reading(cell_id=cell.id, reader_id=reader.id, comment="")
                 self.session.add(reading)
                 found[cell.id] = cell, reading, by_model
             self._change(reading, change, before, _either(change.to, by_model))
         if conflicts:
-            raise Refused(
-                409,
-                f"{len(conflicts)} cells were changed meanwhile in another window; they are shown "
-                "as they are now.",
-                more={"conflicts": conflicts},
-            )
-        self.session.flush()
-        return told.Corrected(
-            cells=self.cells(ids),
-            version=self.case.version,
-            differential=differential(self.classes, self.counted()),
-        )
+            why = "cells were changed meanwhile in another window; they are shown as they are now."
+            raise Refused(409, f"{len(conflicts)} {why}", conflicts=conflicts)
+        count = differential(self.classes, self.counted())
+        return told.Corrected(cells=self.cells(ids), version=self.case.version, differential=count)
 
     def _change(self, reading: Reading, change: told.Change, before: str, after: str) -> None:
         if change.comment is not None and change.comment != reading.comment:
-            self.record(
-                "commented", cell_id=change.cell, before=reading.comment, after=change.comment
-            )
+            said = {"before": reading.comment, "after": change.comment}
+            self.record("commented", cell_id=change.cell, **said)
             reading.comment = change.comment
         kind = "confirmed" if before == after else "named"
         if change.to is None:
@@ -261,21 +234,18 @@ class Sitting:
 
     def see(self, names: Iterable[str]) -> told.SeenInfo:
         """Keeps that the reader has looked through classes."""
-        self.check_open()
-        reader, cells = self.reader, self.counted()
+        reader, cells = self.changer(), self.counted()
         there = {one.now for one in cells} - {""}
         new = sorted(set(names) & there - set(self.seen(cells).seen))
         for name in new:
             self.session.add(Seen(case_id=self.case.id, reader_id=reader.id, class_name=name))
         if new:
             self.record("seen", detail=", ".join(new))
-        self.session.flush()
         return self.seen(cells)
 
     def join(self) -> None:
         """Makes the reader the second one, who does not see what the first one says."""
-        self.check_open()
-        reader = self.reader
+        reader = self.changer()
         if reader.id == self.case.first_id:
             raise Refused(409, "the second reader must be another than the first.", field="reader")
         if self.case.second_id not in (None, reader.id):
@@ -286,9 +256,7 @@ class Sitting:
 
     def finish(self) -> None:
         """Ends the second reading; from then on both can be compared."""
-        self.check_open()
-        if self.role != "second":
-            raise Refused(403, "only the second reader of this case can finish.", field="reader")
+        self.changer("second", "only the second reader of this case can finish.")
         self._done()
         if not self.case.second_finished:
             self.case.second_finished = True
@@ -296,14 +264,10 @@ class Sitting:
 
     def sign(self) -> None:
         """Freezes a case: each cell's class is the first reader's."""
-        self.check_open()
-        reader = self.reader
-        if self.role != "first":
-            raise Refused(403, "only the first reader of this case can sign it.", field="reader")
+        reader = self.changer("first", "only the first reader of this case can sign it.")
         cells = self._done()
-        self.session.execute(
-            update(Cell), [{"id": one.id, "final_class": one.now} for one in cells]
-        )
+        final = [{"id": one.id, "final_class": one.now} for one in cells]
+        self.session.execute(update(Cell), final)
         self.case.signed_at, self.case.signed_by = now(), reader.id
         self.record("signed", detail=f"{len(cells)} cells")
 
@@ -311,7 +275,7 @@ class Sitting:
         """The cells of a reading that can be ended."""
         cells = self.counted()
         if blockers := self._blockers(cells):
-            raise Refused(409, " ".join(blockers), more={"blockers": blockers})
+            raise Refused(409, " ".join(blockers), blockers=blockers)
         return cells
 
     def reopen(self, reason: str) -> None:
@@ -330,6 +294,12 @@ def _either(name: str | None, by_model: str) -> str:
     return by_model if name is None else name
 
 
+def _shown(cell: Cell, name: str, own: str | None, comment: str | None) -> told.CellInfo:
+    said = {"class_name": name, "read": bool(own), "comment": comment or ""}
+    shown = {**(cell.answer or {}), **cell.values(), **urls(cell.image), **said}
+    return told.CellInfo.model_validate({**shown, "predicted_class": cell.predicted_class or ""})
+
+
 def _counts(cells: Sequence[Counted]) -> told.Counts:
     return told.Counts(
         cells=len(cells),
@@ -343,72 +313,44 @@ def _counts(cells: Sequence[Counted]) -> told.Counts:
 def reading(station: Station, case_id: str, reader_id: str | None = None) -> Generator[Sitting]:
     """A case to look at."""
     with station.database.read() as session:
-        yield sitting(station, session, session.get(Case, case_id), reader_id)
+        yield Sitting(station, session, find(session, Case, case_id), reader_id)
 
 
 @contextmanager
 def changing(station: Station, case_id: str, reader_id: str | None = None) -> Generator[Sitting]:
     """A case that nobody else changes meanwhile."""
     with station.database.write() as session:
-        case = session.get(Case, case_id, with_for_update=True)
-        yield sitting(station, session, case, reader_id)
-
-
-def sitting(
-    station: Station, session: Session, case: Case | None, reader_id: str | None
-) -> Sitting:
-    """Somebody before a case.
-
-    Raises:
-        Refused: If there is none.
-    """
-    if case is None:
-        raise missing("case")
-    return Sitting(station, session, case, reader_id)
+        case = find(session, Case, case_id, with_for_update=True)
+        yield Sitting(station, session, case, reader_id)
 
 
 def create(station: Station, session: Session, new: told.NewCase, key: str | None) -> Sitting:
     """A new case; the one that was made with the same key, if there is one."""
-    find_reader(session, new.reader)
+    find(session, Reader, new.reader, field="reader")
     if key and (known := session.scalar(select(Case).where(Case.creation_key == key))):
         if (known.name, known.first_id) != (new.name, new.reader):
-            raise Refused(
-                409, "this Idempotency-Key made another case; use a new one for a new case."
-            )
+            why = "this Idempotency-Key made another case; use a new one for a new case."
+            raise Refused(409, why)
         return Sitting(station, session, known, new.reader)
-    made = Case(
-        name=new.name, model=station.described_model(), first_id=new.reader, creation_key=key
-    )
-    session.add(made)
-    session.flush()
-    at = Sitting(station, session, made, new.reader)
+    model = station.described_model()
+    made = Case(name=new.name, model=model, first_id=new.reader, creation_key=key)
+    at = Sitting(station, session, added(session, made), new.reader)
     at.record("created")
     return at
 
 
-def summaries(
-    session: Session, limit: int, after: tuple[str, str] | None
-) -> tuple[list[told.CaseSummary], tuple[str, str] | None]:
-    """Cases, the newest first, and where the next page begins."""
+def summaries(session: Session, after: Place | None, limit: int) -> list[told.CaseSummary]:
+    """Cases, the newest first."""
     of_case = select(func.count()).select_from(Cell).where(Cell.case_id == Case.id)
     by_first = and_(Reading.cell_id == Cell.id, Reading.reader_id == Case.first_id)
     unidentified = of_case.outerjoin(Reading, by_first).where(_NOW == "")
-    query = select(
-        Case,
-        of_case.correlate(Case).scalar_subquery(),
-        unidentified.correlate(Case).scalar_subquery(),
-    ).order_by(Case.created_at.desc(), Case.id.desc())
+    num_cells = of_case.correlate(Case).scalar_subquery()
+    num_unidentified = unidentified.correlate(Case).scalar_subquery()
+    query = select(Case, num_cells, num_unidentified)
+    query = query.order_by(Case.created_at.desc(), Case.id.desc()).limit(limit)
     if after:
-        at, case_id = after
-        query = query.where(
-            or_(Case.created_at < at, and_(Case.created_at == at, Case.id < case_id))
-        )
-    found = session.execute(query.limit(limit + 1)).all()
-    lines = [
-        told.CaseSummary.model_validate(
-            {**one.values(), "status": one.status, "num_cells": n, "num_unidentified": left}
-        )
-        for one, n, left in found[:limit]
+        query = query.where(tuple_(Case.created_at, Case.id) < tuple_(*after))
+    return [
+        told.CaseSummary.model_validate({**one.values(), "num_cells": n, "num_unidentified": left})
+        for one, n, left in session.execute(query)
     ]
-    last = found[limit - 1][0] if len(found) > limit else None
-    return lines, last and (last.created_at, last.id)

@@ -9,30 +9,23 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import (
-    JSON,
-    Engine,
-    ForeignKey,
-    String,
-    Text,
-    UniqueConstraint,
-    create_engine,
-    event,
-    inspect,
-    text,
-)
+from sqlalchemy import Engine, ForeignKey, UniqueConstraint, create_engine, inspect, text
+from sqlalchemy.event import listens_for
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.types import JSON, String, Text
 
 from hemascope.core.errors import OutputError
+from hemascope.review.problems import missing
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 _BUSY_MS = 5000  # that a writer waits for another
+_PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON")
 _FILE = "station.db"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 REVISIONS = sorted(path.name[:4] for path in _MIGRATIONS.glob("versions/[0-9]*.py"))
@@ -56,13 +49,40 @@ class Base(DeclarativeBase):
         return {column.key: getattr(self, column.key) for column in self.__table__.columns}
 
 
-class Reader(Base):
+R = TypeVar("R", bound=Base)
+
+
+def find(session: Session, kind: type[R], key: object, field: str = "", **how: Any) -> R:
+    """The row of a key, read as `Session.get` reads it.
+
+    Raises:
+        Refused: If there is none.
+    """
+    row = session.get(kind, key, **how)
+    if row is None:
+        raise missing(kind.__name__.lower(), field)
+    return row
+
+
+def added(session: Session, row: R) -> R:
+    """A new row, with what the database fills in."""
+    session.add(row)
+    session.flush()
+    return row
+
+
+class _Own:
+    """What is kept by an id."""
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    created_at: Mapped[str] = mapped_column(String(32), default=now)
+
+
+class Reader(_Own, Base):
     """Someone who names cells."""
 
     __tablename__ = "reader"
-    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(String(100), unique=True)
-    created_at: Mapped[str] = mapped_column(String(32), default=now)
 
 
 class OwnClass(Base):
@@ -74,11 +94,10 @@ class OwnClass(Base):
     created_at: Mapped[str] = mapped_column(String(32), default=now)
 
 
-class Case(Base):
+class Case(_Own, Base):
     """Cells that are counted together. `version` grows with every change."""
 
     __tablename__ = "cases"
-    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     creation_key: Mapped[str | None] = mapped_column(String(200), unique=True)
     name: Mapped[str] = mapped_column(String(100))
     created_at: Mapped[str] = mapped_column(String(32), default=now, index=True)
@@ -92,10 +111,9 @@ class Case(Base):
     signed_at: Mapped[str | None] = mapped_column(String(32))
     signed_by: Mapped[str | None] = mapped_column(ForeignKey("reader.id"))
 
-    @property
-    def status(self) -> str:
-        """Whether it is signed."""
-        return "signed" if self.signed_at else "open"
+    def values(self) -> dict[str, Any]:
+        """What a row holds, and whether it is signed."""
+        return {**super().values(), "status": "signed" if self.signed_at else "open"}
 
     @property
     def is_blind(self) -> bool:
@@ -168,13 +186,12 @@ class Event(Base):
     detail: Mapped[str] = mapped_column(Text, default="")
 
 
-class Quiz(Base):
+class Quiz(_Own, Base):
     """Signed cells that are shown to a reader again, blind."""
 
     __tablename__ = "quiz"
-    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     reader_id: Mapped[str] = mapped_column(ForeignKey("reader.id"), index=True)
-    created_at: Mapped[str] = mapped_column(String(32), default=now)
+    cells: Mapped[list["QuizCell"]] = relationship(order_by="QuizCell.number")
 
 
 class QuizCell(Base):
@@ -186,6 +203,7 @@ class QuizCell(Base):
     cell_id: Mapped[str] = mapped_column(ForeignKey("cell.id"), index=True)
     signed: Mapped[str] = mapped_column(String(200))
     answer: Mapped[str] = mapped_column(String(200), default="")
+    cell: Mapped[Cell] = relationship(lazy="selectin")
 
 
 class Database:
@@ -210,18 +228,14 @@ class Database:
                 _migrate(url)
         except (SQLAlchemyError, ImportError) as error:
             why = str(getattr(error, "orig", None) or error).partition("\n")[0]
-            raise OutputError(
-                f"the database {self.engine_name} cannot be opened ({why}); check the path or the "
-                "URL, and that its server runs.",
-                field="database",
-            ) from error
+            said = f"the database {self.engine_name} cannot be opened ({why})"
+            remedy = "check the path or the URL, and that its server runs."
+            raise OutputError(f"{said}; {remedy}", field="database") from error
         if current and current not in REVISIONS:
             self.engine.dispose()
-            raise OutputError(
-                f"the database {self.engine_name} was written by a newer version of hemascope "
-                f"(migration {current}); update hemascope, or choose another data folder.",
-                field="database",
-            )
+            said = f"the database {self.engine_name} was written by a newer version of hemascope"
+            remedy = "update hemascope, or choose another data folder."
+            raise OutputError(f"{said} (migration {current}); {remedy}", field="database")
 
     @property
     def engine_name(self) -> str:
@@ -276,18 +290,13 @@ def open_engine(url: str) -> Engine:
     if engine.dialect.name != "sqlite":
         return engine
 
-    @event.listens_for(engine, "connect")
+    @listens_for(engine, "connect")
     def connected(connection: sqlite3.Connection, _record: object) -> None:  # pyright: ignore[reportUnusedFunction]
         connection.isolation_level = None  # transactions begin as `began` says
-        for pragma in (
-            f"busy_timeout = {_BUSY_MS}",
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = ON",
-        ):
+        for pragma in (f"busy_timeout = {_BUSY_MS}", *_PRAGMAS):
             connection.execute(f"PRAGMA {pragma}")
 
-    @event.listens_for(engine, "begin")
+    @listens_for(engine, "begin")
     def began(connection: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         writes = connection.get_execution_options().get("writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

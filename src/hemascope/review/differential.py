@@ -8,13 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.core.classes import Role
-from hemascope.metrics.counts import (
-    agreement_table,
-    clopper_pearson,
-    kappa,
-    largest_difference,
-    of_one,
-)
+from hemascope.metrics import counts
 from hemascope.review import schemas as told
 
 TARGET = 200  # white cells, of each reader, after CLSI H20-A2
@@ -36,58 +30,49 @@ class Counted:
 
 def differential(classes: Sequence[told.ClassInfo], cells: Sequence[Counted]) -> told.Differential:
     """Percentages over white cells only; other kinds beside them, or outside the count."""
-    roles = {one.name: one.role for one in classes}
+    by_role = {role: [one.name for one in classes if one.role is role] for role in Role}
     now, pre = Counter(one.now for one in cells), Counter(one.predicted for one in cells)
     white = [one for one in classes if one.role is Role.WHITE]
     total, pre_total = (sum(count[one.name] for one in white) for count in (now, pre))
     kept = [one for one in cells if one.now and one.predicted]
     guessed = [one.name for one in classes if one.guessed]
-    warning = ""
-    if total < _LEAST:
-        few = f"Only {total} white cells were" if total else "No white cells were"
-        warning = f"{few} counted: {TARGET} are the target."
+    few = f"Only {total}" if total else "No"
+    warning = f"{few} white cells were counted: {TARGET} are the target."
     images = [one.image for one in cells if one.now and one.image]
     copies = len(images) - len(set(images))
-    notes: list[str] = []
-    if copies:
-        notes.append(f"{copies} image(s) are copies of others: such cells are counted twice.")
-    if guessed:
-        notes.append(
-            f"Counted as white cells, because their role is not known: {', '.join(guessed)}."
-        )
+    copied = f"{copies} image(s) are copies of others: such cells are counted twice."
+    unknown = f"Counted as white cells, because their role is not known: {', '.join(guessed)}."
+    notes = {copied: copies, unknown: guessed}
     return told.Differential(
         counted=total,
         target=TARGET,
-        warning=warning,
+        warning=warning if total < _LEAST else "",
         rows=[
             told.WhiteRow(
-                class_name=one.name,
                 **share(now[one.name], total).model_dump(),
+                class_name=one.name,
                 pre=share(pre[one.name], pre_total),
                 reference=one.reference,
             )
             for one in white
         ],
         per_100=[
-            _per_100(one.name, (now[one.name], total), (pre[one.name], pre_total))
-            for one in classes
-            if one.role is Role.PER_100_WHITE
+            _per_100(name, (now[name], total), (pre[name], pre_total))
+            for name in by_role[Role.PER_100_WHITE]
         ],
         not_counted=[
-            told.CountRow(class_name=name, count=now[name])
-            for name, role in roles.items()
-            if role is Role.NOT_COUNTED
+            told.CountRow(class_name=name, count=now[name]) for name in by_role[Role.NOT_COUNTED]
         ],
         unidentified=now[""],
         read=sum(one.is_read for one in cells),
         kept=kept_of(sum(one.now == one.predicted for one in kept), len(kept)),
-        notes=notes,
+        notes=[note for note, is_so in notes.items() if is_so],
     )
 
 
 def share(count: int, total: int) -> told.Share:
     """A share in percent."""
-    low, high = clopper_pearson(count, total)
+    low, high = counts.clopper_pearson(count, total)
     return told.Share(count=count, percent=_times_100(count, total), low=100 * low, high=100 * high)
 
 
@@ -107,15 +92,15 @@ def agreement(
     """
     names = [one.name for one in classes]
     first, second = [one[1] for one in cells], [one[2] for one in cells]
-    table = agreement_table(first, second, names)
-    found = kappa(table)
+    table = counts.agreement_table(first, second, names)
+    found = counts.kappa(table)
     white = [i for i, one in enumerate(classes) if one.role is Role.WHITE]
     totals = int(table[white].sum()), int(table[:, white].sum())
     compared: list[told.Compared] = []
     for label in white:
         one, other = int(table[label].sum()), int(table[:, label].sum())
         shares = one / max(totals[0], 1), other / max(totals[1], 1)
-        limit = largest_difference(one, totals[0], other, totals[1])
+        limit = counts.largest_difference(one, totals[0], other, totals[1])
         compared.append(
             told.Compared(
                 class_name=names[label],
@@ -126,32 +111,27 @@ def agreement(
                 within=abs(shares[1] - shares[0]) <= limit,
             )
         )
+    differing = [told.Differing(cell=key, first=a, second=b) for key, a, b in cells if a != b]
     return told.Agreement(
         n=len(cells),
         kappa=found.value,
         low=found.low,
         high=found.high,
         agree_percent=100 * int(table.trace()) / max(len(cells), 1),
-        per_class=per_class_agreement(names, table),
-        differing=[
-            told.Differing(cell=cell, first=one, second=other)
-            for cell, one, other in cells
-            if one != other
-        ],
+        per_class=by_class(names, table),
+        differing=differing,
         comparison=compared,
         note="Both readers saw the same cells, so they should differ by less than two counts of "
         f"different cells may; CLSI H20-A2 asks for {TARGET} cells of each reader.",
     )
 
 
-def per_class_agreement(
-    names: Sequence[str], table: NDArray[np.int64]
-) -> list[told.ClassAgreement]:
+def by_class(names: Sequence[str], table: NDArray[np.int64]) -> list[told.ClassAgreement]:
     """Kappa of each class that either reader named."""
     return [
         told.ClassAgreement(
             class_name=name,
-            kappa=kappa(of_one(table, label)).value,
+            kappa=counts.kappa(counts.of_one(table, label)).value,
             first=int(table[label].sum()),
             second=int(table[:, label].sum()),
         )
@@ -167,7 +147,7 @@ def _times_100(count: int, total: int) -> float | None:
 def _per_100(name: str, now: tuple[int, int], pre: tuple[int, int]) -> told.Per100Row:
     """Cells per 100 white ones, from both counts; its interval is that of odds of two counts."""
     count, total = now
-    low, high = clopper_pearson(count, count + total)
+    low, high = counts.clopper_pearson(count, count + total)
     return told.Per100Row(
         class_name=name,
         count=count,

@@ -3,28 +3,26 @@
 No file's name as the client gave it leaves the station: cells are called by their number.
 """
 
-import csv
-import io
 import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.report.numbers import UNKNOWN
 from hemascope.report.page import environment
 from hemascope.review import schemas as told
-from hemascope.review.cases import Sitting
+from hemascope.review.cases import Sitting, cells_of
 from hemascope.review.database import Case, Cell, Database, Event, Reading, now
 from hemascope.review.images import ImageStore
 from hemascope.review.problems import Refused
 from hemascope.review.schemas import NOT_COUNTED
 from hemascope.settings.output import Output
-from hemascope.store.files import MARK, explained, made_out, make_folder, write_json, write_text
+from hemascope.store import files
 
 _OF_READING = ("named", "confirmed", "taken back", "commented", "seen")  # lines of the trail
 _SHOWN = {
@@ -56,24 +54,21 @@ def case_json(first: Sitting) -> dict[str, Any]:
 
 def case_csv(content: dict[str, Any]) -> str:
     """The cells of `case_json`, a row each, with what the whole stands for in every row."""
-    text = io.StringIO()
+    model, cells = content["model"], content["cells"]
     whole = {
         "case": content["name"],
         "status": content["status"],
         "signed_at": content["signed_at"] or "",
         "first_reader": content["first"]["name"],
         "second_reader": (content["second"] or {}).get("name", ""),
-        "model": content["model"]["name"],
-        "model_sha256": content["model"]["sha256"],
-        "version": content["model"]["version"],
+        "model": model["name"],
+        "model_sha256": model["sha256"],
+        "version": model["version"],
         "notice": content["notice"],
     }
-    columns = [*(content["cells"][0] if content["cells"] else {"number": ""}), *whole]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for cell in content["cells"]:
-        writer.writerow({name: _plain(value) for name, value in {**cell, **whole}.items()})
-    return text.getvalue()
+    columns = [*(cells[0] if cells else {"number": ""}), *whole]
+    rows = ([_plain(value) for value in {**cell, **whole}.values()] for cell in cells)
+    return files.csv_text([columns, *rows])
 
 
 def _plain(value: object) -> object:
@@ -123,23 +118,19 @@ def as_dataset(
         OutputError: If the folder cannot be written.
     """
     with database.read() as session:
-        chosen = [_chosen(session, name) for name in cases] or list(
-            session.scalars(select(Case).where(Case.signed_at.is_not(None)))
-        )
+        signed = session.scalars(select(Case).where(Case.signed_at.is_not(None)))
+        chosen = [_chosen(session, name) for name in cases] or list(signed)
         if not chosen:
             raise DataError("no case is signed: only signed cells become data.", field="case")
         rows: list[tuple[str, str, str]] = []
         left_out = Counter[str]()
-        with made_out(output) as folder:
-            write_json(
-                folder / MARK, {"notice": RESEARCH_USE_ONLY, "cases": [one.id for one in chosen]}
-            )
-            make_folder(folder / "images")
+        with files.made_out(output) as folder:
+            told_of = {"notice": RESEARCH_USE_ONLY, "cases": [one.id for one in chosen]}
+            files.write_json(folder / files.MARK, told_of)
+            files.make_folder(folder / "images")
             for case in chosen:
-                own = and_(Reading.cell_id == Cell.id, Reading.reader_id == case.first_id)
-                query = select(Cell, Reading.class_name).outerjoin(Reading, own)
-                query = query.where(Cell.case_id == case.id).order_by(Cell.position)
-                for cell, name in session.execute(query):
+                query = cells_of(case, case.first_id, Cell, Reading.class_name)
+                for cell, name in map(tuple, session.execute(query)):
                     if cell.image is None or cell.final_class in (None, NOT_COUNTED):
                         left_out["unreadable" if cell.image is None else NOT_COUNTED] += 1
                         continue
@@ -147,14 +138,11 @@ def as_dataset(
                         left_out["signed as the model said"] += 1
                         continue
                     file = Path("images") / f"{cell.id}.png"
-                    with explained(folder / file):
+                    with files.explained(folder / file):
                         shutil.copyfile(images.path(cell.image), folder / file)
                     rows.append((str(file), str(cell.final_class), case.id))
-            table = io.StringIO()
-            writer = csv.writer(table, lineterminator="\n")
-            writer.writerow(("path", "label", "group"))
-            writer.writerows(rows)
-            write_text(folder / "cells.csv", table.getvalue())
+            table = files.csv_text([("path", "label", "group"), *rows])
+            files.write_text(folder / "cells.csv", table)
     lines = [f"{len(rows):,} cells of {len(chosen)} case(s): {output.folder / 'cells.csv'}"]
     lines += [f"Left out: {n:,} {why}." for why, n in sorted(left_out.items())]
     return "\n".join([*lines, f"Next: hemascope adapt MODEL --data {output.folder / 'cells.csv'}"])

@@ -15,22 +15,23 @@ from hemascope.metrics.counts import agreement_table, kappa
 from hemascope.report.overlays import heat_map
 from hemascope.report.page import png
 from hemascope.review import schemas as told
-from hemascope.review.cases import find_reader, urls
-from hemascope.review.database import Case, Cell, Quiz, QuizCell, new_id
-from hemascope.review.differential import per_class_agreement, share
+from hemascope.review.cases import urls
+from hemascope.review.database import Case, Cell, Quiz, QuizCell, Reader, added, find
+from hemascope.review.differential import by_class, share
 from hemascope.review.problems import Refused, missing
 from hemascope.review.schemas import NOT_COUNTED
 from hemascope.review.station import Station
 
+Near = list[told.ReferenceCell]
 _MOST_COMPARED = 50_000  # signed cells, of the cases that were signed last
 
 
 def find_cell(session: Session, case_id: str, cell_id: str) -> tuple[Case, Cell]:
     """A cell and its case."""
-    cell, case = session.get(Cell, cell_id), session.get(Case, case_id)
-    if cell is None or case is None or cell.case_id != case_id:
+    cell = find(session, Cell, cell_id)
+    if cell.case_id != case_id:
         raise missing("cell")
-    return case, cell
+    return find(session, Case, case_id), cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +39,26 @@ class _Signed:
     """Signed cells of these cases: their ids and classes, and their features on the unit sphere."""
 
     cases: list[tuple[str, str | None]]
-    ids: list[str]
+    ids: NDArray[np.str_]
     names: NDArray[np.str_]
     features: NDArray[np.float32]
+
+    def nearest(
+        self, session: Session, fits: NDArray[np.bool_], to: NDArray[np.float32], limit: int
+    ) -> Near:
+        """The cells that fit whose features have the largest cosines with some."""
+        if not fits.any():
+            return []
+        cosines = np.where(fits, self.features @ to, -np.inf)
+        order = [i for i in np.argsort(-cosines, kind="stable")[:limit] if np.isfinite(cosines[i])]
+        near = {str(self.ids[i]): round(float(cosines[i]), 3) for i in order}
+        of_cell = (Cell.id.label("cell"), Cell.image, Cell.final_class.label("class_name"))
+        query = select(*of_cell, Case.id.label("case"), Case.name.label("case_name"))
+        query = query.join(Case, Case.id == Cell.case_id).where(Cell.id.in_(near))
+        rows = session.execute(query).mappings()
+        found = {row["cell"]: {**row, **urls(row["image"])} for row in rows}
+        shown = [{**found[key], "similarity": near[key]} for key in near if key in found]
+        return [told.ReferenceCell.model_validate(one) for one in shown]
 
 
 class References:
@@ -49,27 +67,19 @@ class References:
     def __init__(self) -> None:
         self._known: dict[str, _Signed] = {}
 
-    def similar(
-        self, session: Session, case: Case, cell: Cell, limit: int
-    ) -> list[told.ReferenceCell]:
+    def similar(self, session: Session, case: Case, cell: Cell, limit: int) -> Near:
         """The signed cells whose features are nearest to a cell's."""
-        signed = self._of(session, case.model["sha256"])
-        if cell.features is None or not signed.ids:
+        if cell.features is None:
             return []
-        cosines = signed.features @ on_sphere(_features(cell.features)[None])[0]
-        fits = (signed.names != NOT_COUNTED) & (np.array(signed.ids) != cell.id)
-        return _nearest(session, signed, np.where(fits, cosines, -np.inf), limit)
+        signed = self._of(session, case.model["sha256"])
+        fits = (signed.names != NOT_COUNTED) & (signed.ids != cell.id)
+        return signed.nearest(session, fits, _features([cell.features])[0], limit)
 
-    def typical(
-        self, session: Session, model: str, name: str, limit: int
-    ) -> list[told.ReferenceCell]:
+    def typical(self, session: Session, model: str, name: str, limit: int) -> Near:
         """The signed cells of a class that are nearest to its mean."""
         signed = self._of(session, model)
         fits = signed.names == name
-        if not fits.any():
-            return []
-        cosines = signed.features @ signed.features[fits].mean(axis=0)
-        found = _nearest(session, signed, np.where(fits, cosines, -np.inf), limit)
+        found = signed.nearest(session, fits, signed.features[fits].sum(axis=0), limit)
         return [one.model_copy(update={"similarity": None}) for one in found]
 
     def _of(self, session: Session, model: str) -> _Signed:
@@ -78,48 +88,22 @@ class References:
         found = session.execute(query.order_by(Case.signed_at.desc()))
         cases = [(key, at) for key, at, by in found if by["sha256"] == model][:_MOST_COMPARED]
         if model not in self._known or self._known[model].cases != cases:
-            rows = session.execute(
-                select(Cell.id, Cell.final_class, Cell.features)
-                .join(Case, Case.id == Cell.case_id)
-                .where(Cell.case_id.in_([key for key, _ in cases]), Cell.features.is_not(None))
-                .order_by(Case.signed_at.desc(), Cell.position)
-                .limit(_MOST_COMPARED)
-            ).all()
-            features = [_features(content or b"") for _, _, content in rows]
-            self._known[model] = _Signed(
-                cases=cases,
-                ids=[row[0] for row in rows],
-                names=np.array([row[1] for row in rows], dtype=np.str_),
-                features=on_sphere(np.stack(features))
-                if features
-                else np.empty((0, 0), np.float32),
-            )
+            query = select(Cell.id, Cell.final_class, Cell.features)
+            query = query.join(Case, Case.id == Cell.case_id).where(Cell.features.is_not(None))
+            query = query.where(Cell.case_id.in_([key for key, _ in cases]))
+            query = query.order_by(Case.signed_at.desc(), Cell.position).limit(_MOST_COMPARED)
+            rows = session.execute(query).all()
+            ids = np.array([row.id for row in rows], dtype=np.str_)
+            names = np.array([row.final_class for row in rows], dtype=np.str_)
+            features = _features([row.features for row in rows])
+            self._known[model] = _Signed(cases, ids, names, features)
         return self._known[model]
 
 
-def _features(content: bytes) -> NDArray[np.float32]:
-    return np.frombuffer(content, dtype=np.float16).astype(np.float32)
-
-
-def _nearest(
-    session: Session, signed: _Signed, cosines: NDArray[np.float32], limit: int
-) -> list[told.ReferenceCell]:
-    """The cells of the largest cosines that are numbers."""
-    order = np.argsort(-cosines, kind="stable")[:limit].tolist()
-    near = {signed.ids[i]: round(float(cosines[i]), 3) for i in order if np.isfinite(cosines[i])}
-    query = select(Cell, Case).join(Case, Case.id == Cell.case_id).where(Cell.id.in_(near))
-    found = {cell.id: (cell, case) for cell, case in session.execute(query)}
-    return [
-        told.ReferenceCell(
-            case=case.id,
-            case_name=case.name,
-            cell=cell.id,
-            class_name=str(cell.final_class),
-            similarity=near[cell.id],
-            **urls(str(cell.image)),
-        )
-        for cell, case in (found[key] for key in near if key in found)
-    ]
+def _features(contents: Sequence[bytes]) -> NDArray[np.float32]:
+    """Features that were stored, on the unit sphere."""
+    found = [np.frombuffer(one, dtype=np.float16).astype(np.float32) for one in contents]
+    return on_sphere(np.stack(found)) if found else np.empty((0, 0), np.float32)
 
 
 def seen_image(station: Station, case: Case, cell: Cell) -> NDArray[np.uint8]:
@@ -153,71 +137,43 @@ def map_png(station: Station, case: Case, cell: Cell, name: str) -> bytes:
 # --- quizzes -------------------------------------------------------------------------------------
 
 
-def new_quiz(session: Session, reader_id: str, size: int) -> Quiz:
+def new_quiz(session: Session, sent: told.NewQuiz) -> told.QuizInfo:
     """Signed cells at random, for a reader to name again."""
-    find_reader(session, reader_id)
-    cells = session.scalars(
-        select(Cell)
-        .where(Cell.final_class.is_not(None), Cell.final_class != NOT_COUNTED)
-        .where(Cell.image.is_not(None))
-        .order_by(func.random())
-        .limit(size)
-    ).all()
+    find(session, Reader, sent.reader, field="reader")
+    query = select(Cell).where(Cell.final_class != NOT_COUNTED, Cell.image.is_not(None))
+    cells = session.scalars(query.order_by(func.random()).limit(sent.size)).all()
     if not cells:
         raise Refused(409, "no cell is signed yet: a quiz is made of signed cells.")
-    quiz = Quiz(id=new_id(), reader_id=reader_id)
-    session.add(quiz)
-    session.flush()
-    session.add_all(
-        QuizCell(quiz_id=quiz.id, number=number, cell_id=cell.id, signed=cell.final_class)
+    signed = [
+        QuizCell(number=number, cell_id=cell.id, signed=cell.final_class)
         for number, cell in enumerate(cells, 1)
-    )
-    session.flush()
-    return quiz
+    ]
+    return quiz_info(added(session, Quiz(reader_id=sent.reader, cells=signed)))
 
 
-def find_quiz(session: Session, quiz_id: str) -> Quiz:
-    """A quiz."""
-    quiz = session.get(Quiz, quiz_id)
-    if quiz is None:
-        raise missing("quiz")
-    return quiz
-
-
-def answer_quiz(
-    station: Station, session: Session, quiz: Quiz, number: int, class_name: str
-) -> None:
+def answer_quiz(station: Station, quiz_id: str, sent: told.QuizAnswer) -> told.QuizInfo:
     """Keeps what the reader says of a cell, once."""
-    cell = session.get(QuizCell, (quiz.id, number), with_for_update=True)
-    if cell is None:
-        raise Refused(404, "this quiz has no such cell.", field="number")
-    if class_name not in {one.name for one in station.classes(session)}:
-        raise Refused(422, f"'{class_name}' is not a class of the station.", field="class")
-    if cell.answer and cell.answer != class_name:
-        raise Refused(409, "this cell is answered; a quiz is not corrected.", field="number")
-    cell.answer = class_name
-    session.flush()
+    with station.database.write() as session:
+        quiz = find(session, Quiz, quiz_id)
+        cell = session.get(QuizCell, (quiz_id, sent.number), with_for_update=True)
+        if cell is None:
+            raise Refused(404, "this quiz has no such cell.", field="number")
+        if sent.class_name not in {one.name for one in station.classes(session)}:
+            raise Refused(422, f"'{sent.class_name}' is not a class of the station.", field="class")
+        if cell.answer not in ("", sent.class_name):
+            raise Refused(409, "this cell is answered; a quiz is not corrected.", field="number")
+        cell.answer = sent.class_name
+        return quiz_info(quiz)
 
 
-def quiz_info(session: Session, quiz: Quiz) -> told.QuizInfo:
+def quiz_info(quiz: Quiz) -> told.QuizInfo:
     """A quiz: what was signed is shown when all cells are answered."""
-    query = (
-        select(QuizCell, Cell.image)
-        .join(Cell, Cell.id == QuizCell.cell_id)
-        .where(QuizCell.quiz_id == quiz.id)
-        .order_by(QuizCell.number)
-    )
-    cells = session.execute(query).all()
-    return told.QuizInfo(
-        id=quiz.id,
-        size=len(cells),
-        created_at=quiz.created_at,
-        items=[
-            told.QuizItem(number=one.number, answer=one.answer, **urls(str(image)))
-            for one, image in cells
-        ],
-        result=_result([one for one, _ in cells]),
-    )
+    items = [
+        told.QuizItem(number=one.number, answer=one.answer, **urls(one.cell.image))
+        for one in quiz.cells
+    ]
+    more = {"size": len(items), "items": items, "result": _result(quiz.cells)}
+    return told.QuizInfo.model_validate({**quiz.values(), **more})
 
 
 def _result(cells: Sequence[QuizCell]) -> told.QuizResult | None:
@@ -233,7 +189,7 @@ def _result(cells: Sequence[QuizCell]) -> told.QuizResult | None:
         low=found.low,
         high=found.high,
         kappa=kappa(table).value,
-        per_class=per_class_agreement(names, table),
+        per_class=by_class(names, table),
         items=[
             told.QuizOutcome(number=one.number, class_name=one.signed, answer=one.answer)
             for one in cells
@@ -243,13 +199,8 @@ def _result(cells: Sequence[QuizCell]) -> told.QuizResult | None:
 
 def quizzes_of(session: Session, reader_id: str) -> list[told.QuizLine]:
     """A reader's finished quizzes, the newest first."""
-    find_reader(session, reader_id)
+    find(session, Reader, reader_id, field="reader")
     query = select(Quiz).where(Quiz.reader_id == reader_id).order_by(Quiz.created_at.desc())
-    scored = [(quiz, quiz_info(session, quiz).result) for quiz in session.scalars(query)]
-    return [
-        told.QuizLine.model_validate(
-            {**result.model_dump(), "id": quiz.id, "created_at": quiz.created_at}
-        )
-        for quiz, result in scored
-        if result
-    ]
+    scored = [(quiz.values(), quiz_info(quiz).result) for quiz in session.scalars(query)]
+    lines = [{**quiz, **result.model_dump()} for quiz, result in scored if result]
+    return [told.QuizLine.model_validate(line) for line in lines]

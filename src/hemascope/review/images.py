@@ -53,16 +53,12 @@ class ImageStore:
         path = self.path(one.sha256)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         if not path.exists():
-            write_bytes(self.thumbnail(one.sha256), one.thumbnail)
+            write_bytes(self.path(one.sha256, ".jpg"), one.thumbnail)
             write_bytes(path, one.content)
 
-    def path(self, digest: str) -> Path:
-        """Where an image is."""
-        return self._folder / digest[:2] / f"{digest}.png"
-
-    def thumbnail(self, digest: str) -> Path:
-        """Where its small copy is."""
-        return self._folder / digest[:2] / f"{digest}.jpg"
+    def path(self, digest: str, suffix: str = ".png") -> Path:
+        """Where an image is, or with the suffix .jpg its small copy."""
+        return self._folder / digest[:2] / f"{digest}{suffix}"
 
     def digests(self) -> set[str]:
         """What images there are."""
@@ -70,5 +66,5 @@ class ImageStore:
 
     def remove(self, digest: str) -> None:
         """Takes an image away."""
-        self.path(digest).unlink(missing_ok=True)
-        self.thumbnail(digest).unlink(missing_ok=True)
+        for suffix in (".png", ".jpg"):
+            self.path(digest, suffix).unlink(missing_ok=True)

@@ -1,9 +1,10 @@
 """Cells come into a case, and are answered."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from typing import Any, BinaryIO
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from sqlalchemy import func, select
@@ -18,9 +19,9 @@ from hemascope.inference.stream import Reply, answer_stream
 from hemascope.report.answers import shift_sentence
 from hemascope.review import schemas as told
 from hemascope.review.cases import Sitting, changing, reading
-from hemascope.review.database import Cell, StoredImage, new_id
+from hemascope.review.database import Cell, StoredImage
 from hemascope.review.images import Encoded, encoded
-from hemascope.review.intake import Received, received, stored_item
+from hemascope.review.intake import Files, received, stored_item
 from hemascope.review.problems import Refused
 from hemascope.review.station import Station
 from hemascope.store.answers import row_of
@@ -28,84 +29,64 @@ from hemascope.store.answers import row_of
 _AT_ONCE = 64  # pictures of an upload that are stored in one transaction
 _OF_ANSWER = ("confidence", "prediction_set", "probs", "warning", "distance")
 
-_Prepared = tuple[Received, Encoded | None, Look | None]
 
-
-def add_files(
-    station: Station, case_id: str, reader_id: str, files: list[tuple[str, BinaryIO]]
-) -> told.Added:
+def add_files(station: Station, case_id: str, reader_id: str, files: Files) -> told.Added:
     """Takes in uploaded files; what the case holds already is not taken twice.
 
     Raises:
         Refused: If the case is signed or full, or the files are more than may come at once.
     """
     with reading(station, case_id, reader_id) as at:
-        at.check_open()
-        _ = at.reader  # is there
+        at.changer()
     passed, ids, count = PassedOver(), list[str](), 0
-    batch: list[_Prepared] = []
 
-    def keep() -> None:
-        if batch:
-            with changing(station, case_id, reader_id) as at:
-                ids.extend(_store(at, batch))
-        batch.clear()
+    def prepared() -> Iterator[tuple[Cell, Encoded | None]]:
+        for one in received(files, station.limits, passed):
+            cell, made = Cell(case_id=case_id, key=one.key, name=one.name, error=one.error), None
+            if one.picture:
+                with station.turn():
+                    made = encoded(one.picture.image)
+                    look = station.predictor.spec.look(one.picture.image)
+                station.images.add(made)
+                cell.image, cell.look = made.sha256, asdict(look)
+                cell.note = "; ".join(one.picture.notes)
+            yield cell, made
 
-    for one in received(files, station.limits, passed):
-        count += 1
-        made = look = None
-        if one.picture:
-            with station.turn():
-                made = encoded(one.picture.image)
-                look = station.predictor.spec.look(one.picture.image)
-            station.images.add(made)
-        batch.append((one, made, look))
-        if len(batch) == _AT_ONCE:
-            keep()
-    keep()
+    coming = prepared()
+    while batch := list(islice(coming, _AT_ONCE)):
+        count += len(batch)
+        with changing(station, case_id, reader_id) as at:
+            ids += _store(at, batch)
     with reading(station, case_id, reader_id) as at:
         cells = at.cells(ids)
-    return told.Added(
-        added=len(ids), known=count - len(ids), passed_over=list(passed.notes()), cells=cells
-    )
+    known, notes = count - len(ids), list(passed.notes())
+    return told.Added(added=len(ids), known=known, passed_over=notes, cells=cells)
 
 
-def _store(at: Sitting, batch: Sequence[_Prepared]) -> list[str]:
+def _store(at: Sitting, batch: Sequence[tuple[Cell, Encoded | None]]) -> list[str]:
     """Adds images to a case: the ids of those that it did not hold."""
-    at.check_open()
+    at.changer()
     mine, most = Cell.case_id == at.case.id, at.station.limits.max_cells
-    keys = set(
-        at.session.scalars(
-            select(Cell.key).where(mine, Cell.key.in_([one.key for one, _, _ in batch]))
-        )
-    )
-    position = at.session.scalar(select(func.coalesce(func.max(Cell.position), -1)).where(mine))
-    cells: list[Cell] = []
-    for one, made, look in batch:
-        if one.key in keys:
+    sent = [cell.key for cell, _ in batch]
+    keys = set(at.session.scalars(select(Cell.key).where(mine, Cell.key.in_(sent))))
+    last = at.session.scalar(select(func.max(Cell.position)).where(mine))
+    place = 0 if last is None else last + 1
+    new = list[Cell]()
+    for cell, made in batch:
+        if cell.key in keys:
             continue
-        keys.add(one.key)
-        cells.append(
-            Cell(
-                id=new_id(),
-                case_id=at.case.id,
-                position=(position or 0) + len(cells) + 1,
-                key=one.key,
-                name=one.name,
-                image=made and made.sha256,
-                error=one.error,
-                note="; ".join(one.picture.notes) if one.picture else "",
-                look=look and asdict(look),
-            )
-        )
-        if cells[-1].position >= most:
+        keys.add(cell.key)
+        cell.position = place + len(new)
+        if cell.position >= most:
             raise Refused(413, f"a case may hold {most:,} cells; begin another.", field="file")
         if made:
             _note_image(at.station, at.session, made)
-        at.session.add(cells[-1])
-    if cells:
-        at.record("added", detail=f"{len(cells)} images")
-    return [one.id for one in cells]
+        at.session.add(cell)
+        new.append(cell)
+    if new:
+        at.record("added", detail=f"{len(new)} images")
+    at.session.flush()
+    return [cell.id for cell in new]
 
 
 def _note_image(station: Station, session: Session, made: Encoded) -> None:
@@ -124,19 +105,14 @@ def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[st
     with reading(station, case_id, reader_id) as at:
         model = at.case.model
         if at.reader and model["sha256"] != station.model.sha256 and not at.case.signed_at:
-            raise Refused(
-                409,
-                f"this case is read with {model['name']}, the station runs {station.model.name}; "
-                "start it with that model, or begin another case.",
-            )
+            why = f"this case is read with {model['name']}, the station runs {station.model.name}"
+            raise Refused(409, f"{why}; start it with that model, or begin another case.")
     frame = _decide(station, case_id) if station.predictor.spec.is_undecided else None
     mine = Cell.case_id == case_id
     with station.database.read() as session:
-        rows = session.execute(
-            select(Cell.position, Cell.name, Cell.image)
-            .where(mine, Cell.answer.is_(None), Cell.image.is_not(None))
-            .order_by(Cell.position)
-        ).all()
+        query = select(Cell.position, Cell.name, Cell.image).where(mine, Cell.answer.is_(None))
+        query = query.where(Cell.image.is_not(None)).order_by(Cell.position)
+        rows = session.execute(query).all()
         total = session.scalar(select(func.count()).where(mine)) or 0
     items = [(place, stored_item(name, station.images.path(str(sha)))) for place, name, sha in rows]
     done = total - len(items)
@@ -146,8 +122,8 @@ def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[st
             with changing(station, case_id, reader_id) as at:
                 cells = _keep(at, {reply.number: reply for reply in batch})
             done += len(batch)
-            dumped = [one.model_dump(by_alias=True) for one in cells]
-            yield {"cells": dumped, "done": done, "total": total}
+            said = [one.model_dump(by_alias=True) for one in cells]
+            yield {"cells": said, "done": done, "total": total}
     with changing(station, case_id) as at:
         if items:
             at.case.shift = _shift(at)
@@ -161,11 +137,8 @@ def _decide(station: Station, case_id: str) -> Frame | None:
     """How the images of a case are framed: decided once, kept with the case."""
     with changing(station, case_id) as at:
         if at.case.frame is None:
-            looks = at.session.scalars(
-                select(Cell.look)
-                .where(Cell.case_id == case_id, Cell.image.is_not(None))
-                .order_by(Cell.name)
-            ).all()
+            query = select(Cell.look).where(Cell.case_id == case_id, Cell.image.is_not(None))
+            looks = at.session.scalars(query.order_by(Cell.name)).all()
             found = [Look(Found(**look["cell"]), look["known"]) for look in spread(looks) if look]
             frame = station.predictor.spec.decide_by(found)
             at.case.frame = frame and frame.model_dump()
@@ -187,20 +160,15 @@ def _keep(at: Sitting, replies: dict[int, Reply]) -> list[told.CellInfo]:
         cell.answer = {name: getattr(row, name) for name in _OF_ANSWER if not row.error}
         if reply.features is not None:
             cell.features = reply.features.astype(np.float16).tobytes()
-    at.session.flush()
     return at.cells([cell.id for cell in cells])
 
 
 def _shift(at: Sitting) -> str:
     """A sentence where the laboratory is unlike those of training."""
-    cells = at.session.execute(
-        select(Cell.predicted_class, Cell.answer).where(
-            Cell.case_id == at.case.id, Cell.predicted_class.is_not(None)
-        )
-    )
+    query = select(Cell.predicted_class, Cell.answer).where(Cell.case_id == at.case.id)
+    cells = at.session.execute(query.where(Cell.predicted_class.is_not(None)))
     found = [(str(name), answer["distance"]) for name, answer in cells if answer]
     shift = at.station.predictor.shift([far for _, far in found], [name for name, _ in found])
     unlike = shift and shift_sentence(shift)
-    if not unlike:
-        return ""
-    return f"{unlike}: fit the model to it with labeled cells, such as those you sign."
+    remedy = "fit the model to it with labeled cells, such as those you sign."
+    return f"{unlike}: {remedy}" if unlike else ""

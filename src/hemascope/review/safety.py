@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hemascope.review.problems import FAILED, problem
@@ -77,13 +76,11 @@ class Guarded:
         self._app, self._safety = app, safety
         most = safety.max_request_bytes // 1_000_000
         self._too_long = f"a request may hold {most} MB; send fewer files at once."
-        storage = MemoryStorage()
-        self._limiter = FixedWindowRateLimiter(storage)
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
         self._all = RateLimitItemPerMinute(safety.per_minute)
         self._tries = RateLimitItemPerMinute(safety.tries_per_minute)
-        self._requests = Counter(
-            "hemascope_requests", "Requests", ["method", "route", "status"], registry=registry
-        )
+        labels = ["method", "route", "status"]
+        self._requests = Counter("hemascope_requests", "Requests", labels, registry=registry)
         self._seconds = Histogram(
             "hemascope_request_seconds", "Time to answer", ["route"], registry=registry
         )
@@ -111,11 +108,8 @@ class Guarded:
             await send(message)
 
         try:
-            refusal = self._refusal(scope)
-            if refusal:
-                await refusal(scope, receive, sent)
-            else:
-                await self._app(scope, self._measured(receive), sent)
+            self._check(scope)
+            await self._app(scope, self._measured(receive), sent)
         except HTTPException as error:
             await problem(error.status_code, error.detail)(scope, receive, sent)
         except Exception:
@@ -129,40 +123,39 @@ class Guarded:
             route = getattr(scope.get("route"), "path", "other")
             self._requests.labels(scope["method"], route, status).inc()
             self._seconds.labels(route).observe(seconds)
-            line = {
-                "method": scope["method"],
-                "route": route,
-                "status": status,
-                "ms": round(1000 * seconds, 1),
-            }
-            _LOG.info(json.dumps(line))
+            asked = {"method": scope["method"], "route": route, "status": status}
+            _LOG.info(json.dumps({**asked, "ms": round(1000 * seconds, 1)}))
 
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
-        """Why a request is not passed on; None where it is."""
+    def _check(self, scope: Scope) -> None:
+        """Refuses a request that is not passed on."""
         safety, headers = self._safety, Headers(scope=scope)
         path, changes = scope["path"], scope["method"] not in ("GET", "HEAD", "OPTIONS")
-        host = _split(f"//{headers.get('host', '')}").hostname
+        try:
+            host = urlsplit(f"//{headers.get('host', '')}").hostname
+        except ValueError:
+            host = None
         if safety.hosts and host not in safety.hosts:
-            return problem(421, "the station is not called by this name; use its own address.")
+            raise HTTPException(421, "the station is not called by this name; use its own address.")
         client = (scope.get("client") or ("unknown", 0))[0]
         if not self._limiter.hit(self._all, client):
-            return problem(429, "too many requests; try again in a minute.")
+            raise HTTPException(429, "too many requests; try again in a minute.")
         if path == "/api/v1/session" and not self._limiter.hit(self._tries, "token", client):
-            return problem(429, "too many tries; try again in a minute.")
+            raise HTTPException(429, "too many tries; try again in a minute.")
         origin = headers.get("origin")
-        foreign = origin is not None and _split(origin).netloc != headers.get("host", "")
+        foreign = origin is not None and origin.partition("://")[2] != headers.get("host", "")
         if changes and (foreign or headers.get("sec-fetch-site", "same-origin") == "cross-site"):
-            return problem(403, "this request comes from another site; use the station's page.")
+            raise HTTPException(
+                403, "this request comes from another site; use the station's page."
+            )
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > safety.max_request_bytes:
-            return problem(413, self._too_long)
+            raise HTTPException(413, self._too_long)
         if safety.token_sha256 and path != "/" and not path.startswith(_OPEN):
             scheme, _, bearer = headers.get("authorization", "").partition(" ")
             given = bearer if scheme.lower() == "bearer" else ""
             given = given or cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
             if not safety.is_token(given):
-                return problem(401, "this station asks for its token.")
-        return None
+                raise HTTPException(401, "this station asks for its token.")
 
     def _measured(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
         """Counts a body that does not say how long it is."""
@@ -177,11 +170,3 @@ class Guarded:
             return message
 
         return received
-
-
-def _split(url: str) -> SplitResult:
-    """The parts of a URL; none of one that is no URL."""
-    try:
-        return urlsplit(url)
-    except ValueError:
-        return SplitResult("", "", "", "", "")

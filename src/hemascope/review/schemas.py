@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from hemascope.core.classes import Role
 
@@ -94,6 +94,8 @@ class Token(_Sent):
     token: Annotated[str, Field(max_length=200)]
 
 
+CASE_PLACE = TypeAdapter(tuple[Annotated[ClassName, Field(max_length=40)], Id])  # when made, id
+CELL_PLACE = TypeAdapter(tuple[int])  # its position
 T = TypeVar("T")
 
 
@@ -109,13 +111,18 @@ class Page(Items[T], Generic[T]):
     next_cursor: str | None
 
 
-class ReaderInfo(BaseModel):
+class _Own(BaseModel):
+    """What is kept by an id."""
+
+    id: str
+    created_at: str
+
+
+class ReaderInfo(_Own):
     """A reader."""
 
     model_config = ConfigDict(from_attributes=True)
-    id: str
     name: str
-    created_at: str
 
 
 class ClassInfo(BaseModel):
@@ -140,7 +147,13 @@ class ModelInfo(BaseModel):
     version: str
 
 
-class CellInfo(BaseModel):
+class _OfClass(BaseModel):
+    """What is said of a class."""
+
+    class_name: str = Field(serialization_alias="class")
+
+
+class CellInfo(_OfClass):
     """A cell as one reader sees it."""
 
     id: str
@@ -157,7 +170,6 @@ class CellInfo(BaseModel):
     confidence: float | None = None
     prediction_set: list[str] = []
     probs: dict[str, float] = {}
-    class_name: str = Field(serialization_alias="class")
     read: bool
     comment: str
 
@@ -171,36 +183,31 @@ class Share(BaseModel):
     high: float
 
 
-class WhiteRow(Share):
+class WhiteRow(_OfClass, Share):
     """A kind of white cell: as confirmed, as the model counted it, and the reference range."""
 
-    class_name: str = Field(serialization_alias="class")
     pre: Share
     reference: tuple[float, float] | None
 
 
-class Per100Row(BaseModel):
+class PrePer100(BaseModel):
+    """Cells per 100 white ones, as the model counted them."""
+
+    count: int
+    per_100: float | None
+
+
+class Per100Row(_OfClass, PrePer100):
     """Cells counted beside the white ones, per 100 of them."""
 
-    class_name: str = Field(serialization_alias="class")
-    count: int
-    per_100: float | None
     low: float | None
     high: float | None
-    pre: "PrePer100"
+    pre: PrePer100
 
 
-class PrePer100(BaseModel):
-    """The same as the model counted it."""
-
-    count: int
-    per_100: float | None
-
-
-class CountRow(BaseModel):
+class CountRow(_OfClass):
     """Cells outside the count."""
 
-    class_name: str = Field(serialization_alias="class")
     count: int
 
 
@@ -234,13 +241,11 @@ class Counts(BaseModel):
     unidentified: int
 
 
-class CaseLine(BaseModel):
+class CaseLine(_Own):
     """What a case is called, and whether it is signed."""
 
-    id: str
     name: str
     status: Literal["open", "signed"]
-    created_at: str
     signed_at: str | None
 
 
@@ -306,22 +311,20 @@ class EventInfo(BaseModel):
     detail: str
 
 
-class ReferenceCell(BaseModel):
+class ReferenceCell(_OfClass):
     """A signed cell of the station."""
 
     case: str
     case_name: str
     cell: str
-    class_name: str = Field(serialization_alias="class")
     image: str
     thumbnail: str
     similarity: float | None = None
 
 
-class ClassAgreement(BaseModel):
+class ClassAgreement(_OfClass):
     """Two readers on one class."""
 
-    class_name: str = Field(serialization_alias="class")
     kappa: float | None
     first: int
     second: int
@@ -335,10 +338,9 @@ class Differing(BaseModel):
     second: str
 
 
-class Compared(BaseModel):
+class Compared(_OfClass):
     """Two readers' shares of white cells, in percent, and how far they may be apart by chance."""
 
-    class_name: str = Field(serialization_alias="class")
     first_percent: float
     second_percent: float
     difference: float
@@ -360,10 +362,8 @@ class Agreement(BaseModel):
     note: str
 
 
-class KeptRow(Kept):
+class KeptRow(_OfClass, Kept):
     """The same for one class of the model."""
-
-    class_name: str = Field(serialization_alias="class")
 
 
 class KeptMonth(Kept):
@@ -389,11 +389,10 @@ class QuizItem(BaseModel):
     answer: str
 
 
-class QuizOutcome(BaseModel):
+class QuizOutcome(_OfClass):
     """What was signed, and what the reader said."""
 
     number: int
-    class_name: str = Field(serialization_alias="class")
     answer: str
 
 
@@ -414,21 +413,16 @@ class QuizResult(QuizScore):
     items: list[QuizOutcome]
 
 
-class QuizInfo(BaseModel):
+class QuizInfo(_Own):
     """Signed cells shown again, blind until all are answered."""
 
-    id: str
     size: int
-    created_at: str
     items: list[QuizItem]
     result: QuizResult | None
 
 
-class QuizLine(QuizScore):
+class QuizLine(_Own, QuizScore):
     """A finished quiz in a reader's list."""
-
-    id: str
-    created_at: str
 
 
 class Problem(BaseModel):

@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -77,17 +78,13 @@ def serve(served: Served, reporter: Reporter) -> None:
     """
     is_local = _is_loopback(served.host)
     if not is_local and not served.tls and not served.insecure:
-        raise UsageError(
-            f"{served.host} can be reached from other machines: give `tls_cert` and `tls_key`, or "
-            "`insecure` if a proxy in front of the station does TLS.",
-            field="host",
-        )
+        why = f"{served.host} can be reached from other machines"
+        remedy = "`insecure` if a proxy in front of the station does TLS."
+        raise UsageError(f"{why}: give `tls_cert` and `tls_key`, or {remedy}", field="host")
     os.umask(0o077)
     folder = make_folder(served.folder)
-    safety = Safety(
-        token_sha256=_token(folder, served, reporter, is_local=is_local),
-        hosts=_LOOPBACK_NAMES if is_local else frozenset(),
-    )
+    token = _token(folder, served, reporter, is_local=is_local)
+    safety = Safety(token, _LOOPBACK_NAMES if is_local else frozenset())
     listener = _listener(served)
     _log_lines(logging.WARNING if is_local else logging.INFO)
     opened, registry = Future[ASGIApp](), CollectorRegistry()
@@ -106,10 +103,8 @@ def serve(served: Served, reporter: Reporter) -> None:
     server, stopping = uvicorn.Server(config), Event()
     scheme = "https" if served.tls else "http"
     host = f"[{served.host}]" if ":" in served.host else served.host
-    model = served.model or FOR_PHOTOGRAPHS
-    reporter.say(
-        f"Review station: {scheme}://{host}:{listener.getsockname()[1]} ({model}; {folder})"
-    )
+    url, model = f"{scheme}://{host}:{listener.getsockname()[1]}", served.model or FOR_PHOTOGRAPHS
+    reporter.say(f"Review station: {url} ({model}; {folder})")
     reporter.say(f"Ctrl-C stops it. {RESEARCH_USE_ONLY}")
 
     def work() -> None:
@@ -131,9 +126,8 @@ def serve(served: Served, reporter: Reporter) -> None:
     worker = Thread(target=work)
     worker.start()
     try:
-        server.run(sockets=[listener])
-    except KeyboardInterrupt:  # which uvicorn raises again when it has stopped
-        pass
+        with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has stopped
+            server.run(sockets=[listener])
     finally:
         stopping.set()
         worker.join()
@@ -194,12 +188,9 @@ def _listener(served: Served) -> socket.socket:
         family = socket.AF_INET6 if ":" in served.host else socket.AF_INET
         return socket.create_server((served.host, served.port), family=family, backlog=2048)
     except OSError as error:
-        why = os.strerror(error.errno or 0)
-        raise UsageError(
-            f"cannot listen at {served.host}, port {served.port} ({why}); choose another, or 0 for "
-            "a free one.",
-            field="port",
-        ) from error
+        where, why = f"{served.host}, port {served.port}", os.strerror(error.errno or 0)
+        said = f"cannot listen at {where} ({why}); choose another, or 0 for a free one."
+        raise UsageError(said, field="port") from error
 
 
 def _tidied(station: "Station", days: int) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 
 MOST_OWN = 15  # classes of the station's own
 _KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
-_NOT_COUNTED_KEY, _NOT_COUNTED_COLOR = "0", "#767676"
+_LAST = ClassInfo(name=NOT_COUNTED, role=Role.NOT_COUNTED, key="0", color="#767676")
 # Source: Okabe & Ito, and Tol's muted scheme: also for the color-blind; repeated beyond.
 _COLORS = """#0072b2 #e69f00 #009e73 #cc79a7 #d55e00 #56b4e9 #882255 #44aa99 #999933 #aa4499
 #332288 #117733 #cc6677 #88ccee #661100"""
@@ -48,18 +49,16 @@ def read_meanings(path: Path, class_names: tuple[str, ...]) -> Meanings:
     """
     found = load_toml(path, Meanings)
     if unknown := sorted({*found.roles, *found.ranges} - set(class_names)):
-        raise DataError(
-            f"{path} names classes that the model does not have: {', '.join(unknown)}; it has "
-            f"{', '.join(class_names)}.",
-            field="roles",
-        )
+        why = f"{path} names classes that the model does not have: {', '.join(unknown)}"
+        raise DataError(f"{why}; it has {', '.join(class_names)}.", field="roles")
     return found
 
 
+@dataclass(eq=False)
 class Station:
     """A model, a database and a folder of pictures.
 
-    Args:
+    Attributes:
         database: What is remembered.
         folder: Where images are.
         predictor: What answers, on one thread.
@@ -67,23 +66,16 @@ class Station:
         limits: What a request may hold.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        folder: Path,
-        predictor: Predictor,
-        *,
-        meanings: Meanings,
-        limits: Limits,
-    ) -> None:
-        self.database = database
-        self.images = ImageStore(folder)
-        self.predictor = predictor
-        self.limits = limits
-        self.threads = cores()
+    database: Database
+    folder: Path
+    predictor: Predictor
+    meanings: Meanings
+    limits: Limits
+
+    def __post_init__(self) -> None:
+        self.images, self.threads = ImageStore(self.folder), cores()
         self._turns = BoundedSemaphore(self.threads)
-        self._meanings = meanings
-        graph, info = predictor.graph, predictor.info
+        graph, info = self.predictor.graph, self.predictor.info
         self.model = ModelInfo(
             name=info.settings.name,
             sha256=graph.sha256,
@@ -95,7 +87,7 @@ class Station:
     def classes(self, session: Session, model: Mapping[str, Any] | None = None) -> list[ClassInfo]:
         """The classes of a case's model, by default the station's, and the station's own."""
         names = list(model["class_names"] if model else self.predictor.class_names)
-        roles = {name: self._meanings.roles.get(name) or role_of(name) for name in names}
+        roles = {name: self.meanings.roles.get(name) or role_of(name) for name in names}
         own = session.scalars(select(OwnClass).order_by(OwnClass.created_at, OwnClass.name))
         mine = {one.name: Role(one.role) for one in own if one.name not in roles}
         colors = _COLORS.split()
@@ -107,17 +99,11 @@ class Station:
                 color=colors[place % len(colors)],
                 own=name in mine,
                 guessed=role is None,
-                reference=self._meanings.ranges.get(name),
+                reference=self.meanings.ranges.get(name),
             )
             for place, (name, role) in enumerate({**roles, **mine}.items())
         ]
-        last = ClassInfo(
-            name=NOT_COUNTED,
-            role=Role.NOT_COUNTED,
-            key=_NOT_COUNTED_KEY,
-            color=_NOT_COUNTED_COLOR,
-        )
-        return [*infos, last]
+        return [*infos, _LAST]
 
     def described_model(self) -> dict[str, Any]:
         """The model as a case remembers it."""

@@ -1,12 +1,14 @@
 """Files that are whole or not there: temporary names, renames, and folders that are not lost."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import shutil
 import signal
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -113,6 +115,13 @@ def read_json(path: Path) -> dict[str, object]:
     if not isinstance(content, dict):
         raise DataError(f"{path} is not a JSON object: it is damaged; train the run again.")
     return content
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV, whose lines end alike on every system."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def append_line(path: Path, line: str) -> None:

@@ -1,7 +1,6 @@
 """Predictions as a CSV file that a person can read and any later stage can start from."""
 
 import csv
-import io
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from hemascope.core.classes import ClassSet
 from hemascope.core.errors import DataError
 from hemascope.core.predictions import Predictions
-from hemascope.store.files import write_text
+from hemascope.store.files import csv_text, write_text
 
 _FIXED = ("id", "true_class", "predicted_class", "confidence")
 _PREFIX, _PROB_PREFIX = "logit:", "prob:"
@@ -22,15 +21,13 @@ _LARGEST = float(np.finfo(np.float32).max)
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Writes one row per image; logits have nine digits, so that float32 comes back exactly."""
     names = predictions.classes.names
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*_FIXED, *(_PREFIX + name for name in names)))
+    rows: list[tuple[str, ...]] = [(*_FIXED, *(_PREFIX + name for name in names))]
     confidence = predictions.probs.max(axis=1)
     for i, image_id in enumerate(predictions.ids):
         true, predicted = names[predictions.labels[i]], names[predictions.predicted[i]]
         logits = (f"{value:.9g}" for value in predictions.logits[i])
-        writer.writerow((image_id, true, predicted, f"{confidence[i]:.6f}", *logits))
-    write_text(path, text.getvalue())
+        rows.append((image_id, true, predicted, f"{confidence[i]:.6f}", *logits))
+    write_text(path, csv_text(rows))
 
 
 def medmnist_name(split: str, *, image_size: int, auc: float, acc: float, run: str) -> str:

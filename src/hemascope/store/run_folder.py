@@ -1,7 +1,6 @@
 """A run folder: the names of its files, and what is read back from them."""
 
 import csv
-import io
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.metrics import Figures
 from hemascope.settings.base import explain
 from hemascope.settings.run import NAME_PATTERN, RunSettings, load_config
-from hemascope.store.files import FIGURES, LOCK, MARK, read_json, write_json, write_text
+from hemascope.store.files import FIGURES, LOCK, MARK, csv_text, read_json, write_json, write_text
 from hemascope.store.provenance import FORMAT_VERSION, Fingerprint, Record
 
 Floats = NDArray[np.float64]
@@ -206,13 +205,11 @@ class RunFolder:
 
     def write_history(self, epochs: Sequence[Mapping[str, float | None]], data: str) -> None:
         """Replaces the history: a row for each epoch, with the data's title in the last column."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*epochs[0], "data"])
+        rows: list[list[object]] = [[*epochs[0], "data"]]
         for epoch in epochs:
             cells = (f"{v:.6f}" if isinstance(v, float) else v for v in epoch.values())
-            writer.writerow([*cells, data])
-        write_text(self.history, text.getvalue())
+            rows.append([*cells, data])
+        write_text(self.history, csv_text(rows))
 
     def write_results(self, results: RunResults, text: str) -> None:
         """Writes the results for people, then for programs: with those the run is finished."""

@@ -1,6 +1,5 @@
 """`hemascope adapt`: an exported model fitted to a laboratory, with a few labeled cells or none."""
 
-import csv
 import io
 from collections import Counter
 from collections.abc import Callable
@@ -51,7 +50,7 @@ from hemascope.report.adapted import AFTER, BEFORE, Adapted, Judged, write_pages
 from hemascope.settings.about import About, DataSource
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
-from hemascope.store.files import write_bytes, write_text
+from hemascope.store.files import csv_text, write_bytes, write_text
 from hemascope.store.model_folder import (
     Decision,
     Head,
@@ -333,9 +332,7 @@ def suggest(
     answers = base.answer(found.images)
     probs = np.array([answer.probs for answer in answers])
     chosen = choose_cells(probs, base.engine.features(found.images), count)
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(_SUGGESTED)
+    rows: list[list[str]] = [[*_SUGGESTED]]
     with begun_out(output, provenance()) as out:
         (out / "thumbnails").mkdir()
         for number, i in enumerate(chosen):
@@ -346,8 +343,8 @@ def suggest(
                 write_bytes(out / name, file.getvalue())
             path = str(Path(found.paths[i]).absolute())
             said = answers[i]
-            writer.writerow([path, "", said.predicted_class, f"{said.confidence:.4f}", name])
-        write_text(out / "suggested.csv", table.getvalue())
+            rows.append([path, "", said.predicted_class, f"{said.confidence:.4f}", name])
+        write_text(out / "suggested.csv", csv_text(rows))
     return "\n".join(
         [
             f"{len(chosen)} of {len(found.images):,} images to label: {out / 'suggested.csv'}",
