@@ -27,7 +27,7 @@ def draw(seed: int, shift: float, shares: tuple[float, ...] | None = None) -> Ke
 def trained() -> tuple[Head, Kept]:
     known = draw(1, 0.0)
     means = np.array([known.features[known.labels == c].mean(axis=0) for c in range(_CLASSES)])
-    return Head(0.3 * means, -0.15 * (means**2).sum(axis=1)), known
+    return Head(np.float32(0.3) * means, np.float32(-0.15) * (means**2).sum(axis=1)), known
 
 
 def accuracy(head: Head, cells: Kept) -> float:
