@@ -46,7 +46,7 @@ class CnnOptions(NoOptions):
 
 
 class HemaNetOptions(NoOptions):
-    """Widths and strides (1 or 2) of stem and blocks; what is made alike between laboratories."""
+    """Widths and strides (1 or 2) of stem and blocks; whether backgrounds are made white."""
 
     stem: Width = 24
     stem_stride: Literal[1, 2] = 1
@@ -56,7 +56,6 @@ class HemaNetOptions(NoOptions):
     inner: tuple[Width, ...] | None = None
     dropout: float = Field(default=0.0, ge=0, lt=1)
     white_point: bool = False
-    instance_blocks: int = Field(default=0, ge=0, le=100)
 
     @model_validator(mode="after")
     def _one_each(self) -> Self:

@@ -5,7 +5,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, batch_norm, instance_norm
+from torch.nn.functional import avg_pool2d
 
 from hemascope.models.links import Link
 
@@ -22,9 +22,8 @@ class HemaNet(nn.Module):
     than they pass on. `stem_stride` and `strides` say which of them halve the resolution. The head
     sees mean and maximum of every feature over the image. `inner` are the widths inside the blocks,
     which pruning makes smaller; by default those of the outputs. With `white_point` each image is
-    first divided by the color of its background, which differs between laboratories. In the first
-    `instance_blocks` blocks, half of what the first convolution finds is normalized over each image
-    alone, so that it says less of the stain. Maps images (N, 3, H, H) in [0, 1] to logits (N, C).
+    first divided by the color of its background, which differs between laboratories. Maps images
+    (N, 3, H, H) in [0, 1] to logits (N, C).
 
     Source: both blocks, He et al., Deep Residual Learning, CVPR 2016; shortcuts with mean pooling,
     He et al., Bag of Tricks, CVPR 2019.
@@ -45,7 +44,6 @@ class HemaNet(nn.Module):
         inner: Sequence[int] | None = None,
         dropout: float = 0.0,
         white_point: bool = False,
-        instance_blocks: int = 0,
     ) -> None:
         super().__init__()
         del image_size  # any: the head pools
@@ -61,8 +59,6 @@ class HemaNet(nn.Module):
         for width, stride, inside in zip(widths, strides, inner or widths, strict=True):
             bottleneck = block == "bottleneck"
             blocks.append(Block(inputs, inside, width, stride=stride, bottleneck=bottleneck))
-            if len(blocks) <= instance_blocks:
-                blocks[-1].set_submodule(blocks[-1].chain[0][1], InstanceBatchNorm(inside))
             inputs = width
         self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(dropout)
@@ -135,39 +131,6 @@ def on_white(images: Tensor) -> Tensor:
     chosen = (brightness >= least).to(images.dtype).unsqueeze(1)
     white = (places * chosen).sum(dim=2) / chosen.sum(dim=2)
     return (images / white.clamp(min=_DARKEST)[:, :, None, None]).clamp(0.0, 1.2)
-
-
-class InstanceBatchNorm(nn.InstanceNorm2d):
-    """Half of the channels are normalized over each image, the others over the batch.
-
-    Source: Pan et al., Two at Once: Enhancing Learning and Generalization Capacities via IBN-Net,
-    ECCV 2018.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, affine=True, track_running_stats=True)
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - PyTorch's name
-        """Features of the same shape (N, channels, H, W)."""
-        half = self.num_features // 2
-        mean, variance, weight, bias = (
-            cast("Tensor", part)[half:]
-            for part in (self.running_mean, self.running_var, self.weight, self.bias)
-        )
-        over_images = instance_norm(
-            input[:, :half], weight=self.weight[:half], bias=self.bias[:half], eps=self.eps
-        )
-        over_batch = batch_norm(
-            input[:, half:],
-            mean,
-            variance,
-            weight,
-            bias,
-            self.training,
-            self.momentum or 0.0,
-            self.eps,
-        )
-        return torch.cat([over_images, over_batch], dim=1)
 
 
 class Block(nn.Module):

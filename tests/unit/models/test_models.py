@@ -4,7 +4,7 @@ from torch import nn
 
 from hemascope.core.errors import UsageError
 from hemascope.models import build_model
-from hemascope.models.hemanet import InstanceBatchNorm, on_white
+from hemascope.models.hemanet import on_white
 from hemascope.settings.run import ModelSettings
 from hemascope.study import published as study
 
@@ -83,38 +83,3 @@ def test_the_white_point_is_inside_the_network() -> None:
     images = torch.rand(2, 3, 64, 64) * 0.3
     images[:, :, :16] = 0.6
     torch.testing.assert_close(model(images), model(images * 0.7))
-
-
-def test_half_of_the_channels_forget_brightness_and_contrast_of_their_image() -> None:
-    torch.manual_seed(0)
-    norm = InstanceBatchNorm(6)
-    images = torch.rand(4, 6, 9, 9)
-    changed = images * torch.tensor([1, 2, 0.5, 3.0])[:, None, None, None] + 0.3
-    for model in (norm.train(), norm.eval()):
-        torch.testing.assert_close(
-            model(images)[:, :3], model(changed)[:, :3], atol=1e-2, rtol=1e-2
-        )
-        assert float((model(images)[:, 3:] - model(changed)[:, 3:]).detach().abs().max()) > 0.5
-    half = torch.nn.BatchNorm2d(3).train()
-    half(images[:, 3:])
-    half(changed[:, 3:])
-    reference = InstanceBatchNorm(6).train()
-    reference(images)
-    reference(changed)
-    torch.testing.assert_close(reference.eval()(images)[:, 3:], half.eval()(images[:, 3:]))
-
-
-def test_instance_blocks_are_the_first_ones_and_add_no_parameters() -> None:
-    options = {"widths": [8, 8, 8], "strides": [2, 1, 1], "stem": 8, "block": "bottleneck"}
-    plain, instance = (
-        build_model(
-            ModelSettings(name="hemanet", options={**options, "instance_blocks": count}),
-            image_size=28,
-            num_classes=3,
-        )
-        for count in (0, 2)
-    )
-    found = [name for name, part in instance.named_modules() if isinstance(part, InstanceBatchNorm)]
-    assert found == ["blocks.0.norm0", "blocks.1.norm0"]
-    sizes = [sum(part.numel() for part in model.parameters()) for model in (plain, instance)]
-    assert sizes[0] == sizes[1]
