@@ -195,10 +195,10 @@ def moved_head(old: Head, known: Kept, features: Floats, temperature: float) -> 
     found = (features @ weights.T + biases) / temperature
     before = softmax(logits / temperature, axis=1).max(axis=1).mean()
 
-    def surer(log_scale: float) -> float:
+    def gained(log_scale: float) -> float:
         return float(softmax(np.exp(log_scale) * found, axis=1).max(axis=1).mean() - before)
 
-    scale = np.exp(root_scalar(surer, bracket=_LOG_SCALES).root)
+    scale = np.exp(root_scalar(gained, bracket=_LOG_SCALES).root)
     return Head((scale * weights).astype(np.float32), (scale * biases).astype(np.float32))
 
 
