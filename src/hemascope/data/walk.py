@@ -91,7 +91,7 @@ def _files(folder: str, passed: PassedOver) -> Iterator[os.DirEntry[str] | tuple
             elif not entry.is_dir():
                 yield entry
             elif entry.is_symlink() and not _is_new(Path(entry.path).resolve(), walked):
-                passed.add(f"{entry.path} (a link)")
+                yield entry  # not an image; by its name perhaps one that cannot be read
             else:
                 waiting.append(_entries(entry.path))
                 break
