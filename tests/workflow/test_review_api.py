@@ -63,7 +63,13 @@ def test_a_problem_names_the_field_at_fault(
 
 
 def test_what_is_not_there_is_a_problem_too(local_desk: Desk) -> None:
-    for path in ("/nothing", "/cases/x/y/z", "/images/x.png", f"/images/{'0' * 64}.png"):
+    for path in (
+        "/nothing",
+        "/cases/x/y/z",
+        "/cases/a%0Ab/cells",
+        "/images/x.png",
+        f"/images/{'0' * 64}.png",
+    ):
         local_desk.ask("GET", path, status=404)
     none = "0" * 32
     for path in (f"/cases/{none}", f"/cases/{none}/cells", f"/quizzes/{none}"):

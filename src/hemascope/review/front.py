@@ -50,5 +50,5 @@ def front(station: Future[ASGIApp], safety: Safety, registry: CollectorRegistry)
         await answer(scope, receive, send)
 
     files = Mount("/static", StaticFiles(directory=_STATIC))
-    routes = [Route("/", page), files, Mount("", behind)]
-    return Guarded(Router(routes, redirect_slashes=False), safety, registry)
+    router = Router([Route("/", page), files], redirect_slashes=False, default=behind)
+    return Guarded(router, safety, registry)
