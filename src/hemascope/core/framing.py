@@ -109,7 +109,8 @@ def find_cell(picture: Image.Image) -> Cell:
     scale = _SIDE / max(picture.size)
     size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
     how = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
-    [index] = purple(np.asarray(picture.resize(size, how), dtype=np.float64)[None] / 255)
+    pixels = np.asarray(picture.resize(size, how), dtype=np.float64) / 255
+    [index] = purple(densities(pixels[None]))
     threshold = _otsu(index)
     mask = index > threshold
     if not mask.any() or mask.all():
@@ -187,11 +188,6 @@ def background(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
     return (pixels * bright).sum(axis=(1, 2)) / bright.sum(axis=(1, 2))
 
 
-def purple(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
-    """How much each pixel of images (N, H, W, 3) in [0, 1] is colored as a nucleus, (N, H, W)."""
-    return purple_of(densities(pixels))
-
-
 def densities(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
     """Optical densities of R, G and B over the background, (3, N, H, W), of images in [0, 1]."""
     white = background(pixels)
@@ -199,8 +195,8 @@ def densities(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.moveaxis(-np.log(np.clip(relative, 1 / 255, 1)), 3, 0)
 
 
-def purple_of(densities: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The same as `purple`, of optical densities (3, N, H, W)."""
+def purple(densities: NDArray[np.floating]) -> NDArray[np.floating]:
+    """How much each pixel is colored as a nucleus, (N, H, W), of optical densities (3, N, H, W)."""
     red, green, blue = densities
     return np.clip(green - blue, -0.2, 2) + 0.3 * np.clip(red, 0, 1.5)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hemascope.core.errors import DataError
-from hemascope.core.framing import densities, find_cell, purple_of
+from hemascope.core.framing import densities, find_cell, purple
 from hemascope.metrics.two_samples import Shift, rank_test
 from hemascope.store.model_folder import Head
 
@@ -290,7 +290,7 @@ def _stain(images: Images) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """
     step = max(images.shape[1] // _LOOKED_AT, 1)
     density = densities(images[:, ::step, ::step].astype(np.float32) / 255)
-    found = purple_of(density)
+    found = purple(density)
     place = (np.arange(found.shape[1]) + 0.5) / found.shape[1] - 0.5
     away = np.hypot(place[:, None], place)
     middle = found[:, away < _MIDDLE].mean(axis=1) - found[:, away > _BORDER].mean(axis=1)
