@@ -41,6 +41,7 @@ def load(
     coverage: float | None = None,
     crop: float | None = None,
     frame: str = "",
+    as_trained: bool = False,
     threads: int = 0,
 ) -> Predictor:
     """A trained model, ready to predict: one that ships with hemascope, or an exported one.
@@ -53,6 +54,7 @@ def load(
         coverage: Of the prediction sets; by default the highest fitted.
         crop: Share of each photograph's central square to use; by default the model's own.
         frame: auto, whole, cell or a frame file; by default the model's own.
+        as_trained: Whether the last layer stays as it is for laboratories unlike training's too.
         threads: Threads for each call; 0 for all cores.
 
     Raises:
@@ -68,6 +70,7 @@ def load(
         coverage=coverage,
         crop=crop,
         frame=frame,
+        as_trained=as_trained,
         threads=threads,
     )
 

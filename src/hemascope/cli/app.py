@@ -13,6 +13,7 @@ from hemascope import __version__
 from hemascope.cli.options import (
     DATA_DIR,
     AlsoOutOption,
+    AsTrainedOption,
     ComputeOptions,
     DatabaseOption,
     DataDirOption,
@@ -268,6 +269,7 @@ def evaluate(
     medmnist_csv: Annotated[
         Path | None, Option(metavar="DIR", help="Also write what MedMNIST's evaluator reads.")
     ] = None,
+    as_trained: AsTrainedOption = False,
 ) -> str:
     """Evaluate a trained model on any data.
 
@@ -285,6 +287,7 @@ def evaluate(
         _split(asked.split, asked),
         compute=asked.compute(),
         output=output,
+        as_trained=as_trained,
         medmnist_csv=Output(medmnist_csv, asked.overwrite) if medmnist_csv else None,
         reporter=Reporter(),
     )
@@ -755,6 +758,7 @@ def predict(
         ),
     ] = None,
     frame: FrameOption = None,
+    as_trained: AsTrainedOption = False,
     threads: Annotated[int, Option(min=0, max=1024, help="0 takes all cores.")] = 0,
     engine: Annotated[
         Literal["local", "ray"], Option(help="ray: many processes, on one machine or more.")
@@ -799,6 +803,7 @@ def predict(
         coverage=coverage,
         crop=crop,
         frame=frame or "",
+        as_trained=as_trained,
         threads=threads,
         resume=results.resume,
         overwrite=results.overwrite,

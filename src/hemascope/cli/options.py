@@ -37,6 +37,10 @@ FrameOption = Annotated[
         "each), or a frame file of predict. Default: the model's own.",
     ),
 ]
+AsTrainedOption = Annotated[
+    bool,
+    Option("--as-trained", help="Do not move the last layer to images unlike those of training."),
+]
 SplitOption = Annotated[
     Literal["train", "val", "test", "all"] | None,
     Option(help="Default: test, or all of data that has no splits."),

@@ -143,10 +143,10 @@ def find_cell(picture: Image.Image) -> Cell:
     )
 
 
-def spread(pictures: Sequence[T]) -> list[T]:
+def spread(pictures: Sequence[T], count: int = NUM_DECIDING) -> list[T]:
     """Enough photographs to decide for all, spread evenly: the first may be of a single class."""
-    step = max(len(pictures) / NUM_DECIDING, 1)
-    return [pictures[int(i * step)] for i in range(min(len(pictures), NUM_DECIDING))]
+    step = max(len(pictures) / count, 1)
+    return [pictures[int(i * step)] for i in range(min(len(pictures), count))]
 
 
 def choose_frame(cells: Sequence[Cell]) -> Frame:

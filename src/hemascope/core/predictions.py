@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hemascope.core.classes import ClassSet
 
 
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Log-probabilities of logits (N, C), same shape, computed in float64."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)

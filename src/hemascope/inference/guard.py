@@ -106,10 +106,27 @@ class Guard:
         """Features (N, K) of projected ones (N, P + 1), but for what the projection dropped."""
         return projected[:, :-1] @ self.projection.T
 
+    @property
+    def last_layer(self) -> Head:
+        """The network's own."""
+        return Head(self.weights, self.biases)
+
     def apart(self, images: Images, distances: Floats) -> NDArray[np.bool_]:
         """Which images (N, H, H, 3) at such distances are set apart, shape (N,)."""
         contrast, hue = _stain(images)
         return (distances > self.threshold) | (contrast < self.contrast) | (hue < self.hue)
+
+    def show_cells(self, images: Images) -> NDArray[np.bool_]:
+        """Which images (N, H, H, 3) seem to show one cell each, stained as cells are, shape (N,).
+
+        However unlike those of training it is.
+        """
+        contrast, hue = _stain(images)
+        found = (contrast >= self.contrast) & (hue >= self.hue)
+        for i in np.flatnonzero(found):
+            cell = find_cell(Image.fromarray(images[i]))
+            found[i] = cell.diameter > 0
+        return found
 
     def adapted(self, images: Images, features: Floats, labels: NDArray[np.int64]) -> "Guard":
         """The same for a laboratory, whose features (N, K) count as training from now on.

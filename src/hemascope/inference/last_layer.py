@@ -3,19 +3,22 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.core.errors import DataError
+from hemascope.core.fit import MovedLayer
 from hemascope.core.predictions import log_softmax
-from hemascope.inference.guard import on_sphere
+from hemascope.inference.guard import Guard, on_sphere
 from hemascope.store.model_folder import Head
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Rows = NDArray[np.intp]
 
+LEAST_TO_MOVE = 50  # cells, to say that their laboratory is unlike those of training
 _STRENGTHS = (0.003, 0.03, 0.3)  # inverse of the ridge penalty, tried by cross-validation
 _FOLDS = 5
 _STEPS = 300
@@ -25,7 +28,7 @@ _DIRECTIONS, _RIDGE = 64, 0.25  # in which cells of a class differ most; added, 
 _TEMPERATURE = 4.0  # of the squared distances: the directions are not independent
 _TRAINING, _EVEN = 20.0, 20.0  # cells that each class's mean and share in training count for
 _ROUNDS = 20
-_LOG_SCALES = (-10.0, 10.0)
+_SCALES, _HALVINGS = (1e-4, 1e4), 40  # between which confidence is as before
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +155,51 @@ def _fit(
     return Head(all_weights, biases)
 
 
+def head_of(layer: MovedLayer) -> Head:
+    """A last layer that was kept as text."""
+    biases = np.array(layer.biases, dtype=np.float32)
+    return Head(np.frombuffer(layer.weights, "<f4").reshape(len(biases), -1), biases)
+
+
+def digest_of(head: Head) -> str:
+    """What a moved layer is known to be of."""
+    both = head.weights.astype("<f4").tobytes() + head.biases.astype("<f4").tobytes()
+    return blake2b(both, digest_size=8).hexdigest()
+
+
+def is_unlike(guard: Guard, layer: Head, features: Floats) -> bool:
+    """Whether cells are of a laboratory unlike those of training, and enough to say it."""
+    if len(features) < LEAST_TO_MOVE:
+        return False
+    distances = guard.distances(features) / guard.threshold
+    predicted = layer.logits(features).argmax(axis=1)
+    return guard.shift(distances.tolist(), predicted.tolist()).is_unlike
+
+
+def moved_layer(
+    guard: Guard, layer: Head, features: Floats, temperature: float
+) -> MovedLayer | None:
+    """The last layer moved to unlabeled cells of a laboratory unlike those of training.
+
+    None for few cells, for those of the model's own laboratories, and for classes without any
+    stored cells, of which nothing is known.
+    """
+    known = guard.kept_labels >= 0
+    missing = set(range(len(layer.biases))) - set(guard.kept_labels[known].tolist())
+    if missing or not is_unlike(guard, layer, features):
+        return None
+    kept = Kept(guard.restored(guard.kept[known]), guard.kept_labels[known])
+    moved = moved_head(layer, kept, features, temperature)
+    changed = moved.logits(features).argmax(axis=1) != layer.logits(features).argmax(axis=1)
+    return MovedLayer(
+        weights=moved.weights.astype("<f4").tobytes(),
+        biases=tuple(moved.biases.tolist()),
+        num_images=len(features),
+        num_changed=int(changed.sum()),
+        made_for=digest_of(layer),
+    )
+
+
 def moved_head(old: Head, known: Kept, features: Floats, temperature: float) -> Head:
     """A last layer moved to a laboratory's cells, of which no label is known.
 
@@ -170,9 +218,6 @@ def moved_head(old: Head, known: Kept, features: Floats, temperature: float) -> 
     Source: maximum a posteriori estimates of mixtures of Gaussians, Gauvain & Lee, IEEE Trans.
     Speech and Audio Processing 1994.
     """
-    from scipy.optimize import root_scalar
-    from scipy.special import softmax
-
     names = range(len(old.biases))
     means = np.array([known.features[known.labels == name].mean(axis=0) for name in names])
     inside = known.features - means[known.labels]
@@ -181,7 +226,7 @@ def moved_head(old: Head, known: Kept, features: Floats, temperature: float) -> 
     directions = directions / np.sqrt(variances + _RIDGE * variances.mean())
     cells, trained = features @ directions, means @ directions
     logits = old.logits(features)
-    probs = softmax(logits / temperature, axis=1)
+    probs = _softmax(logits / temperature)
     weights, biases = old.weights, old.biases
     for _ in range(_ROUNDS):
         counts = probs.sum(axis=0)
@@ -190,15 +235,16 @@ def moved_head(old: Head, known: Kept, features: Floats, temperature: float) -> 
         shares = (counts + _EVEN) / (counts + _EVEN).sum()
         weights = 2 / _TEMPERATURE * moved @ directions.T
         biases = np.log(shares) - (moved**2).sum(axis=1) / _TEMPERATURE
-        probs = softmax(features @ weights.T + biases + logits, axis=1)
+        probs = _softmax(features @ weights.T + biases + logits)
     weights, biases = old.weights + weights, old.biases + biases
     found = (features @ weights.T + biases) / temperature
-    before = softmax(logits / temperature, axis=1).max(axis=1).mean()
+    before = _softmax(logits / temperature).max(axis=1).mean()
 
-    def gained(log_scale: float) -> float:
-        return float(softmax(np.exp(log_scale) * found, axis=1).max(axis=1).mean() - before)
-
-    scale = np.exp(root_scalar(gained, bracket=_LOG_SCALES).root)
+    (low, high), scale = _SCALES, 1.0
+    for _ in range(_HALVINGS):
+        scale = np.sqrt(low * high)
+        is_less = _softmax(scale * found).max(axis=1).mean() < before
+        low, high = (scale, high) if is_less else (low, scale)
     return Head((scale * weights).astype(np.float32), (scale * biases).astype(np.float32))
 
 
@@ -234,3 +280,7 @@ def choose_cells(probs: NDArray[np.float64], features: Floats, count: int) -> li
             order = np.lexsort((nearest, cluster))
             chosen += rows[order[np.unique(cluster[order], return_index=True)[1]]].tolist()
     return sorted(chosen, key=lambda row: probs[row].max())
+
+
+def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.exp(log_softmax(logits))

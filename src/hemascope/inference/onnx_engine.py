@@ -1,5 +1,6 @@
 """Runs an exported network with ONNX Runtime: no torch, one file, any number of threads."""
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ class OnnxEngine:
             self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # whatever a parser may raise on damaged bytes
             raise DataError(f"{origin} cannot be run by ONNX Runtime ({error}).") from error
+
+    def with_head(self, head: Head) -> "OnnxEngine":
+        """The same with another last layer; both share the graph."""
+        other = copy(self)
+        other.head = head
+        return other
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, C) of RGB images (N, H, H, 3)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,18 +18,25 @@ from PIL import Image
 
 from hemascope.core.answers import Answer
 from hemascope.core.errors import DataError, UsageError
+from hemascope.core.fit import LaboratoryFit, MovedLayer
 from hemascope.core.framing import Frame, spread
-from hemascope.core.image_spec import ImageSpec
 from hemascope.core.packaged import FOR_PHOTOGRAPHS
 from hemascope.core.predictions import log_softmax
 from hemascope.data.pictures import BadPictureError, Picture, read_picture, to_picture
-from hemascope.inference import Engine
+from hemascope.inference.efficiency import cores
 from hemascope.inference.guard import Guard
-from hemascope.inference.onnx_engine import load_onnx
+from hemascope.inference.last_layer import (
+    LEAST_TO_MOVE,
+    digest_of,
+    head_of,
+    is_unlike,
+    moved_layer,
+)
+from hemascope.inference.onnx_engine import OnnxEngine, load_onnx
 from hemascope.inference.views import ViewsEngine
 from hemascope.metrics.two_samples import Shift
 from hemascope.settings.compute import NumViews, OnnxPrecision
-from hemascope.store.frames import asked_spec
+from hemascope.store.frames import asked_fit
 from hemascope.store.model_folder import ArtifactInfo, OnnxGraph, find_artifact, load_guard
 
 Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[np.uint8]  # or a tensor of uint8
@@ -39,6 +47,8 @@ _LEAST_FOR_TEST = 20  # photographs, to say of a laboratory that it is unlike th
 _DIGITS = 3  # of a distance: what follows depends on how many images are asked about together
 _GRAY = 8  # gray levels by which R, G and B of a gray picture differ at most
 _GRAY_NOTE = "no color, so a model trained on color images cannot classify it"
+_MOVED_NOTE = "the last layer was moved to this laboratory's images, which are unlike training's"
+NUM_MOVING, _BATCH = 1000, 64  # images that a last layer is moved to; read and asked at once
 _SWAPPED_NOTE = (
     "redder than nuclei are: perhaps red and blue are swapped (BGR, as OpenCV reads images)"
 )
@@ -78,7 +88,10 @@ class Predictor:
         crop: The share of a photograph's central square to use where it is not of the network's
             size already; by default what the model's own images were made with.
         frame: "auto" crops photographs to their cells, by one share for all photographs of a call;
-            "cell" crops around the white cell of each; "whole"; or the path of a frame file.
+            "cell" crops around the white cell of each; "whole"; or the path of a frame file. With
+            the first two, a call with 50 photographs or more of a laboratory unlike those of
+            training is answered by a last layer moved to them (docs/decisions/0016).
+        as_trained: Whether the last layer stays as it is, whatever the photographs.
         threads: Threads for each call; 0 for all cores.
 
     Raises:
@@ -103,6 +116,7 @@ class Predictor:
         coverage: float | None = None,
         crop: float | None = None,
         frame: str = "",
+        as_trained: bool = False,
         threads: int = 0,
     ) -> None:
         self._remake = partial(
@@ -113,6 +127,7 @@ class Predictor:
             coverage=coverage,
             crop=crop,
             frame=frame,
+            as_trained=as_trained,
             threads=threads,
         )
         info, graph, self.engine = load_onnx(Path(model), precision, threads=threads)
@@ -120,7 +135,7 @@ class Predictor:
         self.graph: OnnxGraph = graph
         arrays = load_guard(Path(model), info) if graph.has_features else None
         self.guard: Guard | None = Guard.of(arrays) if arrays else None
-        self._engine: Engine = self.engine if views == 1 else ViewsEngine(self.engine)
+        self._views = views
         fitted = {one.num_views: one for one in graph.decisions}
         if views not in fitted:
             raise UsageError(
@@ -137,7 +152,12 @@ class Predictor:
         self._min_prob = rules[self.coverage] if self.coverage else None
         if crop is not None and not 0 < crop <= 1:
             raise UsageError(f"it is {crop:g}; give a number above 0 and up to 1.", field="crop")
-        self.spec: ImageSpec = asked_spec(info.image, crop=crop, frame=frame)
+        self.spec, layer = asked_fit(info.image, crop=crop, frame=frame)
+        self.as_trained = as_trained
+        self._layer = None if as_trained else layer
+        self._base = self.engine
+        if self._layer:
+            self.engine = self._moved(self._layer)
 
     def __reduce__(self) -> tuple[Callable[[], Predictor], tuple[()]]:
         """Pickles as how it was made: another process reads the model again."""
@@ -160,7 +180,7 @@ class Predictor:
                 of each answer says what.
         """
         reads = [partial(_read, one) for one in _each(pictures)]
-        answers = self.answer_all(reads, self.decide_frame(spread(reads))).answers
+        answers = self.answer_all(reads, self.decide(reads)).answers
         counts = Counter(note for answer in answers for note in answer.note.split("; ") if note)
         if counts:
             listed = "; ".join(f"{count} of {len(answers)}: {n}" for n, count in counts.items())
@@ -193,14 +213,97 @@ class Predictor:
 
         return self.spec.decide(readable())
 
-    def answer_all(self, reads: Sequence[Read], frame: Frame | None = None) -> Answered:
+    def decide(self, reads: Sequence[Read]) -> LaboratoryFit | None:
+        """How photos of one laboratory are framed and answered, by some of them.
+
+        None where that is settled. Of those unlike training, up to a thousand are looked at.
+        """
+        if not self.spec.is_undecided:
+            return None
+        return self.fit(reads, self.decide_frame(spread(reads)))
+
+    def fit(self, reads: Sequence[Read], frame: Frame | None) -> LaboratoryFit | None:
+        """The same where it is known how they are framed."""
+        spec = self.spec.framed(frame) if frame else self.spec
+
+        def readable(read: Read) -> Image.Image | None:
+            with suppress(BadPictureError, OSError):  # whose answers will say why
+                return read().image
+            return None
+
+        def images_of(rows: Sequence[int]) -> Images:
+            return spec.prepare(filter(None, (readable(reads[row]) for row in rows))).images
+
+        layer = None if frame and frame.is_field else self.move(len(reads), images_of)
+        return LaboratoryFit(frame=frame, layer=layer) if frame or layer else None
+
+    def move(self, count: int, images_of: Callable[[Sequence[int]], Images]) -> MovedLayer | None:
+        """The last layer moved to images of a laboratory unlike those of training; else None.
+
+        Args:
+            count: How many images there are.
+            images_of: Gives those of some numbers, shape (N, H, H, 3); those that cannot be read
+                are left out. Several threads may call it.
+        """
+        if self.as_trained or self.guard is None or count < LEAST_TO_MOVE:
+            return None
+        guard = self.guard
+
+        def features_of_cells(rows: Sequence[int]) -> NDArray[np.float32]:
+            images = images_of(rows)
+            return self.engine.features(images[guard.show_cells(images)])
+
+        def features_of(rows: Sequence[int]) -> NDArray[np.float32]:
+            parts = [rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)]
+            with ThreadPoolExecutor(cores()) as pool:
+                return np.concatenate(list(pool.map(features_of_cells, parts)))
+
+        layer = self.engine.head or guard.last_layer
+        every = spread(range(count), NUM_MOVING)
+        first = spread(every)
+        features = features_of(first)
+        if len(every) > len(first) and is_unlike(guard, layer, features):
+            features = np.concatenate([features, features_of(sorted({*every} - {*first}))])
+        plain = next(one for one in self.graph.decisions if one.num_views == 1)
+        return moved_layer(guard, layer, features, plain.temperature)
+
+    def answering(self, layer: MovedLayer | None) -> OnnxEngine | ViewsEngine:
+        """The network, with another last layer where one is given, and views where asked for."""
+        engine = self._moved(layer) if layer else self.engine
+        return engine if self._views == 1 else ViewsEngine(engine)
+
+    def fits(self, fit: LaboratoryFit) -> bool:
+        """Whether that was decided for this model."""
+        with suppress(DataError):
+            if fit.layer:
+                self._moved(fit.layer)
+            return not fit.frame or fit.frame.made_for == self.spec.digest
+        return False
+
+    def _moved(self, layer: MovedLayer) -> OnnxEngine:
+        """The network with another last layer.
+
+        Raises:
+            DataError: If that was moved from another one.
+        """
+        own = self._base.head or (self.guard and self.guard.last_layer)
+        if not own or layer.made_for != digest_of(own):
+            raise DataError(
+                "the frame file's last layer was moved from that of another model; use that model, "
+                "or let `frame` auto decide.",
+                field="frame",
+            )
+        return self._base.with_head(head_of(layer))
+
+    def answer_all(self, reads: Sequence[Read], fit: LaboratoryFit | None = None) -> Answered:
         """Answers to photographs that are read one after another: what every front door asks.
 
         Args:
             reads: For each photograph, what gives it or raises a `BadPictureError` or `OSError`.
-            frame: How photographs of their laboratory are framed; see `decide_frame`.
+            fit: How photographs of their laboratory are framed and answered; see `decide`.
         """
-        spec = self.spec.framed(frame) if frame else self.spec
+        spec = self.spec.framed(fit.frame) if fit and fit.frame else self.spec
+        layer = (fit and fit.layer) or self._layer
         answers: list[Answer | None] = [None] * len(reads)
         notes: list[tuple[str, ...]] = []
         places: list[int] = []
@@ -218,12 +321,12 @@ class Predictor:
                 yield picture.image
 
         made = spec.prepare(readable())
-        found, features = self._answer(made.images)
+        found, features = self._answer(made.images, layer)
         every_note = zip(notes, made.notes, made.fields, strict=True)
         for place, answer, (noted, guessed, is_field) in zip(
             places, found, every_note, strict=True
         ):
-            every = (*noted, *filter(None, [guessed, answer.note]))
+            every = (*noted, *filter(None, [guessed, answer.note, _MOVED_NOTE if layer else ""]))
             answer = replace(answer, note="; ".join(dict.fromkeys(every)))
             if is_field:
                 answer = replace(answer, warning="several cells", abstain=True)
@@ -233,11 +336,13 @@ class Predictor:
 
     def answer(self, images: Images) -> list[Answer]:
         """What the model says of images (N, H, H, 3) of its own size."""
-        return self._answer(images)[0]
+        return self._answer(images, self._layer)[0]
 
-    def _answer(self, images: Images) -> tuple[list[Answer], NDArray[np.float32] | None]:
+    def _answer(
+        self, images: Images, layer: MovedLayer | None
+    ) -> tuple[list[Answer], NDArray[np.float32] | None]:
         """The same, and the features of `Answered`."""
-        probs, features = self._probs_and_features(images)
+        probs, features = self._probs_and_features(images, layer)
         distances = np.empty(0, dtype=np.float32)
         if self.guard and features is not None:
             distances = self.guard.distances_of(features)
@@ -305,21 +410,21 @@ class Predictor:
         Raises:
             UsageError: If it has none.
         """
-        if not self.graph.has_maps:
+        if not self.graph.has_maps or self._layer:
             raise UsageError(
-                "this model has no class-activation maps: its architecture does not end in a map; "
-                "leave `explain` out."
+                "this model has no class-activation maps: its architecture does not end in a map, "
+                "or its last layer was moved; leave `explain` out."
             )
 
     def _probs_and_features(
-        self, images: Images
+        self, images: Images, layer: MovedLayer | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
         """Probabilities (N, C), and what `Answered.features` holds."""
-        features = None
-        if self.guard and self._engine is self.engine:
-            logits, features = self.engine.logits_and_features(images)
+        features, engine = None, self.answering(layer)
+        if self.guard and isinstance(engine, OnnxEngine):
+            logits, features = engine.logits_and_features(images)
         else:
-            logits = self._engine.logits(images)
+            logits = engine.logits(images)
             features = self.engine.features(images) if self.guard else None
         if logits.shape != (len(images), len(self.class_names)) or not np.isfinite(logits).all():
             raise DataError(

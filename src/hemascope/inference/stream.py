@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.core.answers import Answer
-from hemascope.core.framing import Frame
+from hemascope.core.fit import LaboratoryFit
 from hemascope.data.inputs import Item
 from hemascope.inference.predictor import Predictor
 
@@ -42,7 +42,7 @@ def answer_stream(
     pictures: Iterable[tuple[int, Item]],
     *,
     threads: int,
-    frame: Frame | None = None,
+    fit: LaboratoryFit | None = None,
 ) -> Generator[list[Reply]]:
     """Answers numbered photographs a batch at a time, in order; a few batches are held, never more.
 
@@ -52,7 +52,7 @@ def answer_stream(
     with ThreadPoolExecutor(threads) as pool:
         try:
             for batch in _batches(pictures):
-                waiting.append(pool.submit(answer_batch, predictor, batch, frame))
+                waiting.append(pool.submit(answer_batch, predictor, batch, fit))
                 if len(waiting) >= _AHEAD * threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -62,10 +62,10 @@ def answer_stream(
 
 
 def answer_batch(
-    predictor: Predictor, batch: Sequence[tuple[int, Item]], frame: Frame | None = None
+    predictor: Predictor, batch: Sequence[tuple[int, Item]], fit: LaboratoryFit | None = None
 ) -> list[Reply]:
     """Answers to some numbered photographs."""
-    found = predictor.answer_all([item.read for _, item in batch], frame)
+    found = predictor.answer_all([item.read for _, item in batch], fit)
     images = dict(zip(found.places, found.images, strict=True))
     features = (
         {} if found.features is None else dict(zip(found.places, found.features, strict=True))

@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 
 from hemascope import __version__
 from hemascope.core.errors import RESEARCH_USE_ONLY, HemascopeError
-from hemascope.core.framing import Frame, spread
+from hemascope.core.fit import LaboratoryFit
 from hemascope.data.walk import PassedOver
 from hemascope.inference.predictor import Predictor
 from hemascope.inference.stream import answer_batch
@@ -226,7 +226,7 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
                 batch = list(enumerate(found[start : start + _MOST_QUESTIONS], start))
                 with station.turn():  # one for all of a small request: first come, first answered
                     if not frame and not start:
-                        decided = predictor.decide_frame(one.read for one in spread(found))
+                        decided = predictor.decide([one.read for one in found])
                     replies = answer_batch(predictor, batch, decided)
                 for one in replies:
                     cells = row_of(one.path, one.answer, predictor.class_names).cells()
@@ -242,12 +242,12 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
     return api
 
 
-def _given(predictor: Predictor, text: str) -> Frame:
+def _given(predictor: Predictor, text: str) -> LaboratoryFit:
     """A frame that the station gave before."""
     with suppress(ValidationError):
-        frame = Frame.model_validate_json(text)
-        if frame.made_for == predictor.spec.digest:
-            return frame
+        fit = LaboratoryFit.model_validate_json(text)
+        if predictor.fits(fit):
+            return fit
     raise Refused(422, "this is not a frame that this station's model gave.", field="frame")
 
 

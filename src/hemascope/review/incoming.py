@@ -11,15 +11,16 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from hemascope.core.fit import LaboratoryFit
 from hemascope.core.framing import Cell as Found
-from hemascope.core.framing import Frame, spread
+from hemascope.core.framing import spread
 from hemascope.core.image_spec import Look
 from hemascope.data.walk import PassedOver
 from hemascope.inference.stream import Reply, answer_stream
 from hemascope.report.answers import shift_sentence
 from hemascope.review import schemas as told
 from hemascope.review.cases import Sitting, changing, reading
-from hemascope.review.database import Cell, StoredImage
+from hemascope.review.database import Case, Cell, StoredImage
 from hemascope.review.images import Encoded, encoded
 from hemascope.review.intake import Files, received, stored_item
 from hemascope.review.problems import Refused
@@ -107,7 +108,7 @@ def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[st
         if at.reader and model["sha256"] != station.model.sha256 and not at.case.signed_at:
             why = f"this case is read with {model['name']}, the station runs {station.model.name}"
             raise Refused(409, f"{why}; start it with that model, or begin another case.")
-    frame = _decide(station, case_id) if station.predictor.spec.is_undecided else None
+    fit = _decide(station, case_id) if station.predictor.spec.is_undecided else None
     mine = Cell.case_id == case_id
     with station.database.read() as session:
         query = select(Cell.position, Cell.name, Cell.image).where(mine, Cell.answer.is_(None))
@@ -116,7 +117,7 @@ def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[st
         total = session.scalar(select(func.count()).where(mine)) or 0
     items = [(place, stored_item(name, station.images.path(str(sha)))) for place, name, sha in rows]
     done = total - len(items)
-    stream = answer_stream(station.predictor, items, threads=station.threads, frame=frame)
+    stream = answer_stream(station.predictor, items, threads=station.threads, fit=fit)
     with closing(stream) as replies:
         for batch in replies:
             with changing(station, case_id, reader_id) as at:
@@ -129,20 +130,26 @@ def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[st
             at.case.shift = _shift(at)
             at.case.version += 1
         shift = at.case.shift
-    said = frame.describe() if frame else ""
+    said = fit.describe() if fit else ""
     yield {"complete": True, "done": done, "total": total, "frame": said, "shift": shift}
 
 
-def _decide(station: Station, case_id: str) -> Frame | None:
-    """How the images of a case are framed: decided once, kept with the case."""
+def _decide(station: Station, case_id: str) -> LaboratoryFit:
+    """How the images of a case are framed and answered: decided once, kept with the case."""
+    with station.database.read() as session:
+        query = select(Cell.name, Cell.image, Cell.look).where(Cell.case_id == case_id)
+        rows = session.execute(query.where(Cell.image.is_not(None)).order_by(Cell.name)).all()
+        kept = session.scalar(select(Case.frame).where(Case.id == case_id))
+    if kept:
+        return LaboratoryFit.model_validate(kept)
+    predictor = station.predictor
+    looks = [Look(Found(**look["cell"]), look["known"]) for *_, look in spread(rows) if look]
+    stored = [stored_item(name, station.images.path(str(sha))) for name, sha, _ in rows]
+    frame = predictor.spec.decide_by(looks)
+    fit = predictor.fit([item.read for item in stored], frame) or LaboratoryFit()
     with changing(station, case_id) as at:
-        if at.case.frame is None:
-            query = select(Cell.look).where(Cell.case_id == case_id, Cell.image.is_not(None))
-            looks = at.session.scalars(query.order_by(Cell.name)).all()
-            found = [Look(Found(**look["cell"]), look["known"]) for look in spread(looks) if look]
-            frame = station.predictor.spec.decide_by(found)
-            at.case.frame = frame and frame.model_dump()
-        return Frame.model_validate(at.case.frame) if at.case.frame else None
+        at.case.frame = at.case.frame or fit.model_dump(mode="json")
+        return LaboratoryFit.model_validate(at.case.frame)
 
 
 def _keep(at: Sitting, replies: dict[int, Reply]) -> list[told.CellInfo]:

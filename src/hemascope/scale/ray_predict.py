@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 from pydantic import TypeAdapter
 
 from hemascope.core.errors import HemascopeError, OutputError, UnreachableError, UsageError
-from hemascope.core.framing import Frame
+from hemascope.core.fit import LaboratoryFit
 from hemascope.data.inputs import STDIN, Part, items, parts
 from hemascope.data.remote import file_written_whole, filesystem, is_url
 from hemascope.data.walk import PassedOver
@@ -66,18 +66,18 @@ def predict(asked: plain.Asked, out: str, workers: int, reporter: Reporter) -> O
         made_with = plain.made_with(predictor, asked)
         header: dict[str, object] = {"made_with": made_with, "paths": list(asked.paths)}
         if is_new:
-            if frame := plain.decide_frame(predictor, found, asked.paths)[0]:
-                folder.write(_FRAME, frame.model_dump_json(indent=2) + "\n")
+            if fit := plain.decide_fit(predictor, found, asked.paths)[0]:
+                folder.write(_FRAME, fit.model_dump_json(indent=2) + "\n")
             folder.write_plan(header, asked.paths, passed)
         offsets, num_images = folder.read_plan(header)
-        if frame := folder.frame():
-            reporter.say(frame.describe())
+        if fit := folder.fit():
+            reporter.say(fit.describe())
         workers = workers or cores()
         if num_done := folder.count_done():
             reporter.say(f"Resuming after {num_done:,} of {len(offsets):,} parts.")
         folder.sweep()
         outcome = Outcome(passed, coverage=predictor.coverage)
-        arguments = (predictor, frame, folder, asked.threads or 1, workers)
+        arguments = (predictor, fit, folder, asked.threads or 1, workers)
         with reporter.counted("images", num_images) as advance:
             for part in _answered(offsets, arguments, min(workers, len(offsets))):
                 outcome.merge(part)
@@ -144,11 +144,11 @@ class _Folder:
         place = self.place(name)
         return self._files.open(place, "rb") if self._files.exists(place) else None
 
-    def frame(self) -> Frame | None:
+    def fit(self) -> LaboratoryFit | None:
         if not (file := self.read(_FRAME)):
             return None
         with file:
-            return Frame.model_validate_json(file.read())
+            return LaboratoryFit.model_validate_json(file.read())
 
     def write_plan(
         self, header: dict[str, object], paths: Sequence[str], passed: PassedOver
@@ -215,11 +215,16 @@ class _Worker:
     """A process with its own model, which answers one part after another."""
 
     def __init__(
-        self, predictor: Predictor, frame: Frame | None, folder: _Folder, threads: int, workers: int
+        self,
+        predictor: Predictor,
+        fit: LaboratoryFit | None,
+        folder: _Folder,
+        threads: int,
+        workers: int,
     ) -> None:
         os.chdir(folder.at)  # names may be relative
         warnings.filterwarnings("ignore", module="PIL")  # of damaged pictures, whose rows say it
-        self._predictor, self._frame = predictor, frame
+        self._predictor, self._fit = predictor, fit
         self._folder, self._threads, self._workers = folder, threads, workers
 
     def __call__(self, batch: Any) -> dict[str, list[Outcome]]:
@@ -247,7 +252,7 @@ class _Worker:
         outcome = Outcome(PassedOver())
         names = self._predictor.class_names
         pictures = enumerate(part.items(outcome.passed))
-        stream = answer_stream(self._predictor, pictures, threads=self._threads, frame=self._frame)
+        stream = answer_stream(self._predictor, pictures, threads=self._threads, fit=self._fit)
         with closing(stream) as replies, self._folder.whole(name) as file:
 
             def rows() -> Iterator[Row]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.core.fit import LaboratoryFit
 from hemascope.core.framing import Frame, find_cell, spread
 from hemascope.core.images import (
     LabeledImages,
@@ -37,7 +38,8 @@ from hemascope.inference.last_layer import (
     choose_cells,
     fit_head,
     folds_of,
-    moved_head,
+    head_of,
+    moved_layer,
 )
 from hemascope.inference.onnx_engine import OnnxEngine
 from hemascope.inference.predictor import Predictor
@@ -69,7 +71,6 @@ from hemascope.workflows.progress import Reporter
 
 Images = NDArray[np.uint8]
 
-_LEAST_TO_MOVE = 50  # images
 _MOST = 5000  # unlabeled pictures that are looked at
 _BATCH = 128
 _LEAST_WITH_CELL = 0.1  # share of the pictures
@@ -230,9 +231,12 @@ def adapt(
     distances = guard.distances(views[0])
     before = _share(guard.apart(found.images, distances))
     deepened = fitted and fitted.deepened
-    moved, num_changed = None, 0
+    moved = None
     if not fitted:
-        moved, num_changed = moved_layer(base, guard, views[0], distances)
+        layer = base.engine.head or guard.last_layer
+        moved = moved_layer(
+            guard, layer, views[0][guard.show_cells(found.images)], base.decision.temperature
+        )
     features, rest = views[0], slice(None)
     if fitted and deepened:
         guard = deepened.guard
@@ -281,7 +285,8 @@ def adapt(
         }
     info = base.info.model_copy(update=changes)
     weights = None
-    head = fitted.head if fitted else moved or load_head(path, base.info)
+    moved_to = head_of(moved) if moved else load_head(path, base.info)
+    head = fitted.head if fitted else moved_to
     if deepened:
         weights, contents, head = deepened.weights, deepened.contents, None
     else:
@@ -295,7 +300,7 @@ def adapt(
         info=info,
         judged=fitted.judged if fitted else None,
         rows=fitted.rows if fitted else np.arange(0),
-        moved=estimate(num_changed / len(found.images), len(found.images)) if moved else None,
+        moved=estimate(moved.num_changed / moved.num_images, moved.num_images) if moved else None,
         notes=found.notes,
     )
     facts = provenance()
@@ -429,7 +434,7 @@ def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Labor
     with reporter.counted("images", len(looked_at)) as advance:
         for start in range(0, len(looked_at), _BATCH):
             batch = looked_at[start : start + _BATCH]
-            answered = base.answer_all([item.read for item in batch], frame)
+            answered = base.answer_all([item.read for item in batch], LaboratoryFit(frame=frame))
             images.append(answered.images)
             paths += [batch[place].path for place in answered.places]
             failed += len(batch) - len(answered.places)
@@ -445,26 +450,6 @@ def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Labor
         reporter.say(f"Note: {note}")
     title = f"{', '.join(Path(source).name for source in data.sources)} (unlabeled)"
     return Laboratory(title, np.concatenate(images), tuple(paths), frame, None, base.info.classes)
-
-
-def moved_layer(
-    base: Predictor, guard: Guard, features: NDArray[np.float32], distances: NDArray[np.float32]
-) -> tuple[Head | None, int]:
-    """The last layer moved to unlabeled cells, and how many answers that changes.
-
-    None for few cells, for those of the model's own laboratories, and for classes without any
-    stored cells, of which nothing is known.
-    """
-    layer = base.engine.head or Head(guard.weights, guard.biases)
-    before = layer.logits(features).argmax(axis=1)
-    shift = guard.shift((distances / guard.threshold).tolist(), before.tolist())
-    known = guard.kept_labels >= 0
-    missing = set(range(len(layer.biases))) - set(guard.kept_labels[known].tolist())
-    if len(features) < _LEAST_TO_MOVE or not shift.is_unlike or missing:
-        return None, 0
-    kept = Kept(guard.restored(guard.kept[known]), guard.kept_labels[known])
-    moved = moved_head(layer, kept, features, base.decision.temperature)
-    return moved, int((moved.logits(features).argmax(axis=1) != before).sum())
 
 
 def _fit(
@@ -485,7 +470,7 @@ def _fit(
         classes = ClassSet((*old, *more), {**base.info.class_aliases, **classes.aliases})
     to_new = np.array([classes.names.index(name) for name in found.classes.names])
     own = replace(found.labeled, labels=to_new[found.labeled.labels])
-    layer = base.engine.head or Head(guard.weights, guard.biases)
+    layer = base.engine.head or guard.last_layer
     scale = float(guard.restored(guard.kept).std(axis=0).mean())
     cells = Cells(layer, scale, views, own.labels)
     of_old = np.array([classes.names.index(n) if n in classes.names else -1 for n in old])

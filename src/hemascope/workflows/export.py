@@ -15,6 +15,7 @@ from hemascope.inference.decisions import decide
 from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.guard import fit_guard
 from hemascope.inference.onnx_engine import OnnxEngine
+from hemascope.inference.predictor import Predictor
 from hemascope.inference.to_onnx import (
     has_features,
     has_maps,
@@ -33,7 +34,6 @@ from hemascope.settings.compute import OnnxPrecision
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.files import write_bytes, write_text
-from hemascope.store.frames import asked_spec
 from hemascope.store.model_folder import (
     FORMAT_VERSION,
     ArtifactInfo,
@@ -42,7 +42,6 @@ from hemascope.store.model_folder import (
     find_artifact,
     load_artifact,
     load_graph,
-    load_head,
     load_seen,
     name_graph,
     save_artifact,
@@ -168,14 +167,15 @@ def export_whole(model: Path, output: Output, *, crop: float | None = None, fram
         OutputError: If `output` cannot be written.
     """
     info, graph, content = load_graph(model, None)
-    spec = asked_spec(info.image, crop=crop, frame=frame)
+    predictor = Predictor(model, crop=crop, frame=frame)
+    spec = predictor.spec
     if not 0 < spec.crop <= 1 or spec.frame in ("cell", "centered"):
         raise UsageError(
             "a graph cannot look for cells or add background; give a `crop` up to 1 or no `frame`.",
             field="frame" if frame else "crop",
         )
     decision, jpeg = graph.decisions[0], info.image.jpeg_quality
-    content = with_preparation(content, spec, decision.temperature, load_head(model, info))
+    content = with_preparation(content, spec, decision.temperature, predictor.engine.head)
     missing = f"; the JPEG round trip of quality {jpeg} is not in the graph" if jpeg else ""
     said = {
         "input": "photographs: RGB pixels, uint8, NHWC, of any size, one in a call",

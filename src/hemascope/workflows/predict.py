@@ -13,13 +13,13 @@ from typing import Literal
 import numpy as np
 
 from hemascope.core.errors import OutputError
-from hemascope.core.framing import NUM_DECIDING, Frame
+from hemascope.core.fit import LaboratoryFit
 from hemascope.core.packaged import FOR_PHOTOGRAPHS, FOR_TILES, TILE_SIZE
 from hemascope.data.inputs import Item, count_items, items
 from hemascope.data.pictures import BadPictureError
 from hemascope.data.walk import PassedOver
 from hemascope.inference.efficiency import cores
-from hemascope.inference.predictor import Predictor
+from hemascope.inference.predictor import NUM_MOVING, Predictor
 from hemascope.inference.stream import Reply, answer_stream
 from hemascope.report.answers import Outcome
 from hemascope.report.overlays import draw_overlay
@@ -34,7 +34,7 @@ from hemascope.store.answers import (
     row_of,
 )
 from hemascope.store.files import explained
-from hemascope.store.frames import read_frame, write_frame
+from hemascope.store.frames import read_fit, write_fit
 from hemascope.workflows.progress import Reporter
 
 _STDOUT = Path("-")
@@ -56,7 +56,8 @@ class Asked:
         views: How many views of each photograph.
         coverage: How often prediction sets are to contain the true class; by default the highest.
         crop: The share of each photograph to use, if not the model's own.
-        frame: How the cells are framed, if not as the model says; see `asked_spec`.
+        frame: How the cells are framed, if not as the model says; see `asked_fit`.
+        as_trained: Whether the last layer stays as it is; overlays explain none but that.
         threads: How many batches are read and answered at once; 0 for as many as there are cores.
         resume: Whether to resume an interrupted run into `out`.
         overwrite: Whether an older `out` may be replaced.
@@ -73,6 +74,7 @@ class Asked:
     coverage: float | None = None
     crop: float | None = None
     frame: str = ""
+    as_trained: bool = False
     threads: int = 0
     resume: bool = False
     overwrite: bool = False
@@ -104,16 +106,16 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
         journal = Journal(path, lambda row: outcome.add([row]))
         if journal.num_done:
             reporter.say(f"Resuming after {journal.num_done:,} images.")
-    frame, found = _frame(predictor, found, asked, to_file)
-    if frame:
-        kept = f" Kept in {_frame_file(to_file)}." if to_file else ""
-        reporter.say(f"{frame.describe()}{kept}")
+    fit, found = _fit(predictor, found, asked, to_file)
+    if fit:
+        kept = f" Kept in {_fit_file(to_file)}." if to_file else ""
+        reporter.say(f"{fit.describe()}{kept}")
     pictures = _unanswered(found, journal)
     threads = asked.threads or cores()
     with (
         closing(journal) if journal else nullcontext(),
         reporter.counted("images", count_items(asked.paths)) as advance,
-        closing(answer_stream(predictor, pictures, threads=threads, frame=frame)) as replies,
+        closing(answer_stream(predictor, pictures, threads=threads, fit=fit)) as replies,
     ):
         advance(journal.num_done if journal else 0)
 
@@ -140,7 +142,7 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
             if journal and journal.leave():
                 reporter.say(f"The answers so far are kept: add `resume` to resume {to_file}.")
             elif to_file:
-                _frame_file(to_file).unlink(missing_ok=True)
+                _fit_file(to_file).unlink(missing_ok=True)
             raise
     if journal and to_file and how:
         journal.finish(to_file, how, columns, by_confidence=asked.by_confidence)
@@ -163,6 +165,7 @@ def open_model(asked: Asked, found: Iterator[Item]) -> tuple[Predictor, Iterator
         coverage=asked.coverage,
         crop=asked.crop,
         frame=asked.frame,
+        as_trained=asked.as_trained or asked.explain is not None,
         threads=1,
     )
     return predictor, found
@@ -186,23 +189,23 @@ def _is_tile(item: Item) -> bool:
     return False
 
 
-def _frame(
+def _fit(
     predictor: Predictor, found: Iterator[Item], asked: Asked, to_file: Path | None
-) -> tuple[Frame | None, Iterator[Item]]:
-    """How the photographs are framed, kept beside the answers, and all photographs again."""
-    kept = to_file and _frame_file(to_file)
+) -> tuple[LaboratoryFit | None, Iterator[Item]]:
+    """What was decided for the photographs, kept beside the answers, and all of them again."""
+    kept = to_file and _fit_file(to_file)
     if kept and predictor.spec.is_undecided and asked.resume and kept.is_file():
-        return read_frame(kept), found
-    frame, found = decide_frame(predictor, found, asked.paths)
-    if frame and kept:
-        write_frame(kept, frame)
-    return frame, found
+        return read_fit(kept), found
+    fit, found = decide_fit(predictor, found, asked.paths)
+    if fit and kept:
+        write_fit(kept, fit)
+    return fit, found
 
 
-def decide_frame(
+def decide_fit(
     predictor: Predictor, found: Iterator[Item], paths: Sequence[str]
-) -> tuple[Frame | None, Iterator[Item]]:
-    """How the photographs of some paths are framed, and all of them again.
+) -> tuple[LaboratoryFit | None, Iterator[Item]]:
+    """How the photographs of some paths are framed and answered, and all of them again.
 
     Those of folders are looked at all over; of an archive or a list, the first.
     """
@@ -211,19 +214,19 @@ def decide_frame(
     count = count_items(paths)
     if count is None:
         first, num_bytes = list[Item](), 0
-        for item in islice(found, NUM_DECIDING):
+        for item in islice(found, NUM_MOVING):
             first.append(item)
             num_bytes += item.num_bytes
             if num_bytes > _MOST_BYTES:
                 break
-        looked_at, found = iter(first), chain(first, found)
+        looked_at, found = first, chain(first, found)
     else:
-        step = max(count // NUM_DECIDING, 1)
-        looked_at = islice(items(paths, PassedOver()), 0, step * NUM_DECIDING, step)
-    return predictor.decide_frame(item.read for item in looked_at), found
+        step = max(count // NUM_MOVING, 1)
+        looked_at = list(islice(items(paths, PassedOver()), 0, step * NUM_MOVING, step))
+    return predictor.decide([item.read for item in looked_at]), found
 
 
-def _frame_file(out: Path) -> Path:
+def _fit_file(out: Path) -> Path:
     return out.with_name(f"{out.name}.frame.json")
 
 
@@ -273,6 +276,7 @@ def _unanswered(pictures: Iterator[Item], journal: Journal | None) -> Iterator[t
 def made_with(predictor: Predictor, asked: Asked) -> str:
     """A digest of what answers depend on beside the pictures."""
     parts = f"{predictor.graph.sha256} {asked.views} {predictor.coverage} {predictor.spec}"
+    parts += " as trained" * predictor.as_trained
     return blake2b(parts.encode(), digest_size=4).hexdigest()
 
 

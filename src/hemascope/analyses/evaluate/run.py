@@ -1,20 +1,24 @@
 """`hemascope evaluate`: a trained network on any data with its classes."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hemascope.core.errors import DataError, OutputError
-from hemascope.core.images import Dataset
+from hemascope.core.images import Dataset, LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.data.collections import collections
 from hemascope.inference.efficiency import latency_ms
+from hemascope.inference.predictor import Predictor
 from hemascope.metrics import evaluate_all
 from hemascope.report.figures import caption_of, draw_evaluation
 from hemascope.report.network import summarize
 from hemascope.report.text import results_text, seen_sentence
-from hemascope.settings.compute import Compute
+from hemascope.settings.compute import Compute, OnnxPrecision
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.files import explained
@@ -23,7 +27,7 @@ from hemascope.store.predictions import medmnist_name, write_medmnist
 from hemascope.store.provenance import fingerprint, publish
 from hemascope.store.run_folder import RunFolder, RunResults
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import answers, count_seen, describe, load_engine
+from hemascope.workflows.results import Loaded, answers, count_seen, describe, load_engine
 from hemascope.workflows.sources import SplitChoice, load_split
 
 
@@ -33,6 +37,7 @@ def evaluate(
     split: SplitChoice | None,
     *,
     compute: Compute,
+    as_trained: bool = False,
     output: Output | None,
     medmnist_csv: Output | None = None,
     reporter: Reporter,
@@ -44,6 +49,8 @@ def evaluate(
         data: The data.
         split: Which images of it; by default test, or all of data that has no splits.
         compute: How the model is asked.
+        as_trained: Whether the last layer of an exported model stays as it is, where `predict`
+            moves it to images unlike those of training.
         output: Gets the results, if given.
         medmnist_csv: A folder that gets the file that MedMNIST's evaluator reads, if given.
         reporter: Gets progress and notes.
@@ -63,9 +70,13 @@ def evaluate(
     warnings = _warnings(info, dataset)
     if sentence := seen_sentence(info.settings.name, num_seen):
         warnings.append(sentence)
+    if as_trained or not info.onnx:
+        predictions = answers(engine, images, info.classes)
+    else:
+        predictions, moved = _as_predict(loaded, data, images, compute)
+        warnings += moved
     for warning in warnings:
         reporter.say(f"Warning: {warning}")
-    predictions = answers(engine, images, info.classes)
     results = RunResults(
         **dict(describe(info, size_bytes=loaded.size_bytes)),
         **dict(evaluate_all(predictions)),
@@ -108,6 +119,35 @@ def evaluate(
         path = medmnist_csv.folder / name
         _write_medmnist(path, predictions, dataset, overwrite=medmnist_csv.overwrite)
     return text
+
+
+def _as_predict(
+    loaded: Loaded, data: DataSettings, images: LabeledImages, compute: Compute
+) -> tuple[Predictions, list[str]]:
+    """What `predict` would say of each laboratory's images, and what it moved for that."""
+    predictor = Predictor(
+        loaded.path,
+        precision=cast("OnnxPrecision", loaded.precision),
+        views=compute.views,
+        crop=data.crop,
+        frame=data.frame,
+    )
+    logits = np.empty((len(images), len(loaded.info.classes)), dtype=np.float32)
+    laboratories = np.array(images.laboratories or [""] * len(images))
+    by_name = np.argsort(images.ids)
+    said: list[str] = []
+    for laboratory in np.unique(laboratories):
+        rows = by_name[laboratories[by_name] == laboratory]
+
+        def images_of(some: Sequence[int], rows: NDArray[np.intp] = rows) -> NDArray[np.uint8]:
+            return images.images[rows[some]]
+
+        undecided = predictor.spec.is_undecided
+        if layer := predictor.move(len(rows), images_of) if undecided else None:
+            said.append(" ".join(filter(None, [laboratory and f"{laboratory}:", layer.describe()])))
+        own = answers(predictor.answering(layer), images.take(rows), loaded.info.classes)
+        logits[rows] = own.logits
+    return Predictions(images.ids, logits, images.labels, loaded.info.classes), said
 
 
 def _write_medmnist(
