@@ -3,8 +3,9 @@
     python benchmarks/laboratories.py MODEL [--data ../shared/data] [--repeats 5]
 
 MODEL is an exported model or its name. Prints balanced accuracy with 8 views (all answers of the
-model allowed, classes with more than one cell) and its bootstrap interval, the share that the guard
-sets apart, balanced accuracy of `adapt` without labels (given all cells; or those of half of the
+model allowed, classes with more than one cell), with the last layer moved to the laboratory as
+`predict` does and as trained, each with its bootstrap interval; the share that the guard sets
+apart; balanced accuracy of `adapt` without labels (given all cells; or those of half of the
 groups, judged by the others), and on the other cells once the last layer was fitted to 10 and 50
 labeled cells of each class, to as many drawn without regard to class, and to as many that
 `adapt --suggest` would choose (mean and standard deviation
@@ -26,11 +27,9 @@ from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.framing import spread
 from hemascope.core.images import symmetry
 from hemascope.data.pictures import read_picture
-from hemascope.inference.last_layer import Cells, choose_cells, fit_head
+from hemascope.inference.last_layer import Cells, choose_cells, fit_head, head_of, moved_layer
 from hemascope.inference.predictor import Predictor
 from hemascope.metrics.classification import auroc
-from hemascope.store.model_folder import Head
-from hemascope.workflows.adapt import moved_layer
 
 _ENOUGH, _LEAST = 20, 0.6  # cells of a class whose sensitivity is to be higher than that
 
@@ -50,9 +49,16 @@ def main() -> None:
     for name, paths, labels, groups in laboratories(asked.data):
         images, share = prepared(plain, paths)
         of_model = np.array([plain.info.classes.index(label) for label in labels])
-        answers = views.answer(images)
-        probs = np.array([answer.probs for answer in answers])
         classes = [c for c in np.unique(of_model) if (of_model == c).sum() > 1]
+        layer = views.move(len(images), images.__getitem__)
+        if layer:
+            probs = np.array([answer.probs for answer in views.answer(images)])
+            value, low, high = interval(of_model, probs.argmax(1), classes)
+            as_trained = f"  as trained: {100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        else:
+            as_trained = "  as trained: the same"
+        answers = views.answer(images, layer)
+        probs = np.array([answer.probs for answer in answers])
         value, low, high = interval(of_model, probs.argmax(1), classes)
         known = np.array(classes)[probs[:, classes].argmax(1)]
         apart = np.mean([answer.warning != "" for answer in answers])
@@ -60,6 +66,7 @@ def main() -> None:
             f"{name:14}{len(labels):6,}{share:7.2f}{100 * value:10.1f} % [{100 * low:.1f}, "
             f"{100 * high:.1f}]{100 * balanced(of_model, known, classes):8.1f}{100 * apart:7.1f} %"
         )
+        print(as_trained)
         per = {plain.class_names[c]: balanced(of_model, probs.argmax(1), [c]) for c in classes}
         print("  " + ", ".join(f"{name} {100 * value:.0f}" for name, value in per.items()))
         if name != "pbc test":
@@ -128,7 +135,7 @@ def refit(
     if (guard := predictor.guard) is None:
         sys.exit("the model gives no features")
     scale = float(guard.restored(guard.kept).std(axis=0).mean())
-    cells = Cells(Head(guard.weights, guard.biases), scale, views, labels)
+    cells = Cells(guard.last_layer, scale, views, labels)
     answers = predictor.answer(images)
     probs = np.array([answer.probs for answer in answers])
     units = np.array(groups) if groups else np.arange(len(labels))
@@ -144,9 +151,9 @@ def refit(
         found: list[float] = []
         for rows in given:
             judge = everything if what == "all" else np.setdiff1d(everything, rows)
-            features = views[0][rows]
-            head, _ = moved_layer(predictor, guard, features, guard.distances(features))
-            head = head or Head(guard.weights, guard.biases)
+            features = views[0][rows][guard.show_cells(images[rows])]
+            layer = moved_layer(guard, guard.last_layer, features, predictor.decision.temperature)
+            head = head_of(layer) if layer else guard.last_layer
             said = np.sum([head.logits(view[judge]) for view in views], axis=0).argmax(1)
             present = [c for c in classes if (labels[judge] == c).any()]
             found.append(balanced(labels[judge], said, present))

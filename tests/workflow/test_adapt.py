@@ -208,13 +208,65 @@ def test_pictures_without_cells_are_refused(exported: Path, tmp_path: Path, hema
     assert "no cell is found" in outcome.err
 
 
+@pytest.mark.filterwarnings("ignore:.*last layer was moved")
+def test_a_laboratory_unlike_training_is_answered_by_a_layer_moved_to_it(
+    laboratory: Path, exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    def predict(*args: str | Path) -> list[dict[str, str]]:
+        out = tmp_path / "answers.csv"
+        outcome = hemascope("predict", *args, "--model", exported, "--out", out, "--overwrite")
+        assert outcome.code == 0, outcome.err
+        assert ("last layer was moved to 80 of them" in outcome.err) == ("auto" in args)
+        with out.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def right(rows: list[dict[str, str]]) -> float:
+        return float(np.mean([row["predicted_class"] in row["path"] for row in rows]))
+
+    as_trained = predict(laboratory, "--frame", "whole")
+    assert not any("moved" in row["note"] for row in as_trained)
+    moved = predict(laboratory, "--frame", "auto")
+    assert all("the last layer was moved to this laboratory" in row["note"] for row in moved)
+    assert right(moved) > right(as_trained)
+    frame = (tmp_path / "answers.csv.frame.json").rename(tmp_path / "frame.json")
+    few = sorted(laboratory.rglob("*.png"))[:9]
+    rows = {row["path"]: row for row in moved}
+    for row in predict(*few, "--frame", frame):
+        assert row["predicted_class"] == rows[row["path"]]["predicted_class"]
+        assert float(row["confidence"]) == pytest.approx(float(rows[row["path"]]["confidence"]))
+    [warned] = Predictor(exported, frame=str(frame)).predict(few[0])
+    assert warned.note == rows[str(few[0])]["note"]
+
+    for how, expected in ((("auto",), moved), ((frame,), moved), (("auto", "--as-trained"), None)):
+        out = tmp_path / f"evaluated-{len(how)}-{how[0] == frame}"
+        outcome = hemascope(
+            "evaluate", exported, "--data", laboratory, "--out", out, "--frame", *how
+        )
+        assert outcome.code == 0, outcome.err
+        results = json.loads((out / "results.json").read_text())
+        assert results["accuracy"] == pytest.approx(right(expected or as_trained))
+        is_said = any("the last layer was moved" in said for said in results["warnings"])
+        assert is_said == (how == ("auto",))
+
+    other = tmp_path / "other"
+    made = hemascope("adapt", exported, "--data", laboratory, "--out", other, "--unlabeled")
+    assert made.code == 0, made.err
+    refused = hemascope("predict", few[0], "--model", other, "--frame", frame)
+    assert refused.code == 2
+    assert "moved from that of another model" in refused.err
+    explained = hemascope(
+        *("predict", few[0], "--model", exported, "--frame", frame, "--explain", tmp_path / "maps")
+    )
+    assert explained.code == 0, explained.err
+
+
 @pytest.mark.filterwarnings("ignore:.*framed")
 def test_a_frame_is_kept_and_fits_its_model_alone(
     laboratory: Path, exported: Path, tmp_path: Path, hemascope: Run
 ) -> None:
     out = tmp_path / "answers.csv"
     args = ("predict", laboratory, "--model", exported, "--frame")
-    assert hemascope(*args, "auto", "--out", out).code == 0
+    assert hemascope(*args, "auto", "--as-trained", "--out", out).code == 0
     assert not (tmp_path / "answers.csv.frame.json").exists()  # images of the network's own size
     large = tmp_path / "large"
     large.mkdir()
@@ -224,13 +276,13 @@ def test_a_frame_is_kept_and_fits_its_model_alone(
     outcome = hemascope(*args, "auto", "--out", out, "--overwrite")
     assert outcome.code == 0, outcome.err
     frame = tmp_path / "answers.csv.frame.json"
-    assert json.loads(frame.read_text())["num_pictures"] == 4
+    assert json.loads(frame.read_text())["frame"]["num_pictures"] == 4
     assert hemascope(*args, frame, "--out", tmp_path / "again.csv").code == 0
     assert (tmp_path / "again.csv").read_text() == out.read_text()
     outcome = hemascope("predict", large, "--model", "hemanet", "--frame", frame)
     assert outcome.code == 2
     assert "makes its images otherwise" in outcome.err
-    fields = json.loads(frame.read_text()) | {"is_field": True}
+    fields = json.loads(frame.read_text())["frame"] | {"is_field": True}  # as 0.1 had it
     (tmp_path / "fields.json").write_text(json.dumps(fields))
     answers = Predictor(exported, frame=str(tmp_path / "fields.json")).predict(
         [str(large / path.name) for path in large.iterdir()]

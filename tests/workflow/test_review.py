@@ -754,6 +754,22 @@ def test_signed_cells_are_a_reference(desk: Desk) -> None:
         desk.ask("GET", f"{wrong}/{what}", status=404)
 
 
+def test_a_case_of_an_unlike_laboratory_is_answered_by_a_layer_moved_to_it(desk: Desk) -> None:
+    case, files = desk.case(), cell_files(64)
+    desk.upload(case, files)
+    done = desk.analyze(case)[-1]
+    assert "the last layer was moved to" in done["frame"]
+    assert desk.info(case)["frame"] == done["frame"]
+    cells = desk.cells(case)
+    assert all("the last layer was moved" in cell["note"] for cell in cells)
+    path = f"/cases/{case}/cells/{cells[0]['id']}/map"
+    desk.ask("GET", path, params={"of": "basophil"}, status=404)  # it would speak for another layer
+    desk.upload(case, cell_files(65))  # one more is answered as the others were
+    desk.analyze(case)
+    assert "the last layer was moved" in desk.cells(case)[-1]["note"]
+    assert desk.info(case)["frame"] == done["frame"]
+
+
 def test_a_quiz_is_blind_and_then_says_how_it_went(desk: Desk) -> None:
     ben = desk.reader("Ben")
     desk.post("/quizzes", {"reader": ben}, 409)

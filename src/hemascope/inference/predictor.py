@@ -262,8 +262,9 @@ class Predictor:
         every = spread(range(count), NUM_MOVING)
         first = spread(every)
         features = features_of(first)
-        if len(every) > len(first) and is_unlike(guard, layer, features):
-            features = np.concatenate([features, features_of(sorted({*every} - {*first}))])
+        if len(features) < LEAST_TO_MOVE or is_unlike(guard, layer, features):
+            rest = sorted({*every} - {*first})
+            features = np.concatenate([features, features_of(rest)]) if rest else features
         plain = next(one for one in self.graph.decisions if one.num_views == 1)
         return moved_layer(guard, layer, features, plain.temperature)
 
@@ -334,9 +335,9 @@ class Predictor:
         whole = [answer for answer in answers if answer is not None]
         return Answered(whole, made.images, tuple(places), features)
 
-    def answer(self, images: Images) -> list[Answer]:
-        """What the model says of images (N, H, H, 3) of its own size."""
-        return self._answer(images, self._layer)[0]
+    def answer(self, images: Images, layer: MovedLayer | None = None) -> list[Answer]:
+        """What the model says of images (N, H, H, 3) of its own size; see `move` for the layer."""
+        return self._answer(images, layer or self._layer)[0]
 
     def _answer(
         self, images: Images, layer: MovedLayer | None

@@ -14,6 +14,7 @@ import numpy as np
 
 from hemascope.core.errors import OutputError
 from hemascope.core.fit import LaboratoryFit
+from hemascope.core.framing import NUM_DECIDING
 from hemascope.core.packaged import FOR_PHOTOGRAPHS, FOR_TILES, TILE_SIZE
 from hemascope.data.inputs import Item, count_items, items
 from hemascope.data.pictures import BadPictureError
@@ -214,7 +215,7 @@ def decide_fit(
     count = count_items(paths)
     if count is None:
         first, num_bytes = list[Item](), 0
-        for item in islice(found, NUM_MOVING):
+        for item in islice(found, NUM_DECIDING):
             first.append(item)
             num_bytes += item.num_bytes
             if num_bytes > _MOST_BYTES:

@@ -5,7 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from hemascope.core.packaged import FOR_PHOTOGRAPHS
+from hemascope.data.rendered import render
 from hemascope.inference.last_layer import Kept, moved_head
+from hemascope.inference.predictor import Predictor
 from hemascope.store.model_folder import Head
 
 Floats = NDArray[np.float32]
@@ -57,3 +60,17 @@ def test_cells_as_in_training_and_cells_of_one_class_are_answered_as_before() ->
     assert accuracy(moved_head(head, known, like.features, 0.7), like) > 0.99
     alone = Kept(like.features[like.labels == 2], like.labels[like.labels == 2])
     assert accuracy(moved_head(head, known, alone.features, 0.7), alone) > 0.99
+
+
+def test_only_enough_cells_of_an_unlike_laboratory_move_a_layer() -> None:
+    """Rendered cells are unlike real ones; hardly any noise shows a cell."""
+    cells = render(np.arange(60) % 8, seed=1, image_size=64)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 64, 64, 3), dtype=np.uint8)
+    every = np.concatenate([cells, noise])
+    model = Predictor(FOR_PHOTOGRAPHS)
+    layer = model.move(len(every), every.__getitem__)
+    assert layer is not None
+    assert 50 <= layer.num_images <= 65
+    for few in (noise, cells[:40], np.concatenate([cells[:40], noise])):
+        assert model.move(len(few), few.__getitem__) is None
+    assert Predictor(FOR_PHOTOGRAPHS, as_trained=True).move(60, cells.__getitem__) is None
