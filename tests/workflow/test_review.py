@@ -1,5 +1,6 @@
 """The review station in this process: from uploaded cells to a signed differential and its data."""
 
+import base64
 import csv
 import io
 import json
@@ -185,22 +186,32 @@ def test_predict_keeps_nothing_and_says_the_same(
     assert refused.json()["field"] == "file"
 
 
-def test_predict_takes_the_frame_of_an_earlier_answer(local_desk: Desk) -> None:
+@pytest.mark.parametrize("count", [12, 60])  # of which the second moves the last layer
+def test_predict_takes_the_frame_of_an_earlier_answer(local_desk: Desk, count: int) -> None:
     def ask(files: dict[str, bytes], frame: str = "", status: int = 200) -> Any:
         sent, data = [("file", one) for one in files.items()], {"frame": frame}
         return local_desk.ask("POST", "/predict", files=sent, data=data, status=status).json()
 
     files = {
-        f"{i}.png": png(padded(one)) for i, one in enumerate(render(np.arange(12) % 7, seed=6))
+        f"{i}.png": png(padded(one)) for i, one in enumerate(render(np.arange(count) % 7, seed=6))
     }
     together = ask(files)
+    assert ("moved" in together["frame"]) == (count == 60)
+    assert ("moved" in together["answers"][0]["note"]) == (count == 60)
     one_by_one = [
         ask({name: content}, together["frame_file"])["answers"][0]
-        for name, content in files.items()
+        for name, content in list(files.items())[:12]
     ]
-    assert one_by_one == together["answers"]
-    another = together["frame_file"].replace('"made_for":"', '"made_for":"x')
-    for wrong in ("x", "{}", another):
+    assert one_by_one == together["answers"][:12]
+    known = json.loads(together["frame_file"])
+    wrongs = ["x", "{}", together["frame_file"].replace('"made_for":"', '"made_for":"x')]
+    if count == 60:
+        layer = known["layer"]
+        cut = {"weights": layer["weights"][: len(layer["weights"]) // 2]}
+        strange = {"weights": base64.b64encode(np.full(512 * 8, np.nan, "<f4").tobytes()).decode()}
+        for changes in (cut, strange, {"biases": layer["biases"][:4]}, {"weights": "?"}):
+            wrongs.append(json.dumps({**known, "layer": {**layer, **changes}}))
+    for wrong in wrongs:
         assert ask(files, wrong, 422)["field"] == "frame"
 
 

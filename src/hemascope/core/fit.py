@@ -1,7 +1,7 @@
 """What was decided for the photographs of one laboratory by some of them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,7 +20,11 @@ class MovedLayer(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
     )
 
     weights: bytes
@@ -28,6 +32,12 @@ class MovedLayer(BaseModel):
     num_images: int = Field(gt=0)
     num_changed: int = Field(ge=0)
     made_for: str
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.weights) % (4 * len(self.biases)):
+            raise ValueError("there are not as many weights for each bias")
+        return self
 
     def describe(self) -> str:
         """A sentence about it."""

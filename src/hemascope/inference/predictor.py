@@ -90,7 +90,7 @@ class Predictor:
         frame: "auto" crops photographs to their cells, by one share for all photographs of a call;
             "cell" crops around the white cell of each; "whole"; or the path of a frame file. With
             the first two, a call with 50 photographs or more of a laboratory unlike those of
-            training is answered by a last layer moved to them (docs/decisions/0016).
+            training is answered by a last layer moved to them (docs/decisions/0022).
         as_trained: Whether the last layer stays as it is, whatever the photographs.
         threads: Threads for each call; 0 for all cores.
 
@@ -278,7 +278,9 @@ class Predictor:
         with suppress(DataError):
             if fit.layer:
                 self._moved(fit.layer)
-            return not fit.frame or fit.frame.made_for == self.spec.digest
+            if fit.frame:
+                return fit.frame.made_for == self.spec.digest
+            return fit.layer is not None
         return False
 
     def _moved(self, layer: MovedLayer) -> OnnxEngine:
@@ -288,13 +290,19 @@ class Predictor:
             DataError: If that was moved from another one.
         """
         own = self._base.head or (self.guard and self.guard.last_layer)
-        if not own or layer.made_for != digest_of(own):
+        moved = head_of(layer)
+        if (
+            not own
+            or layer.made_for != digest_of(own)
+            or moved.weights.shape != own.weights.shape
+            or not np.isfinite(moved.weights).all()
+        ):
             raise DataError(
                 "the frame file's last layer was moved from that of another model; use that model, "
                 "or let `frame` auto decide.",
                 field="frame",
             )
-        return self._base.with_head(head_of(layer))
+        return self._base.with_head(moved)
 
     def answer_all(self, reads: Sequence[Read], fit: LaboratoryFit | None = None) -> Answered:
         """Answers to photographs that are read one after another: what every front door asks.

@@ -48,7 +48,7 @@ _OF_CLIENTS = (Refused, HemascopeError, RequestValidationError, HTTPException)
 _HANDLED = (*_OF_CLIENTS, DBAPIError, TimeoutError, Exception)
 T = TypeVar("T")
 IfNoneMatch = Annotated[str | None, Header()]
-FrameText = Annotated[str, Form(max_length=2000)]
+FrameText = Annotated[str, Form(max_length=500_000)]  # with a last layer of many classes
 Key = Annotated[str | None, Header(max_length=200)]
 Files = Annotated[list[UploadFile], File()]
 _LINES = "application/x-ndjson"

@@ -42,11 +42,11 @@ def asked_fit(
     if not path.is_file():
         raise UsageError(f"'{frame}' is not auto, whole or cell, nor a frame file.", field="frame")
     found = read_fit(path)
-    if not found.frame:  # of photographs whose share is known
+    if found.layer and not found.frame:  # of photographs whose share is known
         return spec, found.layer
     for undecided in ("auto", "cell"):
         wanted = spec.model_copy(update={"frame": undecided})
-        if found.frame.made_for == wanted.digest:
+        if found.frame and found.frame.made_for == wanted.digest:
             return wanted.framed(found.frame), found.layer
     raise DataError(
         f"{path} was decided for a model that makes its images otherwise; use that model, or let "

@@ -158,8 +158,11 @@ class Head:
     biases: NDArray[np.float32]
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (N, C) of features (N, K)."""
-        return features @ self.weights.T + self.biases
+        """Logits (N, C) of features (N, K), whatever the number of those asked about together."""
+        exact = features.astype(np.float64) @ self.weights.T.astype(
+            np.float64
+        )  # but for the last bits
+        return (exact + self.biases).astype(np.float32)
 
 
 def save_artifact(
