@@ -339,7 +339,9 @@ def _replace_killed(sweep: _Sweep, study: optuna.Study, place: str) -> None:
             continue  # its process lives
         study.tell(trial.number, state=TrialState.FAIL)
         kept = {**trial.user_attrs, _REPLACES: trial.number}
-        study.enqueue_trial(trial.params, user_attrs=kept)
+        # Killed while it was choosing, it chooses anew: each choice depends on those before it.
+        params = trial.params if trial.params.keys() == sweep.space.keys() else {}
+        study.enqueue_trial(params, user_attrs=kept)
 
 
 def _on_ray(sweep: _Sweep, study: optuna.Study, reporter: Reporter) -> None:
