@@ -3,7 +3,7 @@
 import io
 import re
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -109,6 +109,13 @@ def _signatures() -> tuple[Callable[[bytes], bool | str], ...]:
     for name in _PLUGINS:
         import_module(f"PIL.{name}ImagePlugin")  # which registers its format
     return tuple(accepts for name in _FORMATS if (accepts := Image.OPEN[name][1]))
+
+
+def readable(reads: Iterable[Callable[[], Picture]]) -> Iterator[Image.Image]:
+    """Those photographs that can be read; what is wrong with the others is said elsewhere."""
+    for read in reads:
+        with suppress(BadPictureError, OSError):
+            yield read().image
 
 
 def read_picture(file: Path | BinaryIO | bytes) -> Picture:

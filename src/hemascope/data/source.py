@@ -2,10 +2,10 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TypeVar
@@ -20,7 +20,7 @@ from hemascope.core.framing import Frame, spread
 from hemascope.core.image_spec import DEFAULT_IMAGE_SIZE, ImageSpec
 from hemascope.core.images import BadFile, Kind, LabeledImages, stored
 from hemascope.data.collections import collection, with_aliases
-from hemascope.data.pictures import BadPictureError, read_picture
+from hemascope.data.pictures import BadPictureError, read_picture, readable
 from hemascope.settings.data import DataSettings
 from hemascope.store.frames import asked_spec
 
@@ -195,15 +195,9 @@ def _framed(
             r.path for r in records if r.laboratory == laboratory and r.path not in damaged
         )
         specs[laboratory] = spec
-        if frame := spec.decide(_readable(spread(own))):
+        if frame := spec.decide(readable(partial(read_picture, path) for path in spread(own))):
             specs[laboratory], frames[laboratory] = spec.framed(frame), frame
     return specs, frames
-
-
-def _readable(paths: Sequence[Path]) -> Iterator[Image.Image]:
-    for path in paths:
-        with suppress(BadPictureError, OSError):  # which are told of when all are read
-            yield read_picture(path).image
 
 
 def _decode(

@@ -113,20 +113,22 @@ class Guard:
 
     def apart(self, images: Images, distances: Floats) -> NDArray[np.bool_]:
         """Which images (N, H, H, 3) at such distances are set apart, shape (N,)."""
-        contrast, hue = _stain(images)
-        return (distances > self.threshold) | (contrast < self.contrast) | (hue < self.hue)
+        return (distances > self.threshold) | ~self._are_stained(images)
 
     def show_cells(self, images: Images) -> NDArray[np.bool_]:
         """Which images (N, H, H, 3) seem to show one cell each, stained as cells are, shape (N,).
 
         However unlike those of training it is.
         """
-        contrast, hue = _stain(images)
-        found = (contrast >= self.contrast) & (hue >= self.hue)
+        found = self._are_stained(images)
         for i in np.flatnonzero(found):
-            cell = find_cell(Image.fromarray(images[i]))
-            found[i] = cell.diameter > 0
+            found[i] = find_cell(Image.fromarray(images[i])).diameter > 0
         return found
+
+    def _are_stained(self, images: Images) -> NDArray[np.bool_]:
+        """Whether the middle of images (N, H, H, 3) is colored as cells are, shape (N,)."""
+        contrast, hue = _stain(images)
+        return (contrast >= self.contrast) & (hue >= self.hue)
 
     def adapted(self, images: Images, features: Floats, labels: NDArray[np.int64]) -> "Guard":
         """The same for a laboratory, whose features (N, K) count as training from now on.

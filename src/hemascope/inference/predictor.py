@@ -22,7 +22,7 @@ from hemascope.core.fit import LaboratoryFit, MovedLayer
 from hemascope.core.framing import Frame, spread
 from hemascope.core.packaged import FOR_PHOTOGRAPHS
 from hemascope.core.predictions import log_softmax
-from hemascope.data.pictures import BadPictureError, Picture, read_picture, to_picture
+from hemascope.data.pictures import BadPictureError, Picture, read_picture, readable, to_picture
 from hemascope.inference.efficiency import cores
 from hemascope.inference.guard import Guard
 from hemascope.inference.last_layer import (
@@ -154,10 +154,10 @@ class Predictor:
             raise UsageError(f"it is {crop:g}; give a number above 0 and up to 1.", field="crop")
         self.spec, layer = asked_fit(info.image, crop=crop, frame=frame)
         self.as_trained = as_trained
-        self._layer = None if as_trained else layer
+        self.layer = None if as_trained else layer
         self._base = self.engine
-        if self._layer:
-            self.engine = self._moved(self._layer)
+        if self.layer:
+            self.engine = self._moved(self.layer)
 
     def __reduce__(self) -> tuple[Callable[[], Predictor], tuple[()]]:
         """Pickles as how it was made: another process reads the model again."""
@@ -205,13 +205,7 @@ class Predictor:
         Args:
             reads: As `answer_all`.
         """
-
-        def readable() -> Iterator[Image.Image]:
-            for read in reads:
-                with suppress(BadPictureError, OSError):  # whose answers will say why
-                    yield read().image
-
-        return self.spec.decide(readable())
+        return self.spec.decide(readable(reads))
 
     def decide(self, reads: Sequence[Read]) -> LaboratoryFit | None:
         """How photos of one laboratory are framed and answered, by some of them.
@@ -226,13 +220,8 @@ class Predictor:
         """The same where it is known how they are framed."""
         spec = self.spec.framed(frame) if frame else self.spec
 
-        def readable(read: Read) -> Image.Image | None:
-            with suppress(BadPictureError, OSError):  # whose answers will say why
-                return read().image
-            return None
-
         def images_of(rows: Sequence[int]) -> Images:
-            return spec.prepare(filter(None, (readable(reads[row]) for row in rows))).images
+            return spec.prepare(readable(reads[row] for row in rows)).images
 
         layer = None if frame and frame.is_field else self.move(len(reads), images_of)
         return LaboratoryFit(frame=frame, layer=layer) if frame or layer else None
@@ -262,9 +251,10 @@ class Predictor:
         every = spread(range(count), NUM_MOVING)
         first = spread(every)
         features = features_of(first)
-        if len(features) < LEAST_TO_MOVE or is_unlike(guard, layer, features):
-            rest = sorted({*every} - {*first})
-            features = np.concatenate([features, features_of(rest)]) if rest else features
+        if len(features) >= LEAST_TO_MOVE and not is_unlike(guard, layer, features):
+            return None
+        if rest := sorted({*every} - {*first}):
+            features = np.concatenate([features, features_of(rest)])
         plain = next(one for one in self.graph.decisions if one.num_views == 1)
         return moved_layer(guard, layer, features, plain.temperature)
 
@@ -312,12 +302,12 @@ class Predictor:
             fit: How photographs of their laboratory are framed and answered; see `decide`.
         """
         spec = self.spec.framed(fit.frame) if fit and fit.frame else self.spec
-        layer = (fit and fit.layer) or self._layer
+        layer = fit.layer if fit else None
         answers: list[Answer | None] = [None] * len(reads)
         notes: list[tuple[str, ...]] = []
         places: list[int] = []
 
-        def readable() -> Iterator[Image.Image]:
+        def to_answer() -> Iterator[Image.Image]:
             for place, read in enumerate(reads):
                 try:
                     picture = read()
@@ -329,13 +319,16 @@ class Predictor:
                 notes.append(picture.notes)
                 yield picture.image
 
-        made = spec.prepare(readable())
+        made = spec.prepare(to_answer())
         found, features = self._answer(made.images, layer)
         every_note = zip(notes, made.notes, made.fields, strict=True)
         for place, answer, (noted, guessed, is_field) in zip(
             places, found, every_note, strict=True
         ):
-            every = (*noted, *filter(None, [guessed, answer.note, _MOVED_NOTE if layer else ""]))
+            every = (
+                *noted,
+                *filter(None, [guessed, answer.note, _MOVED_NOTE if layer or self.layer else ""]),
+            )
             answer = replace(answer, note="; ".join(dict.fromkeys(every)))
             if is_field:
                 answer = replace(answer, warning="several cells", abstain=True)
@@ -345,7 +338,7 @@ class Predictor:
 
     def answer(self, images: Images, layer: MovedLayer | None = None) -> list[Answer]:
         """What the model says of images (N, H, H, 3) of its own size; see `move` for the layer."""
-        return self._answer(images, layer or self._layer)[0]
+        return self._answer(images, layer)[0]
 
     def _answer(
         self, images: Images, layer: MovedLayer | None
@@ -419,7 +412,7 @@ class Predictor:
         Raises:
             UsageError: If it has none.
         """
-        if not self.graph.has_maps or self._layer:
+        if not self.graph.has_maps or self.layer:
             raise UsageError(
                 "this model has no class-activation maps: its architecture does not end in a map, "
                 "or its last layer was moved; leave `explain` out."

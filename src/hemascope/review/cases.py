@@ -12,7 +12,6 @@ from typing import Any
 from sqlalchemy import and_, case, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from hemascope.core.fit import LaboratoryFit
 from hemascope.review import schemas as told
 from hemascope.review.database import Case, Cell, Event, Reader, Reading, Seen, added, find, now
 from hemascope.review.differential import Counted, agreement, differential
@@ -141,7 +140,7 @@ class Sitting:
             "second": second,
             **self.seen(cells).model_dump(),
             "signed_by": signer and signer.name,
-            "frame": LaboratoryFit.model_validate(case.frame).describe() if case.frame else "",
+            "frame": case.fit.describe(),
             "role": self.role,
             "classes": self.classes,
             "counts": _counts(cells),

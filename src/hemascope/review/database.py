@@ -19,6 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 from sqlalchemy.types import JSON, String, Text
 
 from hemascope.core.errors import OutputError
+from hemascope.core.fit import LaboratoryFit
 from hemascope.review.problems import missing
 
 if TYPE_CHECKING:
@@ -114,6 +115,11 @@ class Case(_Own, Base):
     def values(self) -> dict[str, Any]:
         """What a row holds, and whether it is signed."""
         return {**super().values(), "status": "signed" if self.signed_at else "open"}
+
+    @property
+    def fit(self) -> LaboratoryFit:
+        """How its images are framed and answered."""
+        return LaboratoryFit.model_validate(self.frame or {})
 
     @property
     def is_blind(self) -> bool:

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hemascope.core.fit import LaboratoryFit
 from hemascope.data.pictures import read_picture
 from hemascope.inference.guard import on_sphere
 from hemascope.metrics.counts import agreement_table, kappa
@@ -111,14 +110,10 @@ def seen_image(station: Station, case: Case, cell: Cell) -> NDArray[np.uint8]:
     if cell.image is None:
         raise missing("image")
     spec = station.predictor.spec
-    if (fit := _fit(case)) and fit.frame:
-        spec = spec.framed(fit.frame)
+    if frame := case.fit.frame:
+        spec = spec.framed(frame)
     picture = read_picture(station.images.path(cell.image)).image
     return spec.prepare([picture]).images[0]
-
-
-def _fit(case: Case) -> LaboratoryFit | None:
-    return LaboratoryFit.model_validate(case.frame) if case.frame else None
 
 
 def map_png(station: Station, case: Case, cell: Cell, name: str) -> bytes:
@@ -128,7 +123,7 @@ def map_png(station: Station, case: Case, cell: Cell, name: str) -> bytes:
         Refused: If the model has no maps, is another, or has no such class.
     """
     names = station.predictor.class_names
-    has_maps = station.predictor.graph.has_maps and not ((fit := _fit(case)) and fit.layer)
+    has_maps = station.predictor.graph.has_maps and not case.fit.layer
     if not has_maps or case.model["sha256"] != station.model.sha256:
         raise Refused(404, "this case's model has no activation maps here.")
     if name not in names:

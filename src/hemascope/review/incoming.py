@@ -149,7 +149,7 @@ def _decide(station: Station, case_id: str) -> LaboratoryFit:
     fit = predictor.fit([item.read for item in stored], frame) or LaboratoryFit()
     with changing(station, case_id) as at:
         at.case.frame = at.case.frame or fit.model_dump(mode="json")
-        return LaboratoryFit.model_validate(at.case.frame)
+        return at.case.fit
 
 
 def _keep(at: Sitting, replies: dict[int, Reply]) -> list[told.CellInfo]:

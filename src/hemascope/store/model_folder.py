@@ -159,9 +159,9 @@ class Head:
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (N, C) of features (N, K), whatever the number of those asked about together."""
-        exact = features.astype(np.float64) @ self.weights.T.astype(
-            np.float64
-        )  # but for the last bits
+        exact = (
+            features.astype(np.float64) @ self.weights.T
+        )  # in float32 the last digits depend on it
         return (exact + self.biases).astype(np.float32)
 
 

@@ -1,12 +1,10 @@
 """`hemascope evaluate`: a trained network on any data with its classes."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hemascope.core.errors import DataError, OutputError
 from hemascope.core.images import Dataset, LabeledImages
@@ -138,15 +136,10 @@ def _as_predict(
     said: list[str] = []
     for laboratory in np.unique(laboratories):
         rows = by_name[laboratories[by_name] == laboratory]
-
-        def images_of(some: Sequence[int], rows: NDArray[np.intp] = rows) -> NDArray[np.uint8]:
-            return images.images[rows[some]]
-
-        undecided = predictor.spec.is_undecided
-        if layer := predictor.move(len(rows), images_of) if undecided else None:
+        own, undecided = images.take(rows), predictor.spec.is_undecided
+        if layer := predictor.move(len(own), own.images.__getitem__) if undecided else None:
             said.append(" ".join(filter(None, [laboratory and f"{laboratory}:", layer.describe()])))
-        own = answers(predictor.answering(layer), images.take(rows), loaded.info.classes)
-        logits[rows] = own.logits
+        logits[rows] = answers(predictor.answering(layer), own, loaded.info.classes).logits
     return Predictions(images.ids, logits, images.labels, loaded.info.classes), said
 
 
