@@ -15,7 +15,7 @@ from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.rendered import render
 from hemascope.inference.predictor import Predictor
 from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
-from hemascope.store.model_folder import load_info
+from hemascope.store.model_folder import load_head, load_info
 
 Run = Callable[..., Outcome]
 OTHER = ("lymph", "neutro", "strange")
@@ -246,7 +246,7 @@ def test_a_laboratory_unlike_training_is_answered_by_a_layer_moved_to_it(
         results = json.loads((out / "results.json").read_text())
         assert results["accuracy"] == pytest.approx(right(expected or as_trained))
         is_said = any("the last layer was moved" in said for said in results["warnings"])
-        assert is_said == (how == ("auto",))
+        assert is_said == (how[-1] != "--as-trained")
 
     other = tmp_path / "other"
     made = hemascope("adapt", exported, "--data", laboratory, "--out", other, "--unlabeled")
@@ -258,6 +258,14 @@ def test_a_laboratory_unlike_training_is_answered_by_a_layer_moved_to_it(
         *("predict", few[0], "--model", exported, "--frame", frame, "--explain", tmp_path / "maps")
     )
     assert explained.code == 0, explained.err
+    assert "Overlays explain the last layer as trained" in explained.err
+    given = tmp_path / "given"  # what the file holds is of another hand: `adapt` moves its own
+    args = ("adapt", exported, "--data", laboratory, "--unlabeled", "--out", given)
+    assert hemascope(*args, "--frame", frame).code == 0
+    heads = [load_head(folder, load_info(folder)) for folder in (given, other)]
+    assert heads[0] is not None
+    assert heads[1] is not None
+    assert heads[0].biases == pytest.approx(heads[1].biases)
 
 
 @pytest.mark.filterwarnings("ignore:.*framed")

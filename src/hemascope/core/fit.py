@@ -44,8 +44,7 @@ class MovedLayer(BaseModel):
         share = 100 * self.num_changed / self.num_images
         return (
             f"This laboratory's images are unlike those of training: the last layer was moved to "
-            f"{self.num_images:,} of them, which changes the class of {share:.0f} %; `as_trained` "
-            "leaves it."
+            f"{self.num_images:,} of them, which changes the class of {share:.0f} %."
         )
 
 

@@ -367,7 +367,7 @@ def _base(model: str, data: DataSettings) -> tuple[Predictor, Guard]:
     Raises:
         DataError: If it gives no features.
     """
-    base = Predictor(model, frame=data.frame, crop=data.crop, threads=0)
+    base = Predictor(model, frame=data.frame, crop=data.crop, as_trained=True, threads=0)
     if base.guard is None:
         raise DataError(
             f"{model} gives no features to build on; export it again, if its network ends in one "

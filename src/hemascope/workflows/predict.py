@@ -110,7 +110,10 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
     fit, found = _fit(predictor, found, asked, to_file)
     if fit:
         kept = f" Kept in {_fit_file(to_file)}." if to_file else ""
-        reporter.say(f"{fit.describe()}{kept}")
+        reporter.say(f"{told(fit)}{kept}")
+    may_move = predictor.spec.is_undecided or asked.frame not in ("", "whole")
+    if asked.explain and not asked.as_trained and may_move:
+        reporter.say("Overlays explain the last layer as trained: it is not moved to these images.")
     pictures = _unanswered(found, journal)
     threads = asked.threads or cores()
     with (
@@ -203,6 +206,11 @@ def _fit(
     return fit, found
 
 
+def told(fit: LaboratoryFit) -> str:
+    """What was decided, and how to have it otherwise."""
+    return f"{fit.describe()} `as_trained` leaves the last layer." if fit.layer else fit.describe()
+
+
 def decide_fit(
     predictor: Predictor, found: Iterator[Item], paths: Sequence[str]
 ) -> tuple[LaboratoryFit | None, Iterator[Item]]:
@@ -277,7 +285,7 @@ def _unanswered(pictures: Iterator[Item], journal: Journal | None) -> Iterator[t
 def made_with(predictor: Predictor, asked: Asked) -> str:
     """A digest of what answers depend on beside the pictures."""
     parts = f"{predictor.graph.sha256} {asked.views} {predictor.coverage} {predictor.spec}"
-    parts += " as trained" * predictor.as_trained
+    parts += f" as trained {predictor.as_trained} {predictor.layer}"
     return blake2b(parts.encode(), digest_size=4).hexdigest()
 
 

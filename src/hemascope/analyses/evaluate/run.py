@@ -137,8 +137,10 @@ def _as_predict(
     for laboratory in np.unique(laboratories):
         rows = by_name[laboratories[by_name] == laboratory]
         own, undecided = images.take(rows), predictor.spec.is_undecided
-        if layer := predictor.move(len(own), own.images.__getitem__) if undecided else None:
-            said.append(" ".join(filter(None, [laboratory and f"{laboratory}:", layer.describe()])))
+        moved = predictor.move(len(own), own.images.__getitem__) if undecided else None
+        if layer := moved or predictor.layer:
+            described = f"{layer.describe()} `as_trained` leaves it."
+            said.append(" ".join(filter(None, [laboratory and f"{laboratory}:", described])))
         logits[rows] = answers(predictor.answering(layer), own, loaded.info.classes).logits
     return Predictions(images.ids, logits, images.labels, loaded.info.classes), said
 
