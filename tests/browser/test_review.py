@@ -173,7 +173,7 @@ def test_from_upload_to_a_signed_and_exported_differential(
     assert look >= 1
     assert page.locator(".cell.broken").count() == 1
     page.click("text=Sign off")
-    page.wait_for_selector("dialog >> text=cells are unidentified")  # the station's own words
+    page.wait_for_selector("dialog >> text=Cells unidentified")  # the station's own words
     page.click('dialog >> role=button[name="Look first"]')
     assert page.locator(".group.look [role=option]:focus").count() == 1
     # The mouse: what is unreadable aside, then a cell carried to a class.

@@ -404,16 +404,13 @@ def test_there_is_one_second_reader_and_it_is_another(desk: Desk) -> None:
 def test_signing_says_what_is_missing_and_then_freezes(desk: Desk) -> None:
     case = desk.case()
     desk.upload(case, cell_files(8))
-    assert desk.act(case, "sign", status=409)["blockers"] == ["8 cells are not analyzed yet."]
+    assert desk.act(case, "sign", status=409)["blockers"] == ["Cells not analyzed yet: 8."]
     desk.analyze(case)
     info = desk.info(case)
     refused = desk.act(case, "sign", status=409)
     assert refused["blockers"] == info["blockers"]
     listed = " ".join(info["blockers"])
-    assert (
-        f"{info['counts']['unidentified']} cells are unidentified: name those under Look first."
-        in listed
-    )
+    assert f"Cells unidentified: {info['counts']['unidentified']}. " in listed
     assert f"Not looked through yet: {', '.join(info['unseen'])}." in listed
     desk.identify(case)
     assert desk.act(case, "sign", "Eve", status=403)["field"] == "reader"
@@ -430,6 +427,26 @@ def test_signing_says_what_is_missing_and_then_freezes(desk: Desk) -> None:
     assert desk.cells(case) == cells
     desk.analyze(case)
     assert desk.info(case) == signed
+
+
+def test_a_case_is_renamed_by_its_readers_while_it_is_open(desk: Desk) -> None:
+    case = desk.filled(4, name="old name")
+
+    def rename(name: str, reader: str = "Ann", status: int = 200) -> Any:
+        sent = {"reader": desk.reader(reader), "name": name}
+        return desk.ask("PUT", f"/cases/{case}/name", json=sent, status=status).json()
+
+    assert rename(" Blut 7 ")["name"] == "Blut 7"
+    rename("Blut 7")  # which is no change
+    assert rename("mine", "Eve", 403)["field"] == "reader"
+    assert rename("", status=422)["field"] == "name"
+    desk.identify(case)
+    desk.act(case, "sign")
+    rename("too late", status=409)
+    assert desk.info(case)["name"] == "Blut 7"
+    events = desk.get(f"/cases/{case}/trail")["items"]
+    found = [(one["from"], one["to"]) for one in events if one["kind"] == "renamed"]
+    assert found == [("old name", "Blut 7")]
 
 
 def test_reopening_is_possible_and_recorded(desk: Desk) -> None:
@@ -771,6 +788,7 @@ def test_a_case_of_an_unlike_laboratory_is_answered_by_a_layer_moved_to_it(desk:
     done = desk.analyze(case)[-1]
     assert "the last layer was moved to" in done["frame"]
     assert desk.info(case)["frame"] == done["frame"]
+    assert not desk.info(case)["has_maps"]
     cells = desk.cells(case)
     assert all("the last layer was moved" in cell["note"] for cell in cells)
     path = f"/cases/{case}/cells/{cells[0]['id']}/map"
@@ -826,7 +844,9 @@ def test_exports_say_what_they_stand_on_and_name_no_file(desk: Desk) -> None:
     desk.act(case, "sign")
     as_csv = desk.ask("GET", f"/cases/{case}/export.csv", status=200)
     assert as_csv.headers["content-type"].startswith("text/csv")
-    assert as_csv.headers["content-disposition"] == f'attachment; filename="case-{case}.csv"'
+    disposition = as_csv.headers["content-disposition"]
+    assert 'filename="cmd-C-calc-A0.csv"' in disposition
+    assert "filename*=UTF-8''%3Dcmd%7C%27%20%2FC%20calc%27%21A0.csv" in disposition
     rows = list(csv.DictReader(io.StringIO(as_csv.text)))
     assert [row["number"] for row in rows] == [*"123456"]
     assert rows[0]["comment"] == "'=1+1"

@@ -31,6 +31,7 @@ def environment(*, autoescape: bool) -> "Environment":
     )
     for name, function in FILTERS.items():
         pages.filters[name] = _unbroken(function) if autoescape else function
+    pages.filters["unbroken"] = _unbroken(str)
     return pages
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from hashlib import blake2b
 from itertools import chain
 from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, File, Form, Header, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
@@ -350,6 +351,11 @@ def _case_routes(station: Station) -> APIRouter:
             act(at)
             return at.info()
 
+    @api.put("/cases/{case_id}/name")
+    def rename(case_id: told.Id, sent: told.Renaming) -> told.CaseInfo:
+        """Gives a case another name."""
+        return acted(case_id, sent.reader, lambda at: at.rename(sent.name))
+
     @api.post("/cases/{case_id}/second")
     def join(case_id: told.Id, by: told.ByReader) -> told.CaseInfo:
         """Joins as second reader, blind."""
@@ -383,13 +389,15 @@ def _case_routes(station: Station) -> APIRouter:
     @api.get("/cases/{case_id}/export.json")
     def as_json(case_id: told.Id) -> Response:
         """The case with all its cells."""
-        return JSONResponse(exported(case_id), headers=_as_file(case_id, "json"))
+        content = exported(case_id)
+        return JSONResponse(content, headers=_as_file(content["name"], "json"))
 
     @api.get("/cases/{case_id}/export.csv", response_class=Response, responses=_only("text/csv"))
     def as_csv(case_id: told.Id) -> Response:
         """Its cells, a row each."""
-        content = export.case_csv(exported(case_id))
-        return Response(content, media_type="text/csv", headers=_as_file(case_id, "csv"))
+        content = exported(case_id)
+        headers = _as_file(content["name"], "csv")
+        return Response(export.case_csv(content), media_type="text/csv", headers=headers)
 
     @api.get("/cases/{case_id}/report", response_class=HTMLResponse)
     def as_page(case_id: told.Id) -> Response:
@@ -476,8 +484,12 @@ def _only(kind: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {kind: {}}}}
 
 
-def _as_file(case_id: str, kind: str) -> dict[str, str]:
-    return {"Content-Disposition": f'attachment; filename="case-{case_id}.{kind}"'}
+def _as_file(name: str, kind: str) -> dict[str, str]:
+    """That an answer is a file; its name after RFC 6266, in ASCII as well."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "case"
+    called = quote(f"{name}.{kind}", safe="")
+    said = f"attachment; filename=\"{plain}.{kind}\"; filename*=UTF-8''{called}"
+    return {"Content-Disposition": said}
 
 
 def _streamed(lines: Iterator[dict[str, Any]]) -> StreamingResponse:

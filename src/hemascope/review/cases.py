@@ -141,6 +141,7 @@ class Sitting:
             **self.seen(cells).model_dump(),
             "signed_by": signer and signer.name,
             "frame": case.fit.describe(),
+            "has_maps": self.station.has_maps(case),
             "role": self.role,
             "classes": self.classes,
             "counts": _counts(cells),
@@ -156,8 +157,8 @@ class Sitting:
         blind = self.case.is_blind and self.role != "second"
         found = {
             "There are no cells.": not cells,
-            f"{counts.waiting} cells are not analyzed yet.": counts.waiting,
-            f"{unidentified} cells are unidentified: name those under Look first.": unidentified,
+            f"Cells not analyzed yet: {counts.waiting}.": counts.waiting,
+            f"Cells unidentified: {unidentified}. Name those under Look first.": unidentified,
             f"Not looked through yet: {', '.join(unseen)}.": unseen,
             "The second reader has not finished.": blind,
         }
@@ -241,6 +242,15 @@ class Sitting:
         if new:
             self.record("seen", detail=", ".join(new))
         return self.seen(cells)
+
+    def rename(self, name: str) -> None:
+        """Gives the case another name."""
+        self.changer()
+        if not self.role:
+            raise Refused(403, "only its readers can rename a case.", field="reader")
+        if name != self.case.name:
+            self.record("renamed", before=self.case.name, after=name)
+            self.case.name = name
 
     def join(self) -> None:
         """Makes the reader the second one, who does not see what the first one says."""

@@ -123,8 +123,7 @@ def map_png(station: Station, case: Case, cell: Cell, name: str) -> bytes:
         Refused: If the model has no maps, is another, or has no such class.
     """
     names = station.predictor.class_names
-    has_maps = station.predictor.graph.has_maps and not case.fit.layer
-    if not has_maps or case.model["sha256"] != station.model.sha256:
+    if not station.has_maps(case):
         raise Refused(404, "this case's model has no activation maps here.")
     if name not in names:
         raise Refused(404, "the model has no such class.", field="of")

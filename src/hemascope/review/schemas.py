@@ -54,6 +54,12 @@ class Reopening(ByReader):
     reason: Named
 
 
+class Renaming(ByReader):
+    """Another name of a case."""
+
+    name: Named
+
+
 class Change(_Sent):
     """What a reader says of a cell (null: nothing any more), and what the page showed before."""
 
@@ -270,6 +276,7 @@ class CaseInfo(CaseLine, SeenInfo):
     signed_by: str | None
     model: ModelInfo
     frame: str
+    has_maps: bool
     shift: str
     first: ReaderInfo
     second: ReaderInfo | None

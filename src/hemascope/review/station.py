@@ -16,7 +16,7 @@ from hemascope.core.classes import Role, role_of
 from hemascope.core.errors import DataError
 from hemascope.inference.efficiency import cores
 from hemascope.inference.predictor import Predictor
-from hemascope.review.database import Database, OwnClass
+from hemascope.review.database import Case, Database, OwnClass
 from hemascope.review.images import ImageStore
 from hemascope.review.intake import Limits
 from hemascope.review.problems import Refused
@@ -108,6 +108,11 @@ class Station:
     def described_model(self) -> dict[str, Any]:
         """The model as a case remembers it."""
         return {**self.model.model_dump(), "class_names": list(self.predictor.class_names)}
+
+    def has_maps(self, case: Case) -> bool:
+        """Whether it can show where the network sees what this case's cells were answered."""
+        is_same = case.model["sha256"] == self.model.sha256
+        return is_same and self.predictor.graph.has_maps and not case.fit.layer
 
     @contextmanager
     def turn(self) -> Generator[None]:

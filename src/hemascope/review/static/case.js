@@ -6,10 +6,9 @@ import { Choose, dropped } from "./files.js";
 import { Gallery } from "./gallery.js";
 import { html, many, Mark, one, Table, title, useChanges, useEffect, useLoaded, useMemo, useRef, useState, when } from "./html.js";
 import { help, useKeys } from "./keys.js";
-import { CellPanel, Enlarged } from "./panel.js";
+import { CellPanel, Enlarged, viewsOf } from "./panel.js";
 import { attempt, Lines, ui } from "./ui.js";
 
-const VIEWS = ["photo", "saw", "why"];
 const ZOOMS = [1, 1.4, 2];
 
 const SEEN = { unseen: "Not looked through yet", seen: "Looked through" };
@@ -88,6 +87,11 @@ function actions(store) {
       const values = await ui.ask({ heading: "Reopen the case", ok: "Reopen", text, fields });
       if (values) to("reopen", values);
     },
+    rename: async () => {
+      const fields = [{ name: "name", label: "Name", value: store.case.name, required: true, maxlength: 100 }];
+      const values = await ui.ask({ heading: "Rename the case", ok: "Rename", fields });
+      if (values && await attempt(() => api.put(`${path}/name`, { reader, ...values }))) attempt(() => store.refresh());
+    },
     remove: async () => {
       const text = `“${store.case.name}” and its ${many(store.cells.size, "image")} are deleted for good. The trail keeps only that it happened.`;
       const sure = await ui.ask({ heading: "Delete the case", ok: "Delete", danger: true, text });
@@ -141,6 +145,7 @@ function Bar({ store, act, larger, smaller, several, setSeveral }) {
         ${!now.second && now.role === "" && html`<button onClick=${act.second}>Read as second reader</button>`}
         ${now.second_finished && html`<a href="#/cases/${store.id}/agreement">Agreement of the readers</a>`}
         <a href="#/cases/${store.id}/trail">Trail of changes</a>
+        ${store.open && now.role && html`<button onClick=${act.rename}>Rename …</button>`}
         ${now.status === "signed" && html`<button onClick=${act.reopen}>Reopen …</button>`}
         <button class="red" onClick=${act.remove}>Delete …</button></${Menu}>
       <${Menu} label="Export">
@@ -225,6 +230,7 @@ function Review({ store, part, session }) {
   const smaller = () => setZoom((old) => Math.max(old - 1, 0));
   const act = useMemo(() => actions(store), [store]);
   const { case: now } = store;
+  const views = viewsOf(now).map(([key]) => key);
 
   useEffect(() => {
     document.title = `${now.name} · hemascope`;
@@ -258,7 +264,7 @@ function Review({ store, part, session }) {
       store.select(store.current ? [store.current] : []);
     } else if (large && (key === "ArrowLeft" || key === "ArrowRight")) store.step(key === "ArrowLeft" ? -1 : 1);
     else if (!large && key.startsWith("Arrow") && !event.target.closest(".menu, .scroll")) return store.arrow?.(event);
-    else if (key === ".") setView((old) => VIEWS[(VIEWS.indexOf(old) + 1) % VIEWS.length]);
+    else if (key === ".") setView((old) => views[(views.indexOf(old) + 1) % views.length]);
     else if (key === ",") store.hold(store.cells.get(store.current));
     else if (key === "/") [...document.querySelectorAll(".comment input")].at(-1)?.focus();
     else if (key === "+" || key === "=") larger();

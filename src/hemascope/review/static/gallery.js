@@ -11,13 +11,12 @@ const REST = 1000;
 export function heading(group) {
   if (group.name === WAITING) return ["Waiting", "to be analyzed"];
   if (group.name !== LOOK) return [title(group.name), ""];
-  const kinds = [
-    [group.cells.filter((cell) => cell.error).length, "unreadable"],
-    [group.cells.filter((cell) => !cell.error && cell.warning).length, "unlike training"],
-    [group.cells.filter((cell) => !cell.error && !cell.warning && cell.abstain).length, "abstained"],
-    [group.cells.filter((cell) => !isFlagged(cell)).length, "set back"],
-  ];
-  return [groupTitle(LOOK), kinds.filter(([n]) => n).map(([n, word]) => `${n} ${word}`).join(" · ")];
+  const kinds = new Map();
+  for (const cell of group.cells) {
+    const kind = cell.error ? "unreadable" : cell.warning || (isFlagged(cell) ? "abstained" : "set back");
+    kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
+  }
+  return [groupTitle(LOOK), [...kinds].map(([kind, n]) => `${n} ${kind}`).join(" · ")];
 }
 
 export function describe(cell) {

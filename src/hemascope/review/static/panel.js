@@ -7,6 +7,9 @@ import { Dot, html, many, percent, title, useEffect, useLoaded, useRef, useState
 const FEW = 6;
 const VIEWS = [["photo", "Photo", "The whole photograph"], ["saw", "Network", "What the network saw"], ["why", "Why", "What speaks for a class"]];
 
+/** The ways to see a cell of a case. */
+export const viewsOf = (now) => VIEWS.filter(([key]) => key !== "why" || now.has_maps);
+
 /** Asks for a picture that did not come again, as long as it is shown. */
 const again = ({ target }) => setTimeout(() => { if (target.isConnected) target.src = target.src; }, 3000);
 
@@ -144,7 +147,7 @@ export function CellPanel({ store, view, setView, onZoom, large }) {
         ${beside && html`<figcaption>${called(shown)}</figcaption>`}</figure>
     </div>
     <div class="row">
-      <div class="choice" role="group" aria-label="View">${VIEWS.map(([key, label, what]) => html`
+      <div class="choice" role="group" aria-label="View">${viewsOf(store.case).map(([key, label, what]) => html`
         <button title=${what} aria-pressed=${String(view === key)} disabled=${shown.error} onClick=${() => setView(key)}>${label}</button>`)}</div>
       <button class="small" aria-pressed=${String(Boolean(store.beside))} onClick=${() => store.hold(shown)}>Compare</button>
       ${!large && html`<button class="small" onClick=${onZoom} aria-label="Enlarge" title="Enlarge">⤢</button>`}
