@@ -30,15 +30,15 @@ class AugmentationSettings(Settings):
     `turns` mirrors and turns by quarters (the eight symmetries of a square), `shift` moves by up to
     that many whole pixels: neither computes a new pixel value. `affine` is the share of images that
     are turned by any angle and zoomed by up to e^±`zoom`, which blurs them. `color` is the standard
-    deviation of a gain and an offset of each channel. `stain`, `swap`, `blur` and `noise` are the
-    shares of images whose stains and background are colored otherwise (in optical density), that
-    get the stains of another image of the batch, that are blurred, and that get noise: for cells of
-    other laboratories. `isolate` is the share in which all but a disk is painted, as around cells
-    that were cut out. `cutout` is the side in pixels of a square that is painted gray. Pixels are
-    those of images of 28: in images of S pixels, `shift`, `cutout` and the width of the blur are
-    S / 28 times as large, rounded to whole pixels. `mixup` and `cutmix` are the alpha of
-    Beta(alpha, alpha): a batch is mixed with itself; where both are given, each batch gets one of
-    them. `only_classes` restricts all but the mixing to images of the classes named.
+    deviation of a gain and an offset of each channel. `stain`, `blur` and `noise` are the shares of
+    images whose stains and background are colored otherwise (in optical density), that are blurred,
+    and that get noise: for cells of other laboratories. `isolate` is the share in which all but a
+    disk is painted, as around cells that were cut out. `cutout` is the side in pixels of a square
+    that is painted gray. Pixels are those of images of 28: in images of S pixels, `shift`, `cutout`
+    and the width of the blur are S / 28 times as large, rounded to whole pixels. `mixup` and
+    `cutmix` are the alpha of Beta(alpha, alpha): a batch is mixed with itself; where both are
+    given, each batch gets one of them. `only_classes` restricts all but the mixing to images of the
+    classes named.
 
     Source: MixUp, Zhang et al., ICLR 2018; CutMix, Yun et al., ICCV 2019; Cutout, DeVries & Taylor,
     arXiv 1708.04552.
@@ -50,7 +50,6 @@ class AugmentationSettings(Settings):
     zoom: float = Field(default=0.2, ge=0, le=1)
     color: Share = 0.0
     stain: Share = 0.0
-    swap: Share = 0.0
     blur: Share = 0.0
     noise: Share = 0.0
     isolate: Share = 0.0
@@ -62,7 +61,7 @@ class AugmentationSettings(Settings):
     @model_validator(mode="after")
     def _something_to_restrict(self) -> Self:
         pixels = (self.turns, self.shift, self.affine, self.cutout)
-        colors = (self.color, self.stain, self.swap, self.blur, self.noise, self.isolate)
+        colors = (self.color, self.stain, self.blur, self.noise, self.isolate)
         if self.only_classes and not any(pixels + colors):
             msg = "only_classes needs turns, shift or another change, which are all off here"
             raise ValueError(msg)

@@ -15,7 +15,6 @@ from hemascope.settings.run import AugmentationSettings
 
 _GRAY = 0.5
 _STAIN_SD, _TINT_SD = 0.35, 0.25  # of the stains' densities, and of the background's
-_LEAST_SPREAD = 0.02  # of the density of an image whose stain is swapped
 _SIZE = 28  # pixels, of the images that lengths are given for
 _MIN_SIGMA, _MAX_SIGMA, _RADIUS = 0.3, 1.5, 3  # of the blur, in pixels
 _MIN_RADIUS, _MAX_RADIUS, _ASIDE, _BLACK = 0.35, 0.6, 0.02, 0.2  # of the disk, as shares; of paint
@@ -60,7 +59,6 @@ class Augmentation:
             inputs = inputs * (1 + gain.to(inputs.device)) + offset.to(inputs.device)
         for share, change in (
             (settings.stain, self._stain),
-            (settings.swap, self._swap),
             (settings.blur, self._blur),
             (settings.noise, self._noise),
             (settings.isolate, self._isolate),
@@ -158,18 +156,6 @@ class Augmentation:
         tint = self._normal(count, 3, 1, 1) * _TINT_SD
         mixed = torch.einsum("nij,njhw->nihw", mixing.to(inputs.device), density)
         return torch.exp(-(mixed + tint.to(inputs.device))).clamp(0, 1)
-
-    def _swap(self, inputs: Tensor) -> Tensor:
-        """The stains of another of the images: mean and spread of each channel's density.
-
-        Source: after Reinhard et al., Color Transfer between Images, IEEE CG&A 2001.
-        """
-        density = -inputs.clamp(min=1 / 255, max=1).log()
-        mean = density.mean(dim=(2, 3), keepdim=True)
-        spread = density.std(dim=(2, 3), keepdim=True).clamp(min=_LEAST_SPREAD)
-        other = torch.randperm(len(inputs), generator=self._generator).to(inputs.device)
-        swapped = (density - mean) / spread * spread[other] + mean[other]
-        return torch.exp(-swapped).clamp(0, 1)
 
     def _blur(self, inputs: Tensor) -> Tensor:
         count, channels, height, width = inputs.shape
