@@ -631,7 +631,7 @@ def work(cells: Path, device: str, jobs: Any, done: Any, until: float) -> None:
         found: dict[str, Any] = {"recipe": name, "held": held, "seed": seed, "epochs": epochs}
         try:
             found |= fold.run(RECIPES[name], held, seed=seed, epochs=epochs)
-        except Exception:  # the others go on
+        except Exception:  # the others are trained all the same
             found["error"] = traceback.format_exc()
         done.put({**found, "seconds": round(time.time() - start, 1)})
     done.put(None)

@@ -52,7 +52,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Describe, check, download or shard data.")
 app.add_typer(data_app, name="data")
-review_app = typer.Typer(help="Use what the review station keeps.")
+review_app = typer.Typer(help="Export what the review station keeps.")
 app.add_typer(review_app, name="review")
 
 
@@ -150,7 +150,7 @@ def train(
     ] = None,
     loss: Annotated[
         Literal["cross-entropy", "focal", "weighted", "class-balanced"] | None,
-        Option(help="Instead of the preset's; the last three help rare classes."),
+        Option(help="Instead of the preset's; the last three are meant for rare or hard classes."),
     ] = None,
     balanced: Annotated[bool, Option("--balanced", help="Sample classes uniformly.")] = False,
     augment_only: Annotated[
@@ -177,7 +177,7 @@ def train(
     devices: Annotated[
         int | None, Option(metavar="N", min=1, help="Train on N GPUs, or CPU cores, at once.")
     ] = None,
-    nodes: Annotated[int, Option(metavar="N", min=1, help="Machines, each with --devices.")] = 1,
+    nodes: Annotated[int, Option(metavar="N", min=1, help="How many machines, each with --devices.")] = 1,
 ) -> str | None:
     """Train one network and evaluate it.
 
@@ -249,7 +249,7 @@ def sweep(
         Option(metavar="URL", help="postgresql+psycopg://... in place of a journal in --out."),
     ] = None,
 ) -> str:
-    """Search the best settings on the val split.
+    """Search for the best settings on val.
 
     Several processes may work on one sweep: start the others with --resume.
 
@@ -472,7 +472,7 @@ def explain(
     compute: ComputeOptions,
     results: OverwriteOptions,
     split: SplitOption = None,
-    number: Annotated[int, Option(min=1, max=60, help="How many errors, and correct ones.")] = 12,
+    number: Annotated[int, Option(min=1, max=60, help="How many errors and correct predictions to show.")] = 12,
 ) -> str:
     """Explain predictions with saliency maps.
 
@@ -714,8 +714,8 @@ def predict(
         str,
         Option(
             metavar="MODEL",
-            help="A packaged model or an exported one. Default: hemanet-64-labs, or hemanet if the "
-            "first image has 28 pixels.",
+            help="A packaged model or an exported one. Default: hemanet-64-labs; hemanet if most "
+            "of the first images are 28x28.",
         ),
     ] = "",
     out: Annotated[
@@ -727,7 +727,7 @@ def predict(
         ),
     ] = None,
     output_format: Annotated[
-        Literal["csv", "jsonl"], Option("--format", help="Of answers on standard output.")
+        Literal["csv", "jsonl"], Option("--format", help="Format of answers on standard output.")
     ] = "csv",
     sort: Annotated[
         Literal["input", "confidence"], Option(help="confidence: the least confident first.")
@@ -764,7 +764,7 @@ def predict(
         Literal["local", "ray"], Option(help="ray: many processes, on one machine or more.")
     ] = "local",
     workers: Annotated[
-        int | None, Option(min=1, max=100_000, metavar="N", help="Of ray; default: one a core.")
+        int | None, Option(min=1, max=100_000, metavar="N", help="Workers of ray; default: one per core.")
     ] = None,
 ) -> None:
     """Classify cell images; flag uncertain ones.
@@ -834,7 +834,7 @@ def serve(
     ] = "hemanet-64-labs",
     port: Annotated[int, Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
     host: Annotated[
-        str, Option(metavar="ADDRESS", help="Another than this machine's own asks for a token.")
+        str, Option(metavar="ADDRESS", help="Where to listen; any but loopback needs a token.")
     ] = "127.0.0.1",
     database: DatabaseOption = "",
     roles: Annotated[
@@ -849,9 +849,9 @@ def serve(
     tls_cert: Annotated[Path | None, Option(metavar="FILE", help="Certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, Option(metavar="FILE", help="Its key, PEM.")] = None,
     insecure: Annotated[
-        bool, Option("--insecure", help="Another address without TLS, behind a proxy that does it.")
+        bool, Option("--insecure", help="Listen beyond loopback without TLS, behind a proxy.")
     ] = False,
-    new_token: Annotated[bool, Option("--new-token", help="Make a token, and ask for it.")] = False,
+    new_token: Annotated[bool, Option("--new-token", help="Make a new token, which replaces the old one.")] = False,
 ) -> None:
     """Review cells in the browser.
 
@@ -917,7 +917,7 @@ def review_export(
 def report(
     folder: Annotated[Path, Argument(metavar="DIR", help="The --out of reproduce.")],
 ) -> str:
-    """Write the report of saved runs again.
+    """Rebuild the report of saved runs.
 
     Example: hemascope report runs/study
     """

@@ -23,9 +23,9 @@ DeviceOption = Annotated[
 ]
 ViewsOption = Annotated[
     Literal[1, 8] | None,
-    Option(help="Average over 8 flips and rotations (test-time augmentation)."),
+    Option(help="8: the mean over flips and rotations (test-time augmentation)."),
 ]
-SavedViewsOption = Annotated[Literal[1, 8] | None, Option(help="8: predictions with 8 views.")]
+SavedViewsOption = Annotated[Literal[1, 8] | None, Option(help="8: the saved predictions with 8 views.")]
 NameOption = Annotated[str | None, Option(metavar="NAME", help="Name of the network in reports.")]
 OutOption = Annotated[Path, Option(metavar="DIR", help="New folder for the results.")]
 AlsoOutOption = Annotated[Path | None, Option(metavar="DIR", help="Also write the results here.")]
@@ -43,10 +43,10 @@ AsTrainedOption = Annotated[
 ]
 SplitOption = Annotated[
     Literal["train", "val", "test", "all"] | None,
-    Option(help="Default: test, or all of data that has no splits."),
+    Option(help="Default: test, or all where data has no splits."),
 ]
 ModelArgument = Annotated[
-    Path, Argument(metavar="MODEL", help="A run folder, an exported model, or hemanet.")
+    Path, Argument(metavar="MODEL", help="A run folder, an exported model, or a packaged one.")
 ]
 ModelsArgument = Annotated[
     list[Path], Argument(metavar="MODEL...", help="Run folders or their model/.")
@@ -56,7 +56,7 @@ RunsArgument = Annotated[
 ]
 TableFormatOption = Annotated[
     Literal["md", "csv", "latex", "json"],
-    Option("--format", help="Of the tables on standard output."),
+    Option("--format", help="Format of tables on standard output."),
 ]
 DATA_DIR = "~/hemascope-station"
 DataDirOption = Annotated[
@@ -65,7 +65,7 @@ DataDirOption = Annotated[
 DatabaseOption = Annotated[
     str, Option(metavar="URL", help="postgresql+psycopg://... instead of SQLite in the folder.")
 ]
-SourceArgument = Annotated[list[str] | None, Argument(metavar="X...", help="As --data takes.")]
+SourceArgument = Annotated[list[str] | None, Argument(metavar="X...", help="Data, as for --data.")]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class DataOptions:
         str | None,
         Option(
             metavar="LIST",
-            help="Class names in the order of the labels: a,b,c or a file with one a line.",
+            help="Class names in the order of the labels: a,b,c or a file with one per line.",
         ),
     ] = None
     map_file: Annotated[
