@@ -5,8 +5,8 @@
 Schemathesis makes them from the station's own description (examples, coverage, fuzzing and
 sequences), against a station in this process with a signed case, an open one and a quiz, whose ids
 it is told. A finding is an answer that the description does not have, any 5xx, a forbidden request
-that is accepted, or an allowed one that is refused as malformed; two that are as they are meant are not
-counted (`_MEANT`). Ends with 1 if there is one.
+that is accepted, or an allowed one that is refused as malformed; two that are as they are meant are
+not counted (`_MEANT`). Ends with 1 if there is one.
 """
 
 import argparse

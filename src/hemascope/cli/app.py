@@ -177,7 +177,9 @@ def train(
     devices: Annotated[
         int | None, Option(metavar="N", min=1, help="Train on N GPUs, or CPU cores, at once.")
     ] = None,
-    nodes: Annotated[int, Option(metavar="N", min=1, help="How many machines, each with --devices.")] = 1,
+    nodes: Annotated[
+        int, Option(metavar="N", min=1, help="How many machines, each with --devices.")
+    ] = 1,
 ) -> str | None:
     """Train one network and evaluate it.
 
@@ -472,7 +474,9 @@ def explain(
     compute: ComputeOptions,
     results: OverwriteOptions,
     split: SplitOption = None,
-    number: Annotated[int, Option(min=1, max=60, help="How many errors and correct predictions to show.")] = 12,
+    number: Annotated[
+        int, Option(min=1, max=60, help="How many errors and correct predictions to show.")
+    ] = 12,
 ) -> str:
     """Explain predictions with saliency maps.
 
@@ -764,7 +768,8 @@ def predict(
         Literal["local", "ray"], Option(help="ray: many processes, on one machine or more.")
     ] = "local",
     workers: Annotated[
-        int | None, Option(min=1, max=100_000, metavar="N", help="Workers of ray; default: one per core.")
+        int | None,
+        Option(min=1, max=100_000, metavar="N", help="Workers of ray; default: one per core."),
     ] = None,
 ) -> None:
     """Classify cell images; flag uncertain ones.
@@ -851,7 +856,9 @@ def serve(
     insecure: Annotated[
         bool, Option("--insecure", help="Listen beyond loopback without TLS, behind a proxy.")
     ] = False,
-    new_token: Annotated[bool, Option("--new-token", help="Make a new token, which replaces the old one.")] = False,
+    new_token: Annotated[
+        bool, Option("--new-token", help="Make a new token, which replaces the old one.")
+    ] = False,
 ) -> None:
     """Review cells in the browser.
 

@@ -25,7 +25,9 @@ ViewsOption = Annotated[
     Literal[1, 8] | None,
     Option(help="8: the mean over flips and rotations (test-time augmentation)."),
 ]
-SavedViewsOption = Annotated[Literal[1, 8] | None, Option(help="8: the saved predictions with 8 views.")]
+SavedViewsOption = Annotated[
+    Literal[1, 8] | None, Option(help="8: the saved predictions with 8 views.")
+]
 NameOption = Annotated[str | None, Option(metavar="NAME", help="Name of the network in reports.")]
 OutOption = Annotated[Path, Option(metavar="DIR", help="New folder for the results.")]
 AlsoOutOption = Annotated[Path | None, Option(metavar="DIR", help="Also write the results here.")]
