@@ -23,7 +23,7 @@ test: check unit
 # A process for each core and a thread for each process: two that share cores wait for each other.
 # Bytecode is kept, whatever the environment says: else every process compiles torch anew.
 unit: install
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -p no:cacheprovider -n auto --cov --cov-report=term
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -p no:cacheprovider -n $$(($$(nproc) + 1)) --cov --cov-report=term
 
 check: install
 	$(BIN)/ruff format --check .
