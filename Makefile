@@ -20,10 +20,10 @@ demo: install
 
 test: check unit
 
-# A process for each core and a thread for each process: two that share cores wait for each other.
+# A thread for each process, or they wait for each other; one process more than cores, as many tests wait.
 # Bytecode is kept, whatever the environment says: else every process compiles torch anew.
 unit: install
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -p no:cacheprovider -n $$(($$(nproc) + 1)) --cov --cov-report=term
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -p no:cacheprovider -n $$(($$(nproc) + 1)) --dist worksteal --cov --cov-report=term
 
 check: install
 	$(BIN)/ruff format --check .

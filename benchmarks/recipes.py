@@ -26,6 +26,8 @@ import argparse
 import copy
 import json
 import math
+import queue
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -645,6 +647,8 @@ def run(asked: argparse.Namespace) -> None:
     if asked.results.exists():
         for line in asked.results.read_text("utf-8").splitlines():
             one = json.loads(line)
+            if "error" in one:
+                continue
             known.add((one["recipe"], one["held"], one["seed"], one["epochs"]))
     for seed in asked.seeds:
         for name in asked.recipes or RECIPES:
@@ -663,7 +667,12 @@ def run(asked: argparse.Namespace) -> None:
         one.start()
     left = len(workers)
     while left:
-        found = done.get()
+        try:
+            found = done.get(timeout=60)
+        except queue.Empty:
+            if any(one.is_alive() for one in workers):
+                continue
+            sys.exit("the processes have ended before their work was done")
         if found is None:
             left -= 1
             continue

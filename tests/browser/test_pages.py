@@ -128,7 +128,7 @@ def test_every_link_has_its_target_and_its_section_is_marked(
 def test_the_first_screen_tells_what_was_found(open_page: Open, pages: dict[str, Path]) -> None:
     page = open_page(pages["study"])
     assert page.locator("h1").inner_text().startswith("On rendered cells, ")
-    assert "95 % interval" in page.locator("h1").inner_text()
+    assert "95\N{NO-BREAK SPACE}% interval" in page.locator("h1").inner_text()
     height = page.evaluate("innerHeight")
     for what in (".rendered", ".tiles", "figure.shown >> nth=0", "figure.shown >> nth=1"):
         box = page.locator(what).first.bounding_box()

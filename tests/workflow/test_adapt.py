@@ -198,6 +198,25 @@ def test_too_few_labels_are_refused(
     assert not (tmp_path / "out" / "artifact.json").exists()
 
 
+def test_one_image_and_half_labeled_data_are_refused(
+    exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    loose, labeled = tmp_path / "loose", tmp_path / "labeled"
+    for folder, count in ((loose, 1), (labeled / "monocyte", 2)):
+        folder.mkdir(parents=True)
+        for number in range(count):
+            image = Image.fromarray(render(np.array([5]), seed=number)[0])
+            image.resize((64, 64)).save(folder / f"{number}.png")
+    outcome = hemascope("adapt", exported, "--data", loose, "--out", tmp_path / "out")
+    assert outcome.code == 2
+    assert "has one image; give at least two" in outcome.err
+    both = ("--data", labeled, "--data", loose)
+    outcome = hemascope("adapt", exported, *both, "--out", tmp_path / "out")
+    assert outcome.code == 2
+    assert "has no labels and the rest of the data has" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_pictures_without_cells_are_refused(exported: Path, tmp_path: Path, hemascope: Run) -> None:
     folder = tmp_path / "blank"
     folder.mkdir()

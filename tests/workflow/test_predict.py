@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,11 +27,15 @@ from PIL import Image
 import hemascope as hemascope_package
 from conftest import Outcome
 from hemascope.core.errors import DataError
+from hemascope.core.fit import LaboratoryFit
 from hemascope.data.collections import BLOOD_CELLS
+from hemascope.data.pictures import Picture, read_picture
 from hemascope.data.rendered import render
 from hemascope.inference import predictor as predictor_module
 from hemascope.inference.predictor import Predictor
 from hemascope.store.answers import Journal, Row
+from hemascope.store.frames import write_fit
+from hemascope.workflows.predict import decide_fit
 
 Run = Callable[..., Outcome]
 
@@ -460,3 +464,76 @@ def test_the_package_offers_its_classes_without_importing_them() -> None:
         "assert not hasattr(hemascope, 'Classifier')\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def others() -> list[bytes]:
+    """Cells of a laboratory unlike those of training, of a size whose frame is known."""
+    images = render(np.arange(64) % 8, seed=4)
+    return [_png(np.asarray(Image.fromarray(one).resize((64, 64)))) for one in images]
+
+
+@pytest.mark.filterwarnings("ignore:.*last layer was moved")
+def test_streams_are_read_once_and_looked_at_as_often_as_the_model_for_photographs_wants(
+    others: list[bytes], tmp_path: Path
+) -> None:
+    predictor = Predictor()
+    files = [io.BytesIO(content) for content in others]
+    assert predictor.predict(files) == predictor.predict(others)
+    path = tmp_path / "text.txt"
+    path.write_text("cells")
+    with path.open() as text:
+        [answer] = predictor.predict([text])
+    assert "binary" in answer.error
+
+
+@pytest.mark.filterwarnings("ignore:.*last layer was moved")
+def test_a_frame_file_of_a_layer_alone_answers_a_whole_folder(
+    others: list[bytes], tmp_path: Path
+) -> None:
+    moved = Predictor().decide([lambda one=one: read_picture(one) for one in others])
+    assert moved is not None
+    assert moved.layer is not None
+    file = tmp_path / "own.json"
+    write_fit(file, LaboratoryFit(layer=moved.layer))
+    given = Predictor(frame=str(file))
+    assert given.move(64, lambda rows: np.empty((len(rows), 64, 64, 3), np.uint8)) is None
+    assert given.fit([], None) == LaboratoryFit(layer=moved.layer)
+    found = given.predict(others)
+    assert found == Predictor(frame=str(file)).predict(others[:1]) + found[1:]
+    assert all("the last layer was moved" in answer.note for answer in found)
+
+
+def test_another_last_layer_makes_another_model() -> None:
+    predictor = Predictor()
+    assert predictor.digest == predictor.graph.sha256
+    predictor.info = predictor.info.model_copy(update={"head_sha256": "of another"})
+    first = predictor.digest
+    predictor.info = predictor.info.model_copy(update={"guard_sha256": "of another"})
+    assert len({predictor.graph.sha256, first, predictor.digest}) == 3
+
+
+def test_a_frame_file_of_other_photographs_does_not_stay_beside_answers(
+    others: list[bytes], tmp_path: Path, hemascope: Run
+) -> None:
+    for number, content in enumerate(others[:3]):
+        (tmp_path / f"{number}.png").write_bytes(content)
+    kept, out = tmp_path / "answers.csv.frame.json", tmp_path / "answers.csv"
+    kept.write_text("{}")
+    args = ("predict", *sorted(tmp_path.glob("*.png")), "--model", "hemanet-64-labs", "--out", out)
+    assert hemascope(*args, "--resume").code == 0
+    assert not kept.exists()
+
+
+def test_folders_are_looked_at_to_their_end(tmp_path: Path) -> None:
+    for number in range(1500):
+        Image.new("RGB", (number + 10, 10)).save(tmp_path / f"{number:04}.png")
+    seen: list[int] = []
+
+    class Looking(Predictor):
+        def decide(self, reads: Sequence[Callable[[], Picture]]) -> None:
+            seen.extend(read().image.width - 10 for read in reads)
+
+    decide_fit(Looking(), iter(()), [str(tmp_path)])
+    assert len(seen) == 1000
+    assert seen[-1] > 1490

@@ -449,6 +449,25 @@ def test_a_case_is_renamed_by_its_readers_while_it_is_open(desk: Desk) -> None:
     assert found == [("old name", "Blut 7")]
 
 
+def test_cells_that_come_later_are_looked_at_by_both_readers(desk: Desk) -> None:
+    case = desk.filled(6)
+    desk.act(case, "second", "Ben")
+    for reader in ("Ann", "Ben"):
+        desk.identify(case, reader)
+    desk.act(case, "finish", "Ben")
+    assert desk.info(case)["blockers"] == []
+    desk.upload(case, cell_files(12, 8))
+    desk.analyze(case)
+    for reader in ("Ann", "Ben"):
+        came = {cell["predicted_class"] for cell in desk.cells(case, reader)[6:]}
+        there = {cell["class"] for cell in desk.cells(case, reader)}
+        assert (came & there) - {""} <= set(desk.info(case, reader)["unseen"])
+    assert not desk.info(case)["second_finished"]
+    desk.ask("GET", f"/cases/{case}/agreement", status=409)
+    desk.identify(case)
+    assert desk.info(case)["blockers"] == ["The second reader has not finished."]
+
+
 def test_reopening_is_possible_and_recorded(desk: Desk) -> None:
     case = desk.signed()
     desk.post(f"/cases/{case}/reopen", {"reader": desk.reader("Ann")}, 422)

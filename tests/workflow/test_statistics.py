@@ -79,7 +79,7 @@ def test_compare_says_which_network_is_better(
         "networks.png", "differences.png", "sensitivity.png",
     }  # fmt: skip
     page = (out / "report.html").read_text()
-    assert re.search(r"<h1>good beats poor by [\d.]+ points<small>95 % interval", page)
+    assert re.search(r"<h1>good beats poor by [\d.]+ points<small>95\s% interval", page)
     first, *_ = sorted((out / "figures").glob("*.pdf"))
     assert b"/FontFile2" in first.read_bytes()
 

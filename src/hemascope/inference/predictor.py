@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -22,7 +23,14 @@ from hemascope.core.fit import LaboratoryFit, MovedLayer
 from hemascope.core.framing import Frame, spread
 from hemascope.core.packaged import FOR_PHOTOGRAPHS
 from hemascope.core.predictions import log_softmax
-from hemascope.data.pictures import BadPictureError, Picture, read_picture, readable, to_picture
+from hemascope.data.pictures import (
+    MAX_FILE_BYTES,
+    BadPictureError,
+    Picture,
+    read_picture,
+    readable,
+    to_picture,
+)
 from hemascope.inference.efficiency import cores
 from hemascope.inference.guard import Guard
 from hemascope.inference.last_layer import (
@@ -126,7 +134,7 @@ class Predictor:
             views=views,
             coverage=coverage,
             crop=crop,
-            frame=frame,
+            frame=str(Path(frame).resolve()) if Path(frame).is_file() else frame,
             as_trained=as_trained,
             threads=threads,
         )
@@ -164,6 +172,15 @@ class Predictor:
         return self._remake, ()
 
     @property
+    def digest(self) -> str:
+        """What tells it from others: its graph, and a last layer that replaces the graph's."""
+        info, graph = self.info, self.graph
+        if not info.head_sha256:
+            return graph.sha256
+        parts = (graph.sha256, info.head_sha256, info.guard_sha256, graph.decisions)
+        return sha256(f"{parts} {info.class_names}".encode()).hexdigest()
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes, in the order of `Answer.probs`."""
         return self.info.class_names
@@ -179,7 +196,7 @@ class Predictor:
             UserWarning: Where photographs were converted, cropped by guess, or the like; the note
                 of each answer says what.
         """
-        reads = [partial(_read, one) for one in _each(pictures)]
+        reads = [_again(one) for one in _each(pictures)]
         answers = self.answer_all(reads, self.decide(reads)).answers
         counts = Counter(note for answer in answers for note in answer.note.split("; ") if note)
         if counts:
@@ -223,18 +240,22 @@ class Predictor:
         def images_of(rows: Sequence[int]) -> Images:
             return spec.prepare(readable(reads[row] for row in rows)).images
 
-        layer = None if frame and frame.is_field else self.move(len(reads), images_of)
+        layer = None
+        if not (frame and frame.is_field):
+            layer = self.layer or self.move(len(reads), images_of)
         return LaboratoryFit(frame=frame, layer=layer) if frame or layer else None
 
     def move(self, count: int, images_of: Callable[[Sequence[int]], Images]) -> MovedLayer | None:
         """The last layer moved to images of a laboratory unlike those of training; else None.
+
+        None too where a frame file has said what it is.
 
         Args:
             count: How many images there are.
             images_of: Gives those of some numbers, shape (N, H, H, 3); those that cannot be read
                 are left out. Several threads may call it.
         """
-        if self.as_trained or self.guard is None or count < LEAST_TO_MOVE:
+        if self.layer or self.as_trained or self.guard is None or count < LEAST_TO_MOVE:
             return None
         guard = self.guard
 
@@ -446,6 +467,21 @@ def _each(pictures: Source | Sequence[Source]) -> Sequence[Source]:
     if hasattr(pictures, "__array__") and getattr(pictures, "ndim", 0) in (0, 2, 3):
         return [cast("Source", pictures)]
     return cast("Sequence[Source]", pictures)
+
+
+def _again(picture: Source) -> Read:
+    """Reads a photograph as often as it is asked to; a stream gives its bytes once."""
+    if isinstance(picture, str | Path | bytes | bytearray) or not hasattr(picture, "read"):
+        return partial(_read, picture)
+    content = cache(partial(cast("BinaryIO", picture).read, MAX_FILE_BYTES + 1))
+
+    def read() -> Picture:
+        found = cast("object", content())
+        if not isinstance(found, bytes | bytearray):
+            raise BadPictureError("not opened as a binary file: open it with mode 'rb'")
+        return read_picture(bytes(found))
+
+    return read
 
 
 def _read(picture: Source) -> Picture:

@@ -337,7 +337,9 @@ def create(station: Station, session: Session, new: told.NewCase, key: str | Non
     """A new case; the one that was made with the same key, if there is one."""
     find(session, Reader, new.reader, field="reader")
     if key and (known := session.scalar(select(Case).where(Case.creation_key == key))):
-        if (known.name, known.first_id) != (new.name, new.reader):
+        of_case = (Event.case_id == known.id, Event.kind == "renamed")
+        earlier = session.scalar(select(Event.before).where(*of_case).order_by(Event.id).limit(1))
+        if (earlier or known.name, known.first_id) != (new.name, new.reader):
             why = "this Idempotency-Key made another case; use a new one for a new case."
             raise Refused(409, why)
         return Sitting(station, session, known, new.reader)

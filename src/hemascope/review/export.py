@@ -138,6 +138,10 @@ def as_dataset(
                         left_out["signed as the model said"] += 1
                         continue
                     file = Path("images") / f"{cell.id}.png"
+                    if not images.path(cell.image).is_file():
+                        raise DataError(
+                            f"the image of cell {cell.position + 1} of '{case.name}' is gone."
+                        )
                     with files.explained(folder / file):
                         shutil.copyfile(images.path(cell.image), folder / file)
                     rows.append((str(file), str(cell.final_class), case.id))

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -20,7 +20,7 @@ from hemascope.inference.stream import Reply, answer_stream
 from hemascope.report.answers import shift_sentence
 from hemascope.review import schemas as told
 from hemascope.review.cases import Sitting, changing, reading
-from hemascope.review.database import Case, Cell, StoredImage
+from hemascope.review.database import Case, Cell, Seen, StoredImage
 from hemascope.review.images import Encoded, encoded
 from hemascope.review.intake import Files, received, stored_item
 from hemascope.review.problems import Refused
@@ -86,6 +86,7 @@ def _store(at: Sitting, batch: Sequence[tuple[Cell, Encoded | None]]) -> list[st
         new.append(cell)
     if new:
         at.record("added", detail=f"{len(new)} images")
+        at.case.second_finished = False  # who has not seen these
     at.session.flush()
     return [cell.id for cell in new]
 
@@ -167,6 +168,9 @@ def _keep(at: Sitting, replies: dict[int, Reply]) -> list[told.CellInfo]:
         cell.answer = {name: getattr(row, name) for name in _OF_ANSWER if not row.error}
         if reply.features is not None:
             cell.features = reply.features.astype(np.float16).tobytes()
+    of_case = Seen.case_id == at.case.id  # nobody has looked through the classes of new cells
+    came = {cell.predicted_class for cell in cells if cell.predicted_class}
+    at.session.execute(delete(Seen).where(of_case, Seen.class_name.in_(came)))
     return at.cells([cell.id for cell in cells])
 
 

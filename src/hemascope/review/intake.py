@@ -125,8 +125,10 @@ def _members(name: str, file: BinaryIO, limits: Limits, passed: PassedOver) -> I
                         content = member.read(pictures.NUM_PREFIX_BYTES)
                         is_one = has_picture_suffix(inside) or pictures.is_picture(content)
                         content += member.read(limits.max_file_bytes) if is_one else b""
-                except Exception as error:  # of this member alone: an archive lists them all
-                    yield inside, b"", f"damaged in its archive ({error})"
+                except Exception:  # of this member alone; what it says may hold a name
+                    is_locked = one.flag_bits & 1
+                    why = "encrypted: unpack the archive" if is_locked else "damaged in its archive"
+                    yield inside, b"", why
                     continue
                 if is_one:
                     yield inside, content, ""

@@ -78,7 +78,7 @@ class Station:
         graph, info = self.predictor.graph, self.predictor.info
         self.model = ModelInfo(
             name=info.settings.name,
-            sha256=graph.sha256,
+            sha256=self.predictor.digest,
             precision=graph.precision,
             image_size=info.image.size,
             version=__version__,

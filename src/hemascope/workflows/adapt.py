@@ -26,6 +26,7 @@ from hemascope.core.predictions import Predictions, log_softmax
 from hemascope.core.seen import Seen
 from hemascope.data import load
 from hemascope.data.inputs import items
+from hemascope.data.shards import MANIFEST
 from hemascope.data.source import Request
 from hemascope.data.table import SUGGESTED
 from hemascope.data.walk import PassedOver
@@ -385,7 +386,17 @@ def _laboratory(
         DataError: If there is none, or no cell in any of them.
     """
     folders = [Path(source) for source in data.sources if Path(source).is_dir()]
-    loose = [folder for folder in folders if not any(p.is_dir() for p in folder.iterdir())]
+    loose = [
+        folder
+        for folder in folders
+        if not any(p.is_dir() for p in folder.iterdir()) and not (folder / MANIFEST).is_file()
+    ]
+    if loose and len(loose) < len(data.sources) and not unlabeled:
+        raise DataError(
+            f"{loose[0]} has no labels and the rest of the data has; give them one after the "
+            "other, or add `unlabeled`.",
+            field="data",
+        )
     if unlabeled or loose:
         found = _unlabeled(base, data, reporter)
     else:
@@ -411,6 +422,8 @@ def _laboratory(
         frame = dataset.frames[0] if len(dataset.frames) == 1 else None
         classes = ClassSet(names, dataset.classes.aliases if names == dataset.classes.names else {})
         found = Laboratory(dataset.title, own.images, own.ids, frame, own, classes, tuple(notes))
+    if len(found.images) < 2:
+        raise DataError(f"{found.title} has one image; give at least two.", field="data")
     looked_at = spread(list(found.images))
     with_cell = sum(bool(find_cell(Image.fromarray(image)).diameter) for image in looked_at)
     if with_cell < _LEAST_WITH_CELL * len(looked_at):
@@ -513,8 +526,11 @@ def _fit(
     head = fit(np.arange(len(own)))
     old_val = None
     if kept:
-        right = head.logits(guard.restored(guard.val)).argmax(1) == of_old[guard.val_labels]
-        old_val = (base.graph.val_accuracy, float(right.mean()))
+        known = guard.val_labels >= 0  # of classes that an earlier adaptation has kept
+        of_val, labels = guard.restored(guard.val[known]), guard.val_labels[known]
+        now = head.logits(of_val).argmax(1) == of_old[labels]
+        before = layer.logits(of_val).argmax(1) == labels
+        old_val = (float(before.mean()), float(now.mean()))
     if deepened and deepened.own_accuracy is not None:
         if deepened.own_accuracy < base.graph.val_accuracy - _MOST_FORGOTTEN:
             said += f", which forgets too much ({100 * deepened.own_accuracy:.1f} % on --own-data)"

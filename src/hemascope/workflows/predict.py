@@ -14,7 +14,7 @@ import numpy as np
 
 from hemascope.core.errors import OutputError
 from hemascope.core.fit import LaboratoryFit
-from hemascope.core.framing import NUM_DECIDING
+from hemascope.core.framing import NUM_DECIDING, spread
 from hemascope.core.packaged import FOR_PHOTOGRAPHS, FOR_TILES, TILE_SIZE
 from hemascope.data.inputs import Item, count_items, items
 from hemascope.data.pictures import BadPictureError
@@ -107,7 +107,12 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
         journal = Journal(path, lambda row: outcome.add([row]))
         if journal.num_done:
             reporter.say(f"Resuming after {journal.num_done:,} images.")
-    fit, found = _fit(predictor, found, asked, to_file)
+    try:
+        fit, found = _fit(predictor, found, asked, journal)
+    except BaseException:
+        if journal:
+            journal.leave()
+        raise
     if fit:
         kept = f" Kept in {_fit_file(to_file)}." if to_file else ""
         reporter.say(f"{told(fit)}{kept}")
@@ -194,15 +199,21 @@ def _is_tile(item: Item) -> bool:
 
 
 def _fit(
-    predictor: Predictor, found: Iterator[Item], asked: Asked, to_file: Path | None
+    predictor: Predictor, found: Iterator[Item], asked: Asked, journal: Journal | None
 ) -> tuple[LaboratoryFit | None, Iterator[Item]]:
-    """What was decided for the photographs, kept beside the answers, and all of them again."""
-    kept = to_file and _fit_file(to_file)
-    if kept and predictor.spec.is_undecided and asked.resume and kept.is_file():
+    """What was decided for the photographs, kept beside the answers, and all of them again.
+
+    A file that is there already belongs to these photographs only where some are answered.
+    """
+    kept = _fit_file(asked.out) if journal and asked.out else None
+    if journal and kept and predictor.spec.is_undecided and journal.num_done and kept.is_file():
         return read_fit(kept), found
     fit, found = decide_fit(predictor, found, asked.paths)
-    if fit and kept:
+    if kept and fit:
         write_fit(kept, fit)
+    elif kept and kept.resolve() != Path(asked.frame).resolve():
+        with explained(kept):
+            kept.unlink(missing_ok=True)
     return fit, found
 
 
@@ -230,8 +241,9 @@ def decide_fit(
                 break
         looked_at, found = first, chain(first, found)
     else:
-        step = max(count // NUM_MOVING, 1)
-        looked_at = list(islice(items(paths, PassedOver()), 0, step * NUM_MOVING, step))
+        wanted = set(spread(range(count), NUM_MOVING))
+        every = enumerate(items(paths, PassedOver()))
+        looked_at = [item for number, item in every if number in wanted]
     return predictor.decide([item.read for item in looked_at]), found
 
 
@@ -284,7 +296,7 @@ def _unanswered(pictures: Iterator[Item], journal: Journal | None) -> Iterator[t
 
 def made_with(predictor: Predictor, asked: Asked) -> str:
     """A digest of what answers depend on beside the pictures."""
-    parts = f"{predictor.graph.sha256} {asked.views} {predictor.coverage} {predictor.spec}"
+    parts = f"{predictor.digest} {asked.views} {predictor.coverage} {predictor.spec}"
     parts += f" as trained {predictor.as_trained} {predictor.layer}"
     return blake2b(parts.encode(), digest_size=4).hexdigest()
 
@@ -300,7 +312,7 @@ def _journal_path(out: Path, predictor: Predictor, asked: Asked) -> Path:
     if not out.parent.is_dir() or out.is_dir():
         place = f"{out} is a folder" if out.is_dir() else f"there is no folder {out.parent}"
         raise OutputError(f"{out} cannot be written: {place}; choose another name.", field="out")
-    if out.exists() and not asked.overwrite:
+    if out.exists() and not asked.overwrite and not (asked.resume and journal.exists()):
         raise OutputError(f"{out} exists; choose another name, or add `overwrite`.", field="out")
     others = [path for path in out.parent.glob(f".{out.name}.*.part") if path != journal]
     if others and asked.resume:

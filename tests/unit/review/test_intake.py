@@ -99,7 +99,7 @@ def test_a_damaged_member_does_not_spoil_the_others() -> None:
     content[at + 100] ^= 0xFF  # its checksum is no longer right
     found, _ = taken({"cells.zip": bytes(content)})
     assert [bool(one.picture) for one in found] == [True, False, True]
-    assert found[1].error.startswith("damaged in its archive (Bad CRC-32")
+    assert found[1].error == "damaged in its archive"  # no word of the member's name
 
 
 @pytest.mark.parametrize("end", [30, 200, 1000])

@@ -81,7 +81,7 @@ export class CaseStore extends EventTarget {
 
   #told(now) {
     this.case = now;
-    for (const name of now.seen) this.seen.add(name);
+    this.seen = new Set([...now.seen, ...this.queue.flatMap((op) => op.seen ?? [])]);
     this.changed();
   }
 
