@@ -483,7 +483,8 @@ def test_streams_are_read_once_and_looked_at_as_often_as_the_model_for_photograp
     path = tmp_path / "text.txt"
     path.write_text("cells")
     with path.open() as text:
-        [answer] = predictor.predict([text])
+        given: Any = text
+        [answer] = predictor.predict([given])
     assert "binary" in answer.error
 
 
