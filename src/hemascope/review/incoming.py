@@ -157,6 +157,7 @@ def _keep(at: Sitting, replies: dict[int, Reply]) -> list[told.CellInfo]:
     """Keeps answers to cells that have none yet; all of these cells as they are now."""
     query = select(Cell).where(Cell.case_id == at.case.id, Cell.position.in_(replies))
     cells = at.session.scalars(query).all()
+    came = set[str]()
     for cell in cells:
         if cell.answer is not None:
             continue
@@ -166,10 +167,10 @@ def _keep(at: Sitting, replies: dict[int, Reply]) -> list[told.CellInfo]:
         cell.error, cell.abstain = row.error, row.abstain
         cell.predicted_class = row.predicted_class or None
         cell.answer = {name: getattr(row, name) for name in _OF_ANSWER if not row.error}
+        came.add(row.predicted_class)
         if reply.features is not None:
             cell.features = reply.features.astype(np.float16).tobytes()
     of_case = Seen.case_id == at.case.id  # nobody has looked through the classes of new cells
-    came = {cell.predicted_class for cell in cells if cell.predicted_class}
     at.session.execute(delete(Seen).where(of_case, Seen.class_name.in_(came)))
     return at.cells([cell.id for cell in cells])
 
