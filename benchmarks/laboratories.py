@@ -152,7 +152,9 @@ def refit(
         for rows in given:
             judge = everything if what == "all" else np.setdiff1d(everything, rows)
             features = views[0][rows][guard.show_cells(images[rows])]
-            layer = moved_layer(guard, guard.last_layer, features, predictor.decision.temperature)
+            layer = moved_layer(
+                guard, guard.last_layer, features, predictor.decision_of().temperature
+            )
             head = head_of(layer) if layer else guard.last_layer
             said = np.sum([head.logits(view[judge]) for view in views], axis=0).argmax(1)
             present = [c for c in classes if (labels[judge] == c).any()]

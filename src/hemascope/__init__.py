@@ -37,7 +37,7 @@ def load(
     model: str | Path = FOR_PHOTOGRAPHS,
     *,
     precision: OnnxPrecision | None = None,
-    views: NumViews = 1,
+    views: NumViews | None = None,
     coverage: float | None = None,
     crop: float | None = None,
     frame: str = "",
@@ -50,7 +50,8 @@ def load(
         model: Its name or folder; by default the packaged one for photographs ("hemanet" is for
             tiles of 28 pixels).
         precision: Which of its graphs; by default the one it recommends.
-        views: 8 averages over eight flips and rotations (test-time augmentation).
+        views: 8 averages over eight flips and rotations (test-time augmentation); by default 1, or
+            8 where the last layer is moved.
         coverage: Of the prediction sets; by default the highest fitted.
         crop: Share of each photograph's central square to use; by default the model's own.
         frame: auto, whole, cell or a frame file; by default the model's own.

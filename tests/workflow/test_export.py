@@ -126,9 +126,9 @@ def test_what_is_fitted_holds_on_val(exported: Path, cells_npz: Path) -> None:
             right = [
                 answer.predicted_class == name
                 for name, answer in zip(names, answers, strict=True)
-                if answer.confidence >= predictor.decision.abstain_below
+                if answer.confidence >= predictor.decision_of().abstain_below
             ]
-            assert np.mean(right or [1]) >= predictor.decision.wanted_accuracy
+            assert np.mean(right or [1]) >= predictor.decision_of().wanted_accuracy
 
 
 def test_evaluate_takes_an_exported_model(

@@ -505,6 +505,22 @@ def test_a_frame_file_of_a_layer_alone_answers_a_whole_folder(
     assert all("the last layer was moved" in answer.note for answer in found)
 
 
+@pytest.mark.filterwarnings("ignore:.*last layer was moved")
+def test_a_moved_layer_answers_in_eight_views_unless_another_number_is_given(
+    others: list[bytes],
+) -> None:
+    by_itself, eight, one = (Predictor(views=views).predict(others) for views in (None, 8, 1))
+    assert by_itself == eight
+    assert by_itself != one
+    assert by_itself[0].note == one[0].note
+    few = others[:3]  # which nothing is moved to
+    assert (
+        Predictor().predict(few)
+        == Predictor(views=1).predict(few)
+        != Predictor(views=8).predict(few)
+    )
+
+
 def test_another_last_layer_makes_another_model() -> None:
     predictor = Predictor()
     assert predictor.digest == predictor.graph.sha256

@@ -801,6 +801,26 @@ def test_signed_cells_are_a_reference(desk: Desk) -> None:
         desk.ask("GET", f"{wrong}/{what}", status=404)
 
 
+def test_cells_signed_before_a_model_was_adapted_stay_a_reference(
+    packaged: Predictor, tmp_path: Path
+) -> None:
+    with desk_at(tmp_path / "station", packaged) as desk:
+        signed = desk.signed(8, 3)
+    adapted = Predictor(threads=1)
+    adapted.info = adapted.info.model_copy(update={"head_sha256": "of another last layer"})
+    with desk_at(tmp_path / "station", adapted) as desk:
+        [model] = desk.get("/models")["items"]
+        assert model["sha256"] != packaged.digest
+        case = desk.filled(8, 4)
+        cell = desk.cells(case)[0]["id"]
+        for path in (f"/cases/{case}/cells/{cell}/similar", "/reference?of=monocyte"):
+            found = desk.ask("GET", path, status=200).json()["items"]
+            assert {one["case"] for one in found} == {signed}
+    adapted.graph = adapted.graph.model_copy(update={"sha256": "of another network"})
+    with desk_at(tmp_path / "station", adapted) as desk:
+        assert desk.get("/reference", of="monocyte")["items"] == []
+
+
 def test_a_case_of_an_unlike_laboratory_is_answered_by_a_layer_moved_to_it(desk: Desk) -> None:
     case, files = desk.case(), cell_files(64)
     desk.upload(case, files)

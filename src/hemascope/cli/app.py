@@ -804,7 +804,7 @@ def predict(
         out=Path(out) if out is not None else None,
         explain=explain_dir,
         precision=precision,
-        views=views or 1,
+        views=views,
         coverage=coverage,
         crop=crop,
         frame=frame or "",

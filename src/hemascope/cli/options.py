@@ -23,7 +23,9 @@ DeviceOption = Annotated[
 ]
 ViewsOption = Annotated[
     Literal[1, 8] | None,
-    Option(help="8: the mean over flips and rotations (test-time augmentation)."),
+    Option(
+        help="8: the mean over flips and rotations; default: 1, or 8 if the last layer is moved."
+    ),
 ]
 SavedViewsOption = Annotated[
     Literal[1, 8] | None, Option(help="8: the saved predictions with 8 views.")
@@ -158,9 +160,7 @@ class ComputeOptions:
         """The same as `Compute`."""
         from hemascope.settings.compute import Compute
 
-        return Compute(
-            device=self.device or "auto", precision=self.precision, views=self.views or 1
-        )
+        return Compute(device=self.device or "auto", precision=self.precision, views=self.views)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,13 @@ from hemascope.inference.views import ViewsEngine
 from hemascope.metrics.two_samples import Shift
 from hemascope.settings.compute import NumViews, OnnxPrecision
 from hemascope.store.frames import asked_fit
-from hemascope.store.model_folder import ArtifactInfo, OnnxGraph, find_artifact, load_guard
+from hemascope.store.model_folder import (
+    ArtifactInfo,
+    Decision,
+    OnnxGraph,
+    find_artifact,
+    load_guard,
+)
 
 Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[np.uint8]  # or a tensor of uint8
 Images = NDArray[np.uint8]
@@ -90,7 +96,7 @@ class Predictor:
             tiles of 28 pixels), or the folder of an exported one.
         precision: Which of its graphs; by default the one it recommends.
         views: 8 averages over eight flips and rotations (test-time augmentation): eight times the
-            work, a little more accuracy.
+            work, a little more accuracy. By default 1, or 8 where the last layer is moved.
         coverage: How often prediction sets are to contain the true class; one of those fitted, by
             default the largest.
         crop: The share of a photograph's central square to use where it is not of the network's
@@ -120,7 +126,7 @@ class Predictor:
         model: str | Path = FOR_PHOTOGRAPHS,
         *,
         precision: OnnxPrecision | None = None,
-        views: NumViews = 1,
+        views: NumViews | None = None,
         coverage: float | None = None,
         crop: float | None = None,
         frame: str = "",
@@ -144,20 +150,19 @@ class Predictor:
         arrays = load_guard(Path(model), info) if graph.has_features else None
         self.guard: Guard | None = Guard.of(arrays) if arrays else None
         self._views = views
-        fitted = {one.num_views: one for one in graph.decisions}
-        if views not in fitted:
+        self._decisions = {one.num_views: one for one in graph.decisions}
+        if (views or 1) not in self._decisions:
             raise UsageError(
-                f"it is {views}; the model was fitted for {_listed(fitted)}.", field="views"
+                f"it is {views}; the model was fitted for {_listed(self._decisions)}.",
+                field="views",
             )
-        self.decision = fitted[views]
-        rules = {rule.coverage: rule.min_prob for rule in self.decision.sets}
+        rules = _rules(self._decisions[views or 1])
         if coverage is not None and coverage not in rules:
             sets = f"fitted for {_listed(rules)}" if rules else "not fitted: too few val images"
             raise UsageError(
                 f"it is {coverage:g}; the model's prediction sets were {sets}.", field="coverage"
             )
         self.coverage = coverage or max(rules, default=None)
-        self._min_prob = rules[self.coverage] if self.coverage else None
         if crop is not None and not 0 < crop <= 1:
             raise UsageError(f"it is {crop:g}; give a number above 0 and up to 1.", field="crop")
         self.spec, layer = asked_fit(info.image, crop=crop, frame=frame)
@@ -282,7 +287,20 @@ class Predictor:
     def answering(self, layer: MovedLayer | None) -> OnnxEngine | ViewsEngine:
         """The network, with another last layer where one is given, and views where asked for."""
         engine = self._moved(layer) if layer else self.engine
-        return engine if self._views == 1 else ViewsEngine(engine)
+        return engine if self.decision_of(layer).num_views == 1 else ViewsEngine(engine)
+
+    def decision_of(self, layer: MovedLayer | None = None) -> Decision:
+        """How logits become answers, and how many views of each image they are of."""
+        is_moved = bool(layer or self.layer) and 8 in self._decisions
+        return self._decisions[self._views or (8 if is_moved else 1)]
+
+    def told(self, fit: LaboratoryFit) -> str:
+        """What was decided, what follows, and how to have it otherwise, in sentences."""
+        if not fit.layer:
+            return fit.describe()
+        views = self.decision_of(fit.layer).num_views
+        averaged = f" The answers are means over {views} views of each image." if views > 1 else ""
+        return f"{fit.describe()}{averaged} `as_trained` leaves the last layer."
 
     def fits(self, fit: LaboratoryFit) -> bool:
         """Whether that was decided for this model."""
@@ -369,7 +387,9 @@ class Predictor:
         distances = np.empty(0, dtype=np.float32)
         if self.guard and features is not None:
             distances = self.guard.distances_of(features)
-        names = self.class_names
+        names, decision = self.class_names, self.decision_of(layer)
+        # 2: no class is in the set
+        least = _rules(decision).get(self.coverage, 2.0) if self.coverage else 2.0
         spread = images.max(axis=3) - images.min(axis=3)
         is_gray = (spread.max(axis=(1, 2), initial=0) <= _GRAY).tolist()
         apart = self.guard.apart(images, distances) if self.guard else ()
@@ -377,7 +397,6 @@ class Predictor:
         for i, (row, gray) in enumerate(zip(probs, is_gray, strict=True)):
             order = np.argsort(-row, kind="stable")
             confidence = float(row[order[0]])
-            least = 2.0 if self._min_prob is None else self._min_prob  # 2: no class is in the set
             unfit = gray and self.info.is_color
             distance, warning = None, ""
             note = _GRAY_NOTE if unfit else ""
@@ -392,7 +411,7 @@ class Predictor:
                     predicted_class=names[order[0]],
                     confidence=confidence,
                     prediction_set=tuple(names[i] for i in order if row[i] >= least),
-                    abstain=bool(unfit or warning) or confidence < self.decision.abstain_below,
+                    abstain=bool(unfit or warning) or confidence < decision.abstain_below,
                     probs=tuple(row.tolist()),
                     note=note,
                     warning=warning,
@@ -454,7 +473,7 @@ class Predictor:
                 f"{self.graph.file} does not give a number for each of the model's classes; the "
                 "model is damaged: export it again."
             )
-        scaled = logits / np.float32(self.decision.temperature)
+        scaled = logits / np.float32(self.decision_of(layer).temperature)
         projected = self.guard.project(features) if self.guard and features is not None else None
         return np.exp(log_softmax(scaled)), projected
 
@@ -515,6 +534,11 @@ def _read(picture: Source) -> Picture:
     if not pixels.size:
         raise BadPictureError(f"array of shape {pixels.shape} without pixels")
     return to_picture(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def _rules(decision: Decision) -> dict[float, float]:
+    """The least probability of a class in a prediction set, by coverage."""
+    return {rule.coverage: rule.min_prob for rule in decision.sets}
 
 
 def _listed(known: Iterable[float]) -> str:

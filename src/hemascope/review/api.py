@@ -450,7 +450,8 @@ def _gallery_routes(station: Station) -> APIRouter:
     def reference(of: told.ClassName, limit: told.Limit = 12) -> told.Items[told.ReferenceCell]:
         """Typical signed cells of a class."""
         with database.read() as session:
-            found = references.typical(session, station.model.sha256, of, limit)
+            graph = station.predictor.graph.sha256
+            found = references.typical(session, graph, of, limit)
         return told.Items(items=found)
 
     @api.post("/quizzes", status_code=201)

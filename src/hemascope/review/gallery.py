@@ -1,7 +1,8 @@
 """Signed cells as a reference: the most similar ones, typical ones, and quizzes with them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,23 +71,23 @@ class References:
         """The signed cells whose features are nearest to a cell's."""
         if cell.features is None:
             return []
-        signed = self._of(session, case.model["sha256"])
+        signed = self._of(session, _graph_of(case.model))
         fits = (signed.names != NOT_COUNTED) & (signed.ids != cell.id)
         return signed.nearest(session, fits, _features([cell.features])[0], limit)
 
-    def typical(self, session: Session, model: str, name: str, limit: int) -> Near:
+    def typical(self, session: Session, graph: str, name: str, limit: int) -> Near:
         """The signed cells of a class that are nearest to its mean."""
-        signed = self._of(session, model)
+        signed = self._of(session, graph)
         fits = signed.names == name
         found = signed.nearest(session, fits, signed.features[fits].sum(axis=0), limit)
         return [one.model_copy(update={"similarity": None}) for one in found]
 
-    def _of(self, session: Session, model: str) -> _Signed:
-        """Those that a model answered."""
+    def _of(self, session: Session, graph: str) -> _Signed:
+        """Those whose features a graph gave, whatever last layer was adapted on top of it."""
         query = select(Case.id, Case.signed_at, Case.model).where(Case.signed_at.is_not(None))
         found = session.execute(query.order_by(Case.signed_at.desc()))
-        cases = [(key, at) for key, at, by in found if by["sha256"] == model][:_MOST_COMPARED]
-        if model not in self._known or self._known[model].cases != cases:
+        cases = [(key, at) for key, at, by in found if _graph_of(by) == graph][:_MOST_COMPARED]
+        if graph not in self._known or self._known[graph].cases != cases:
             query = select(Cell.id, Cell.final_class, Cell.features)
             query = query.join(Case, Case.id == Cell.case_id).where(Cell.features.is_not(None))
             query = query.where(Cell.case_id.in_([key for key, _ in cases]))
@@ -95,8 +96,13 @@ class References:
             ids = np.array([row.id for row in rows], dtype=np.str_)
             names = np.array([row.final_class for row in rows], dtype=np.str_)
             features = _features([row.features for row in rows])
-            self._known[model] = _Signed(cases, ids, names, features)
-        return self._known[model]
+            self._known[graph] = _Signed(cases, ids, names, features)
+        return self._known[graph]
+
+
+def _graph_of(model: Mapping[str, Any]) -> str:
+    """Of a case's model; older cases remember the whole model alone."""
+    return str(model.get("graph_sha256", model["sha256"]))
 
 
 def _features(contents: Sequence[bytes]) -> NDArray[np.float32]:

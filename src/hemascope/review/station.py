@@ -107,7 +107,8 @@ class Station:
 
     def described_model(self) -> dict[str, Any]:
         """The model as a case remembers it."""
-        return {**self.model.model_dump(), "class_names": list(self.predictor.class_names)}
+        names, graph = list(self.predictor.class_names), self.predictor.graph.sha256
+        return {**self.model.model_dump(), "class_names": names, "graph_sha256": graph}
 
     def has_maps(self, case: Case) -> bool:
         """Whether it can show where the network sees what this case's cells were answered."""

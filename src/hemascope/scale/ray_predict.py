@@ -71,7 +71,7 @@ def predict(asked: plain.Asked, out: str, workers: int, reporter: Reporter) -> O
             folder.write_plan(header, asked.paths, passed)
         offsets, num_images = folder.read_plan(header)
         if fit := folder.fit():
-            reporter.say(plain.told(fit))
+            reporter.say(predictor.told(fit))
         workers = workers or cores()
         if num_done := folder.count_done():
             reporter.say(f"Resuming after {num_done:,} of {len(offsets):,} parts.")

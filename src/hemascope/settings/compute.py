@@ -18,12 +18,18 @@ class Compute(Settings):
 
     `device` "auto" takes MPS, then CUDA, then the CPU. `precision` None is what the model was
     trained in, or the exported graph it recommends. `views` 8 averages over an image's eight
-    symmetries (test-time augmentation).
+    symmetries (test-time augmentation); None is one view, or eight where `predict` and `evaluate`
+    move the last layer.
     """
 
     device: Device = "auto"
     precision: AnyPrecision | None = None
-    views: NumViews = 1
+    views: NumViews | None = None
+
+    @property
+    def num_views(self) -> NumViews:
+        """How many views of each image, where no last layer is moved."""
+        return self.views or 1
 
 
 def in_group() -> bool:

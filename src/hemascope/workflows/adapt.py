@@ -236,7 +236,10 @@ def adapt(
     if not fitted:
         layer = base.engine.head or guard.last_layer
         moved = moved_layer(
-            guard, layer, views[0][guard.show_cells(found.images)], base.decision.temperature
+            guard,
+            layer,
+            views[0][guard.show_cells(found.images)],
+            base.decision_of().temperature,
         )
     features, rest = views[0], slice(None)
     if fitted and deepened:

@@ -77,7 +77,7 @@ def ensemble(
             dataset,
             device=chosen_device,
             precision=chosen_precision,
-            views=compute.views,
+            views=compute.num_views,
             costs=Costs(num_members=len(members)),
         )
         write_run_page(folder)

@@ -54,7 +54,8 @@ class Asked:
         out: Gets the answers, in the format of its suffix, if given; `-` prints them as CSV.
         explain: A new folder that gets a figure of what speaks for each answer, if given.
         precision: Which graph of the model.
-        views: How many views of each photograph.
+        views: How many views of each photograph; by default one, or eight where the last layer is
+            moved.
         coverage: How often prediction sets are to contain the true class; by default the highest.
         crop: The share of each photograph to use, if not the model's own.
         frame: How the cells are framed, if not as the model says; see `asked_fit`.
@@ -71,7 +72,7 @@ class Asked:
     out: Path | None = None
     explain: Path | None = None
     precision: OnnxPrecision | None = None
-    views: NumViews = 1
+    views: NumViews | None = None
     coverage: float | None = None
     crop: float | None = None
     frame: str = ""
@@ -115,7 +116,7 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
         raise
     if fit:
         kept = f" Kept in {_fit_file(to_file)}." if to_file else ""
-        reporter.say(f"{told(fit)}{kept}")
+        reporter.say(f"{predictor.told(fit)}{kept}")
     may_move = predictor.spec.is_undecided or asked.frame not in ("", "whole")
     if asked.explain and not asked.as_trained and may_move:
         reporter.say("Overlays explain the last layer as trained: it is not moved to these images.")
@@ -215,11 +216,6 @@ def _fit(
         with explained(kept):
             kept.unlink(missing_ok=True)
     return fit, found
-
-
-def told(fit: LaboratoryFit) -> str:
-    """What was decided, and how to have it otherwise."""
-    return f"{fit.describe()} `as_trained` leaves the last layer." if fit.layer else fit.describe()
 
 
 def decide_fit(

@@ -141,7 +141,7 @@ def load_engine(path: Path, compute: Compute) -> Loaded:
         precision = torch_precision(compute, [info], device)
         engine = TorchEngine(model, device=device, precision=precision)
         size_bytes = size_of_weights(path, info)
-    if compute.views > 1:
+    if compute.num_views > 1:
         engine = ViewsEngine(engine)
     return Loaded(path, info, engine, device, precision, size_bytes)
 

@@ -75,7 +75,7 @@ def corruptions(
         data=dataset.title,
         split=split,
         num_images=len(images),
-        num_views=compute.views,
+        num_views=compute.num_views,
         image_size=dataset.image_size,
         warnings=warnings,
         corruptions={

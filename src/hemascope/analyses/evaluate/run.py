@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 
 from hemascope.core.errors import DataError, OutputError
+from hemascope.core.fit import LaboratoryFit
 from hemascope.core.images import Dataset, LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.data.collections import collections
@@ -82,7 +83,7 @@ def evaluate(
         data_md5=dataset.md5,
         split=split,
         precision=loaded.precision,
-        num_views=compute.views,
+        num_views=compute.num_views,
         warnings=tuple(warnings),
         num_seen=num_seen,
         latency_ms_batch1=latency_ms(engine, images.images, batch_size=1),
@@ -139,8 +140,8 @@ def _as_predict(
         own, undecided = images.take(rows), predictor.spec.is_undecided
         moved = predictor.move(len(own), own.images.__getitem__) if undecided else None
         if layer := moved or predictor.layer:
-            described = f"{layer.describe()} `as_trained` leaves it."
-            said.append(" ".join(filter(None, [laboratory and f"{laboratory}:", described])))
+            told = predictor.told(LaboratoryFit(layer=layer))
+            said.append(" ".join(filter(None, [laboratory and f"{laboratory}:", told])))
         logits[rows] = answers(predictor.answering(layer), own, loaded.info.classes).logits
     return Predictions(images.ids, logits, images.labels, loaded.info.classes), said
 

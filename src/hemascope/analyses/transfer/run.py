@@ -67,7 +67,9 @@ def transfer(
     loaded = load_engine(path, compute)
     info, engine = loaded.info, loaded.engine
     dataset, images, split = load_split(data, split, reporter, model=info)
-    found = try_colors(engine, images, info, views=compute.views, data=dataset.title, split=split)
+    found = try_colors(
+        engine, images, info, views=compute.num_views, data=dataset.title, split=split
+    )
     title = f"{found.name} on {found.data}, split {split}"
     parts = [title, transfer_text(found)]
     if sentence := seen_sentence(info.settings.name, count_seen(path, images)):
