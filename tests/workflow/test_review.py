@@ -459,9 +459,9 @@ def test_cells_that_come_later_are_looked_at_by_both_readers(desk: Desk) -> None
     desk.upload(case, cell_files(12, 8))
     desk.analyze(case)
     for reader in ("Ann", "Ben"):
-        came = {cell["predicted_class"] for cell in desk.cells(case, reader)[6:]}
-        there = {cell["class"] for cell in desk.cells(case, reader)}
-        assert (came & there) - {""} <= set(desk.info(case, reader)["unseen"])
+        came = {cell["class"] for cell in desk.cells(case, reader)[6:]}
+        assert came > {""}  # some are set back, in no class
+        assert came - {""} == set(desk.info(case, reader)["unseen"])
     assert not desk.info(case)["second_finished"]
     desk.ask("GET", f"/cases/{case}/agreement", status=409)
     desk.identify(case)

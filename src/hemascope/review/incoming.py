@@ -167,7 +167,8 @@ def _keep(at: Sitting, replies: dict[int, Reply]) -> list[told.CellInfo]:
         cell.error, cell.abstain = row.error, row.abstain
         cell.predicted_class = row.predicted_class or None
         cell.answer = {name: getattr(row, name) for name in _OF_ANSWER if not row.error}
-        came.add(row.predicted_class)
+        if not row.abstain:  # or a reader names it, and sees it then
+            came.add(row.predicted_class)
         if reply.features is not None:
             cell.features = reply.features.astype(np.float16).tobytes()
     of_case = Seen.case_id == at.case.id  # nobody has looked through the classes of new cells
