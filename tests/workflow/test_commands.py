@@ -7,14 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import Outcome, save_cells, save_npz, small_arrays
 from hemascope.core.predictions import Predictions
 from hemascope.data.collections import BLOOD_CELLS
+from hemascope.data.rendered import render
 from hemascope.settings.run import load_preset
 from hemascope.store.predictions import read_predictions, write_predictions
 
@@ -100,6 +103,25 @@ def test_evaluate_all_reads_every_image_and_warns_of_the_trained_ones(
     outcome = hemascope("evaluate", run_folder / "model", "--data", small_npz, "--split", "all")
     assert outcome.code == 0
     assert "Warning: paper-cnn was trained on 64 of these images" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda images: images.mean(axis=3, keepdims=True).repeat(3, axis=3), "no color"),
+        (lambda images: images[..., ::-1], "perhaps red and blue are swapped"),
+    ],
+)
+def test_evaluate_says_what_predict_would_note_of_colors(
+    tmp_path: Path, hemascope: Run, change: Callable[[NDArray[np.uint8]], Any], said: str
+) -> None:
+    labels = np.arange(24) % 8
+    images = np.ascontiguousarray(change(render(labels, seed=6))).astype(np.uint8)
+    np.savez(tmp_path / "cells.npz", images=images, labels=labels)
+    data = ("--data", tmp_path / "cells.npz", "--collection", "bloodmnist")
+    outcome = hemascope("evaluate", "hemanet", *data)
+    assert outcome.code == 0, outcome.err
+    assert said in outcome.out + outcome.err
 
 
 def test_evaluate_refuses_other_classes_and_reads_other_sizes(

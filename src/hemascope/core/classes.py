@@ -25,7 +25,7 @@ _SPELLINGS = {
 
 def split_named(name: str) -> Split | None:
     """The split that a folder or a column calls so, in any usual spelling; None if it is none."""
-    return _SPELLINGS.get(name.strip().casefold())
+    return _SPELLINGS.get(re.sub(r"[\s_-]*(set|data)$", "", name.strip().casefold()))
 
 
 @dataclass(frozen=True)

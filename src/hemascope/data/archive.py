@@ -18,7 +18,7 @@ from hemascope.data.source import Request, Source
 from hemascope.data.table import is_table, looks_like_table, read_table
 from hemascope.data.walk import has_picture_suffix, is_hidden
 
-ZIP, TAR = ".zip", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ZIP, TAR = ".zip", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _BAD_MEMBER = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # not the disk
 _BAD_ARCHIVE = (*_BAD_MEMBER, OSError, RuntimeError, ValueError, LookupError, tarfile.TarError)
 IS_ENCRYPTED, _IS_UTF_8 = 0x1, 0x800  # flags of a member of a .zip file

@@ -3,11 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from hemascope.core.classes import split_named
+from hemascope.core.classes import Split, split_named
 from hemascope.core.errors import DataError
 from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.groups import FOLDER, grouped
 from hemascope.data.source import Record, Request, Source, read_records
+from hemascope.data.table import is_table, labels_of
 from hemascope.data.walk import PassedOver, is_hidden, walk
 
 _EXPECTED = "expected CLASS/*.jpg or {train,val,test}/CLASS/*.jpg"
@@ -46,6 +47,7 @@ def read_folder(path: Path, request: Request) -> Source:
                     Record(file.relative_to(path).as_posix(), file, folder.name.strip(), split)
                 )
                 subfolders.append(file.relative_to(folder).parent.as_posix().removeprefix("."))
+        _check_table(path, root, {folder.name for folder in _subfolders(root)})
         loose = PassedOver(wanted="in a class folder")
         for file in sorted(root.iterdir()):
             if file.is_file() and not is_hidden(file.name):
@@ -54,7 +56,8 @@ def read_folder(path: Path, request: Request) -> Source:
     if not records:
         raise DataError(f"{path} has no class folders with images; {_EXPECTED}.")
     inner = [split_named(name.partition("/")[0]) for name in subfolders]
-    if not splits and all(inner):
+    if not splits and any(inner) and (all(inner) or not request.settings.group_from):
+        _check_inner(path, records, inner)
         notes.append("The splits are folders inside the class folders.")
         records = [replace(one, split=split) for one, split in zip(records, inner, strict=True)]
         subfolders = [name.partition("/")[2] for name in subfolders]
@@ -70,6 +73,36 @@ def read_folder(path: Path, request: Request) -> Source:
     notes += passed.notes()
     request = replace(request, damaged=damaged)
     return read_records(records, request, title=title, path=str(path), notes=notes)
+
+
+def _check_inner(path: Path, records: list[Record], inner: list[Split | None]) -> None:
+    """Refuses images beside the split folders of their class.
+
+    Raises:
+        DataError: If there are any.
+    """
+    if outside := [one.id for one, split in zip(records, inner, strict=True) if split is None]:
+        raise DataError(
+            f"class folders of {path} hold split folders, and {len(outside):,} image(s) are in "
+            f"none of these, such as {outside[0]}: move them into one, or give `group_from` "
+            f"{FOLDER} if the folders are patients or slides."
+        )
+
+
+def _check_table(path: Path, folder: Path, classes: set[str]) -> None:
+    """Refuses images whose classes a table beside their folders knows better.
+
+    Raises:
+        DataError: If there is a table with more labels than folders.
+    """
+    for table in sorted(filter(is_table, folder.iterdir())):
+        labels = labels_of(table)
+        if len(labels) > len(classes) and labels.isdisjoint(classes):
+            raise DataError(
+                f"{path} holds the table {table.relative_to(path)}, whose labels are not the names "
+                f"of its folders ({', '.join(sorted(classes)[:5])}): give the table, or move it "
+                "away."
+            )
 
 
 def _check_classes(path: Path, records: list[Record], subfolders: list[str]) -> None:

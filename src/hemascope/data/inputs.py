@@ -39,7 +39,7 @@ from hemascope.data.walk import PassedOver, count_files, has_picture_suffix, is_
 
 STDIN = "-"
 PART_SIZE = 4096  # pictures that one process answers before it is given others; more in archives
-_PARQUET = ".parquet"
+_PARQUET, _SHEETS = ".parquet", (".csv", ".tsv", ".xlsx", ".ods")
 _COLUMNS = ("image", "bytes", "path", "image_id", "filename", "file")  # that may hold pictures
 _ROWS_AT_ONCE, _BUFFER_BYTES = 64, 1 << 20  # of a Parquet file
 
@@ -103,6 +103,11 @@ def check_inputs(paths: Sequence[str]) -> None:
         kind = _kind(path)
         if kind == "parquet" and find_spec("pyarrow") is None:
             raise UsageError(f"{path} needs pyarrow: run pip install 'hemascope[parquet]'.")
+        if Path(path).suffix.lower() in _SHEETS and Path(path).is_file():
+            raise UsageError(
+                f"{path} is a table, not an image; give the images or their folder, or their paths "
+                "on standard input by -."
+            )
         if kind == "npz" and is_url(path):
             raise UsageError(f"{path}: an .npz file is read on this machine only; copy it.")
         if path != STDIN and not os.path.lexists(path) and not _matches(path):
@@ -283,7 +288,7 @@ def _of_archive(path: str, kind: str, passed: PassedOver) -> Iterator[Item]:
     try:
         for name, num_bytes, opened in (_zip_members if kind == "zip" else _tar_members)(path):
             where, named_so = f"{path}!/{name}", has_picture_suffix(name)
-            if is_hidden(name):
+            if is_hidden(name.replace("\\", "/")):
                 passed.num_hidden += 1
                 continue
             if num_bytes > MAX_FILE_BYTES and named_so:

@@ -20,7 +20,7 @@ from hemascope.core.framing import spread
 from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import LabeledImages
 from hemascope.data.collections import collection, collections, recognized, with_aliases
-from hemascope.data.source import Request, Source, check_labels, prepared
+from hemascope.data.source import Request, Source, check_labels, no_zero, prepared
 from hemascope.store.files import md5_of
 
 _BAD_FILE = (
@@ -73,11 +73,7 @@ def read_npz(path: Path, request: Request) -> Source:
     spec, notes = _spec(parts, request, key), list[str]()
     if unused:
         notes.append(f"Arrays that were not used: {', '.join(unused)}.")
-    if labels.min() > 0 and labels.max() == len(classes) - 1 and not known:
-        notes.append(
-            f"No image has the label 0 ({classes.names[0]}): if the labels begin at 1, each image "
-            "has the name of the class after its own."
-        )
+    notes += [] if known else no_zero(labels, classes.names)
     if num_clear := sum(
         int((part.images[..., 3] < 255).any(axis=(1, 2)).sum())
         for part in parts.values()
@@ -253,7 +249,7 @@ def _read_texts(
     array = _read_array(archive, key, path)
     if array.dtype.kind not in "UiuS":
         raise DataError(f"{path}: {key} has type {array.dtype}; expected texts or integers.")
-    if array.size != array.shape[0]:
+    if array.ndim == 0 or array.size != array.shape[0]:
         raise DataError(f"{path}: {key} has shape {array.shape}; expected one text for each.")
     array = array.ravel()
     if count not in (None, len(array)):

@@ -35,7 +35,7 @@ _PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")
 _UNREAD = re.compile(
     rb"(?P<HEIC>.{4}ftyp(?:heic|heix|heim|hevc|mif1|msf1))|(?P<JPEG_2000>.{4}jP  |\xff\x4f\xff\x51)"
     rb"|(?P<JPEG_XL>.{4}JXL |\xff\x0a)|(?P<Photoshop>8BPS)|(?P<PPM>P[1-7]\s)"
-    rb"|(?P<DICOM>.{128}DICM)|(?P<Zeiss_CZI>ZISRAWFILE)",
+    rb"|(?P<DICOM>.{128}DICM)|(?P<Zeiss_CZI>ZISRAWFILE)|(?P<NumPy>\x93NUMPY)",
     re.DOTALL,
 )
 _BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
@@ -54,6 +54,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SRGB_CICP = bytes([1, 13])  # primaries and transfer function, as ITU-T H.273 numbers them
 _SRGB_GAMMA, _SAME_COLOR = 0.45455, 0.01
 _SRGB_POINTS = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # white, red, green, blue
 _INTEROPERABILITY = 0xA005
@@ -156,6 +157,8 @@ def _errors_named() -> Generator[None]:
 
 def _content(file: Path | BinaryIO | bytes) -> bytes:
     if isinstance(file, Path):
+        if file.is_fifo():  # which would be waited for
+            raise BadPictureError("not a file")
         with file.open("rb") as opened:
             return _content(opened)
     content = file if isinstance(file, bytes) else file.read(MAX_FILE_BYTES + 1)
@@ -168,7 +171,7 @@ def _content(file: Path | BinaryIO | bytes) -> bytes:
 
 def _opened(content: bytes) -> ImageFile.ImageFile:
     try:
-        return Image.open(io.BytesIO(content), formats=_FORMATS)
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except Image.UnidentifiedImageError as error:
         if not is_picture(content[:NUM_PREFIX_BYTES]):
             found = _UNREAD.match(content)
@@ -181,6 +184,9 @@ def _opened(content: bytes) -> ImageFile.ImageFile:
         raise BadPictureError(
             "damaged, or an unsupported variant of its format; save it as 8-bit RGB PNG"
         ) from error
+    if image.format == "PNG" and (at := content.find(b"cICP", 0, content.find(b"IDAT"))) > 0:
+        image.info["cicp"] = content[at + 4 : at + 6]  # which Pillow passes over
+    return image
 
 
 def _check(image: Image.Image) -> None:
@@ -196,7 +202,9 @@ def _check(image: Image.Image) -> None:
         raise BadPictureError(f"format {image.format} is not supported; save it as PNG")
     tags: Any = getattr(image, "tag_v2", {})
     if tags.get(_SUBFILE, 0) & _IS_REDUCED:
-        raise BadPictureError("a preview of a camera's raw image; save that as 8-bit RGB PNG")
+        raise BadPictureError(
+            "its first page is a preview, as in raw images; save the image as 8-bit RGB PNG"
+        )
     if image.fp is not None and "progressive" in image.info:
         # Each scan works on every pixel again; a hostile file would take hours.
         image.fp.seek(0)
@@ -279,6 +287,8 @@ def _again(image: Image.Image) -> ImageFile.ImageFile:
 def _untold_colors(image: Image.Image) -> tuple[str, ...]:
     """What a file without a profile says of its colors, which is not heeded."""
     gamma, points = image.info.get("gamma"), image.info.get("chromaticity")
+    if image.info.get("cicp", _SRGB_CICP) != _SRGB_CICP:
+        return ("its color space (cICP) was not applied",)
     if image.format == "PNG" and "srgb" not in image.info:
         if gamma and abs(gamma - _SRGB_GAMMA) > _SAME_COLOR:
             return (f"its gamma ({gamma:.2g}) was not applied",)

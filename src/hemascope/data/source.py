@@ -273,6 +273,16 @@ def check_labels(labels: Sequence[float] | NDArray[np.int64], count: int, path: 
         )
 
 
+def no_zero(labels: Sequence[float] | NDArray[np.int64], names: Sequence[str]) -> list[str]:
+    """A note where no label is 0, as where they were counted from 1."""
+    if np.min(labels) == 0:
+        return []
+    return [
+        f"No image has the label 0 ({names[0]}): if the labels begin at 1, each image has the name "
+        "of the class after its own."
+    ]
+
+
 def check_bad(bad: Sequence[BadFile], request: Request) -> None:
     """Refuses damaged files, unless they are to be left out.
 

@@ -2,25 +2,37 @@
 
 import csv
 import io
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from math import isfinite, nan
 from pathlib import Path, PurePosixPath
+from typing import Any
+from unicodedata import category
 
 from hemascope.core.classes import split_named
 from hemascope.core.errors import DataError
 from hemascope.core.images import BadFile
 from hemascope.data.groups import grouped
 from hemascope.data.pictures import SUFFIXES
-from hemascope.data.source import Record, Request, Source, check_labels, read_records, with_bad
+from hemascope.data.source import (
+    Record,
+    Request,
+    Source,
+    check_labels,
+    no_zero,
+    read_records,
+    with_bad,
+)
 
 TABLES = (".csv", ".tsv", ".parquet")
 _PATHS = ("path", "image_id", "filename", "file")
 _FILLED = ("label", "split", "group", "laboratory")  # in every row, or in none
 _COLUMNS = (*_PATHS, *_FILLED, "weight")
 SUGGESTED = ("predicted_class", "confidence", "thumbnail")  # what `hemascope adapt --suggest` adds
-_NOTHING = ("", "nan", "none", "null", "n/a", "?")  # what programs write where nothing is known
+# What programs write where nothing is known.
+_NOTHING = ("", "nan", "none", "null", "n/a", "na", "#n/a", "<na>", "nat", "?", "-")
 _DELIMITERS = ",;\t"
 _NAMED = 5  # of wrong rows, in a sentence
 
@@ -48,7 +60,9 @@ def read_table(path: Path, request: Request) -> Source:
         )
     notes: list[str] = []
     used = (path_column, *_COLUMNS[len(_PATHS) :])
-    ignored = [name for name in columns if name not in used]
+    ignored = [name for name in columns if name and name not in used]
+    if any(row.get("") for row in rows):  # such as the index that pandas writes
+        ignored.append("(unnamed)")
     if set(SUGGESTED) <= set(ignored):
         ignored = [name for name in ignored if name not in SUGGESTED]
         notes.append(
@@ -63,7 +77,8 @@ def read_table(path: Path, request: Request) -> Source:
         empty = [n for n, row in there.items() if row[column].casefold() in _NOTHING]
         if column == "label" or len(empty) < len(there):
             _refuse(path, empty, f"have no {column}")
-    labels = _labels([row["label"] for row in there.values()], request, path)
+    labels, numbered = _labels([row["label"] for row in there.values()], request, path)
+    notes += numbered
     records = [
         _record(f"{path}: row {number}", row, path_column, files[number], label)
         for (number, row), label in zip(there.items(), labels, strict=True)
@@ -84,11 +99,16 @@ def is_table(path: Path) -> bool:
 
 def looks_like_table(path: Path) -> bool:
     """Whether a file is a table of images: its first row names the columns that one needs."""
+    return bool(labels_of(path))
+
+
+def labels_of(path: Path) -> set[str]:
+    """The labels of a table of images; none of a file that is no such table."""
     try:
         rows = _rows(path)
     except DataError:
-        return False
-    return bool(rows) and "label" in rows[0] and any(name in rows[0] for name in _PATHS)
+        return set()
+    return {row["label"] for row in rows} if rows and _has_needed(rows[0]) else set()
 
 
 def _rows(path: Path) -> list[Row]:
@@ -101,27 +121,49 @@ def _read_csv(path: Path) -> list[Row]:
         is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
         # spreadsheets write a byte-order mark
         text = content.decode("utf-16" if is_wide else "utf-8-sig")
-        if told := re.match(r"sep=(.)\r?\n", text):  # by spreadsheets, for spreadsheets
-            text = text[told.end() :]
-        delimiter = max(_DELIMITERS, key=text.lstrip().partition("\n")[0].count)
-        reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-        table = [row for row in reader if any(cell.strip() for cell in row)]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error
-    except (UnicodeError, csv.Error) as error:
+    except UnicodeError as error:
         raise DataError(f"{path} is not a table in UTF-8 ({error}); save it again so.") from error
+    if told := re.match(r'"?sep=(.)"?[\r\n]+', text):  # by spreadsheets, for spreadsheets
+        text = text[told.end() :]
+    first = next(iter(text.lstrip().splitlines()), "")
+    delimiter = max(_DELIMITERS, key=lambda one: (_has_needed(first.split(one)), first.count(one)))
+    # `strict`, or a quote that is not closed would take in the rows after it.
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
+    try:
+        table = [row for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: line {reader.line_num} cannot be read ({error}); see whether its quotes, or "
+            "those above it, are closed."
+        ) from error
     if not table:
         return []
     header = [name.strip().casefold() for name in table[0]]
-    if len(set(header)) < len(header):
-        raise DataError(f"{path} has two columns of one name; its columns are {', '.join(header)}.")
-    _refuse(
-        path,
-        [n for n, row in enumerate(table[1:], 2) if len(row) > len(header)],
-        "have more cells than the header",
-        "put cells that hold the separator in quotes",
-    )
+    _check_columns(path, header)
+    if _has_needed(header):
+        _refuse(
+            path,
+            [n for n, row in enumerate(table[1:], 2) if len(row) > len(header)],
+            "have more cells than the header",
+            "put cells that hold the separator in quotes",
+        )
     return [dict(zip_longest(header, map(str.strip, row), fillvalue="")) for row in table[1:]]
+
+
+def _has_needed(header: Iterable[str]) -> bool:
+    """Whether these columns, or what they may be without quotes, are all that a table needs."""
+    names = {name.strip(' "').casefold() for name in header}
+    return "label" in names and not names.isdisjoint(_PATHS)
+
+
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    named = [name for name in names if name]
+    if len(set(named)) < len(named):
+        raise DataError(f"{path} has two columns of one name; its columns are {', '.join(named)}.")
 
 
 def _read_parquet(path: Path) -> list[Row]:
@@ -138,11 +180,25 @@ def _read_parquet(path: Path) -> list[Row]:
         table = parquet.read_table(path, columns=[c for c in columns if c.casefold() in _COLUMNS])
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} is not a whole Parquet file ({error}).") from error
+    _check_columns(path, [name.casefold() for name in columns])
     empty = {name.casefold(): "" for name in columns}
     return [
-        {**empty, **{k.casefold(): "" if v is None or v != v else str(v) for k, v in row.items()}}
+        {**empty, **{k.casefold(): _text(v, k, path) for k, v in row.items()}}
         for row in table.to_pylist()
     ]
+
+
+def _text(value: Any, column: str, path: Path) -> str:
+    """A cell of a Parquet file."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            why = f"{path}: the column '{column}' holds bytes that are not UTF-8"
+            raise DataError(f"{why}; save it as texts.") from error
+    if isinstance(value, list | dict):
+        raise DataError(f"{path}: the column '{column}' holds lists; expected texts or numbers.")
+    return "" if value is None or value != value else str(value).strip()
 
 
 def _files(
@@ -161,8 +217,8 @@ def _files(
             found[number] = file
         else:
             missing.append(BadFile(f"row {number} ({name or 'empty'})", "no such file"))
-    seen: dict[Path, int] = {}
-    again = [n for n, file in found.items() if seen.setdefault(file, n) != n]
+    seen: dict[str, int] = {}
+    again = [n for n, file in found.items() if seen.setdefault(os.path.normpath(file), n) != n]
     _refuse(path, again, "name a file that an earlier row names", "keep one row for each file")
     if missing and not (request.settings.skip_bad and found):
         listed = ", ".join(bad.path for bad in missing[:_NAMED])
@@ -186,23 +242,28 @@ def _file(folder: Path, name: str, suffixes: list[str]) -> Path | None:
     return None
 
 
-def _labels(labels: Sequence[str], request: Request, path: Path) -> Sequence[str]:
+def _labels(labels: Sequence[str], request: Request, path: Path) -> tuple[Sequence[str], list[str]]:
     """Labels that are numbers as the names that the request gives these; else as they are.
+
+    Returns:
+        The names, and notes.
 
     Raises:
         DataError: If there are fewer names.
     """
+    # Cells copied from a page hold characters without width, which would make two classes of one.
+    labels = ["".join(c for c in label if category(c) != "Cf") for label in labels]
     names = request.named.names if request.named else ()
     try:
         numbers = [float(label) for label in labels]
     except ValueError:
-        return labels
+        return labels, []
     if not all(number.is_integer() for number in numbers) or set(labels) <= set(names):
-        return labels
+        return labels, []
     if not names:
-        return [label.removesuffix(".0") for label in labels]
+        return [label.removesuffix(".0") for label in labels], []
     check_labels(numbers, len(names), path)
-    return [names[int(number)] for number in numbers]
+    return [names[int(number)] for number in numbers], no_zero(numbers, names)
 
 
 def _record(where: str, row: Row, path_column: str, file: Path, label: str) -> Record:

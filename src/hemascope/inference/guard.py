@@ -22,6 +22,9 @@ Floats = NDArray[np.float32]
 Images = NDArray[np.uint8]
 Warned = Literal["unlike training", "no cell", "several cells", "out of focus", "unusual color"]
 
+COLORLESS = "no color, so a model trained on color images cannot classify it"
+SWAPPED = "redder than nuclei are: perhaps red and blue are swapped (BGR, as OpenCV reads images)"
+
 _SET_ASIDE, _FAINT = 0.013, 0.004  # shares of val, by distance and by contrast
 _OWN_SET_ASIDE = 0.02  # share of a laboratory's own images, after adapting to it
 _NUM_DIRECTIONS = 128  # that features are projected on
@@ -35,6 +38,12 @@ _LOOKED_AT = 28  # pixels along a side, by which the contrast is measured
 _MIDDLE, _CELL, _BORDER = 0.22, 0.35, 0.44  # distances from the middle, of the side
 _NO_DENSITY = 1e-6  # in all of a cell
 _HUE = -0.1  # optical density; of 1,500 cells each of five laboratories at most 3 % are below it
+_GRAY = 8  # gray levels by which R, G and B of a gray image differ at most
+_TINTED = 0.9  # gray levels that brightness leaves unexplained; of 23,000 cells two are below it
+_FLAT, _POOLED = (
+    2.5,
+    28,
+)  # least contrast of that, in gray levels; pixels along a side that it is told by
 _LEAST_OF_CLASS = 20  # val images, for ranks among them
 _RARE = 0.005  # share of val that is as blurred, or as oddly colored, at either end
 
@@ -253,6 +262,34 @@ def fit_guard(
     guard = replace(guard, kept=guard.project(train[chosen]), val=guard.project(val))
     threshold = np.quantile(guard.distances_of(guard.val), 1 - _SET_ASIDE)
     return replace(guard, threshold=np.asarray(threshold, dtype=np.float32))
+
+
+def are_colorless(images: Images) -> NDArray[np.bool_]:
+    """Which images (N, H, H, 3) are gray, or in one tint: color follows from brightness, (N,)."""
+    size = images.shape[1]
+    if not len(images):
+        return np.zeros(0, dtype=np.bool_)
+    coarse, step = max(size // (_POOLED // 2), 1), max(size // _POOLED, 1)
+    few = images[:, ::coarse, ::coarse].reshape(len(images), -1, 3)
+    found = _unexplained(few) < 3 * _TINTED  # most images are done with
+    for i in np.flatnonzero(found):
+        image, side = images[i], size // step * step
+        parts = image[:side, :side].reshape(side // step, step, side // step, step, 3)
+        smooth = parts.mean(axis=(1, 3)).reshape(1, -1, 3)  # without what a JPEG adds
+        is_gray = np.ptp(image, axis=2).max(initial=0) <= _GRAY
+        is_flat = smooth.mean(axis=2).std() < _FLAT
+        found[i] = is_gray or (not is_flat and _unexplained(smooth)[0] < _TINTED)
+    return found
+
+
+def _unexplained(pixels: NDArray[np.generic]) -> NDArray[np.float64]:
+    """How far colors (N, P, 3) are from the best cubic function of their brightness, (N,)."""
+    colors = pixels.astype(np.float64)
+    brightness = colors.mean(axis=2) / 255
+    powers = np.stack([np.ones_like(brightness), brightness, brightness**2, brightness**3], axis=2)
+    across = powers.transpose(0, 2, 1)
+    fitted = np.linalg.solve(across @ powers + 1e-6 * np.eye(4), across @ colors)
+    return np.sqrt(((colors - powers @ fitted) ** 2).mean(axis=(1, 2)))
 
 
 def balanced(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:

@@ -32,7 +32,7 @@ from hemascope.data.pictures import (
     to_picture,
 )
 from hemascope.inference.efficiency import cores
-from hemascope.inference.guard import Guard
+from hemascope.inference.guard import COLORLESS, SWAPPED, Guard, are_colorless
 from hemascope.inference.last_layer import (
     LEAST_TO_MOVE,
     digest_of,
@@ -59,13 +59,8 @@ Read = Callable[[], Picture]
 
 _LEAST_FOR_TEST = 20  # photographs, to say of a laboratory that it is unlike the training ones
 _DIGITS = 3  # of a distance: what follows depends on how many images are asked about together
-_GRAY = 8  # gray levels by which R, G and B of a gray picture differ at most
-_GRAY_NOTE = "no color, so a model trained on color images cannot classify it"
 _MOVED_NOTE = "the last layer was moved to this laboratory's images, which are unlike training's"
 NUM_MOVING, _BATCH = 1000, 64  # images that a last layer is moved to; read and asked at once
-_SWAPPED_NOTE = (
-    "redder than nuclei are: perhaps red and blue are swapped (BGR, as OpenCV reads images)"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -390,22 +385,20 @@ class Predictor:
         names, decision = self.class_names, self.decision_of(layer)
         # 2: no class is in the set
         least = _rules(decision).get(self.coverage, 2.0) if self.coverage else 2.0
-        spread = images.max(axis=3) - images.min(axis=3)
-        is_gray = (spread.max(axis=(1, 2), initial=0) <= _GRAY).tolist()
+        is_gray = are_colorless(images).tolist() if self.info.is_color else [False] * len(images)
         apart = self.guard.apart(images, distances) if self.guard else ()
         answers: list[Answer] = []
-        for i, (row, gray) in enumerate(zip(probs, is_gray, strict=True)):
+        for i, (row, unfit) in enumerate(zip(probs, is_gray, strict=True)):
             order = np.argsort(-row, kind="stable")
             confidence = float(row[order[0]])
-            unfit = gray and self.info.is_color
             distance, warning = None, ""
-            note = _GRAY_NOTE if unfit else ""
+            note = COLORLESS if unfit else ""
             if self.guard:
                 distance = round(float(distances[i] / self.guard.threshold), _DIGITS)
                 if apart[i]:
                     warning = self.guard.warning(images[i])
                     if warning == "unusual color" and self.guard.is_swapped(images[i]):
-                        note = _SWAPPED_NOTE
+                        note = SWAPPED
             answers.append(
                 Answer(
                     predicted_class=names[order[0]],

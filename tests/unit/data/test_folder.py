@@ -325,7 +325,7 @@ def test_one_class_in_several_spellings_is_one_class(tmp_path: Path) -> None:
     assert sum(dataset.class_counts(Split.TEST).values()) == 16
 
 
-@pytest.mark.parametrize("outer", [("train_set", "test_set"), ("patient0", "patient1")])
+@pytest.mark.parametrize("outer", [("part_a", "part_b"), ("patient0", "patient1")])
 def test_folders_of_class_folders_are_not_classes(tmp_path: Path, outer: tuple[str, str]) -> None:
     for name in outer:
         save_cells(tmp_path / name, {"lymphocyte": 3, "neutrophil": 3})
@@ -343,3 +343,45 @@ def test_split_folders_inside_class_folders_are_splits(tmp_path: Path) -> None:
         Split.TEST: 6,
     }
     assert any("splits are folders inside" in note for note in dataset.notes)
+
+
+def test_images_beside_the_split_folders_of_their_class_are_refused(tmp_path: Path) -> None:
+    folder = save_cells(
+        tmp_path, {f"{name}/{part}": 4 for name in TWO for part in ("Train", "Test")}
+    )
+    (folder / "ig" / "Train" / "0.png").rename(folder / "ig" / "loose.png")
+    with pytest.raises(DataError, match=r"1 image\(s\) are in none of these, such as ig/loose.png"):
+        read(folder)
+    groups = [part.groups for part in _as_found(folder, group_from="folder").splits.values()]
+    assert {"ig/loose.png", "Test", "Train"} == {
+        Path(g).as_posix() for of in groups for g in of or ()
+    }
+
+
+def test_split_folders_may_be_called_sets(tmp_path: Path) -> None:
+    names = ("train_set", "ValidationData", "Test Set")
+    folder = save_cells(tmp_path, {f"{part}/{name}": 4 for name in TWO for part in names})
+    assert {split: len(part) for split, part in read(folder).splits.items()} == {
+        Split.TRAIN: 8,
+        Split.VAL: 8,
+        Split.TEST: 8,
+    }
+
+
+def test_folders_that_a_table_beside_them_knows_better_are_refused(tmp_path: Path) -> None:
+    folder = save_cells(tmp_path, {"images": 4})
+    table = folder / "labels.csv"
+    table.write_text("path,label\n" + "".join(f"images/{i}.png,{i}\n" for i in range(4)))
+    with pytest.raises(DataError, match=r"holds the table labels.csv, .*images.* give the table"):
+        _as_found(folder)
+    save_cells(tmp_path, TWO)
+    table.write_text("path,label\n" + "".join(f"ig/{i}.png,ig\n" for i in range(4)))
+    assert len(_as_found(folder).classes) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    folder = save_cells(tmp_path, TWO)
+    os.mkfifo(folder / "ig" / "pipe.png")
+    with pytest.raises(DataError, match=r"pipe.png .not a file"):
+        read(folder)

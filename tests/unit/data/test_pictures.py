@@ -583,7 +583,7 @@ def test_a_truncated_file_is_refused_or_whole(kind: str) -> None:
         (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC is not read; save it as 8-bit RGB PNG"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000 is not read"),
         (saved(Image.new("RGB", (9, 9)), "PPM"), "PPM is not read"),
-        (saved(Image.new("RGB", (9, 9)), "TIFF", tiffinfo={254: 1}), "a preview of a camera's raw"),
+        (saved(Image.new("RGB", (9, 9)), "TIFF", tiffinfo={254: 1}), "its first page is a preview"),
         (b"\x89PNG\r\n\x1a\n", "damaged, or an unsupported variant"),
         (
             saved(Image.new("1", (9000, 9000))),

@@ -245,3 +245,78 @@ def test_tables_that_are_none(cells: Path) -> None:
     path.write_text("")
     with pytest.raises(DataError, match="it has no rows"):
         read(path)
+
+
+@pytest.mark.parametrize("nothing", ["NA", "#N/A", "<NA>", "-"])
+def test_what_programs_write_for_nothing_is_no_class_and_no_group(
+    cells: Path, nothing: str
+) -> None:
+    for column in (1, 2):
+        rows = _rows("path", "label", "group")
+        rows[3][column] = nothing
+        with pytest.raises(DataError, match=f"have no {rows[0][column]} .row 4"):
+            read(_write(cells, rows))
+
+
+def test_numbers_from_1_are_noted_even_where_classes_are_missing(cells: Path) -> None:
+    rows = _rows("path", "label")
+    for i, row in enumerate(rows[1:]):
+        row[1] = str(1 + i % 5)
+    assert "No image has the label 0 (basophil)" in " ".join(
+        _as_found(_write(cells, rows), collection="bloodmnist").notes
+    )
+
+
+def test_a_quote_that_is_not_closed_takes_in_no_other_row(cells: Path) -> None:
+    rows = _rows("path", "label")
+    rows[5][1] = '"ig'
+    with pytest.raises(DataError, match=r"line 25 cannot be read .* quotes"):
+        read(_write(cells, rows))
+
+
+def test_spaces_after_separators_and_marks_without_width_change_no_label(cells: Path) -> None:
+    rows = [[path, f' "{label}"'] for path, label in _rows("path", "label")]
+    rows[7][1] = " " + NAMES[0] + chr(0x200B)
+    assert _as_found(_write(cells, rows)).classes.names == ("immature granulocyte", "neutrophil")
+
+
+def test_old_line_ends_unnamed_columns_and_separators_in_other_columns(cells: Path) -> None:
+    path = _write(cells, [[*row, "", ""] for row in _rows("path", "label")])
+    path.write_bytes(path.read_bytes().replace(b"\r\n", b"\r"))
+    assert not [note for note in _as_found(path).notes if "not used" in note]
+    rows = [[str(i), *row] for i, row in enumerate(_rows("path", "label"))]
+    found = _as_found(_write(cells, [["", *rows[0][1:]], *rows[1:]]))
+    assert "Columns that were not used: (unnamed)." in found.notes
+    rows = _rows("path", "label", "notes, free, text, all")
+    assert sum(map(len, _as_found(_write(cells, rows, sep=";")).splits.values())) == 24
+
+
+def test_one_file_named_by_two_paths_is_named_twice(cells: Path) -> None:
+    rows = _rows("path", "label")
+    rows[2][0] = f"../{cells.name}/0.png"
+    with pytest.raises(DataError, match=r"name a file that an earlier row names .row 3"):
+        read(_write(cells, rows))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"Label": pa.array(["x"] * 24)}, "two columns of one name"),
+        ({"label": pa.array([[1, 0]] * 24)}, "the column 'label' holds lists"),
+        ({"label": pa.array([b"\xff"] * 24)}, "holds bytes that are not UTF-8"),
+    ],
+)
+def test_parquet_that_no_label_can_be_read_from(cells: Path, more: Any, said: str) -> None:
+    rows = _rows("path", "label")[1:]
+    columns = {"path": [row[0] for row in rows], "label": [row[1] for row in rows]}
+    parquet.write_table(pa.table({**columns, **more}), cells / "cells.parquet")
+    with pytest.raises(DataError, match=said):
+        read(cells / "cells.parquet")
+
+
+def test_bytes_in_parquet_are_texts(cells: Path) -> None:
+    rows = _rows("path", "label")[1:]
+    columns = {"path": [row[0] for row in rows], "label": [row[1].encode() for row in rows]}
+    parquet.write_table(pa.table(columns), cells / "cells.parquet")
+    names = _as_found(cells / "cells.parquet").classes.names
+    assert names == ("immature granulocyte", "neutrophil")

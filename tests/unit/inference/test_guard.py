@@ -1,14 +1,16 @@
 """The guard: what is unlike training is set apart, and why."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from hemascope.core.errors import DataError
 from hemascope.data.rendered import render
-from hemascope.inference.guard import Guard, fit_guard
+from hemascope.inference.guard import Guard, are_colorless, fit_guard
 from hemascope.store.model_folder import Head
 
 Floats = NDArray[np.float32]
@@ -126,3 +128,37 @@ def test_a_laboratory_is_no_longer_unlike(guard: Guard) -> None:
     assert share_apart(adapted, green[100:]) < 0.1
     noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 3), dtype=np.uint8)
     assert share_apart(adapted, noise) == 1
+
+
+@pytest.mark.parametrize("size", [28, 64])
+@pytest.mark.parametrize(
+    ("dark", "light"),
+    [
+        ((0, 0, 0), (255, 255, 255)),
+        ((0, 0, 0), (255, 230, 184)),  # sepia
+        ((63, 0, 125), (252, 251, 253)),
+        ((0, 30, 80), (230, 240, 255)),  # cyanotype
+    ],
+)
+def test_gray_and_tinted_images_have_no_color(
+    size: int, dark: tuple[int, int, int], light: tuple[int, int, int]
+) -> None:
+    cells = render(np.arange(24) % 8, seed=5, image_size=384)
+    assert not are_colorless(np.stack([_small(Image.fromarray(one), size) for one in cells])).any()
+    gray = cells.mean(axis=3, keepdims=True) / 255
+    tinted = np.rint(np.array(dark) * (1 - gray) + np.array(light) * gray).astype(np.uint8)
+    assert are_colorless(np.stack([_small(Image.fromarray(one), size) for one in tinted])).all()
+    saved = [io.BytesIO() for _ in tinted]
+    for one, file in zip(tinted, saved, strict=True):
+        Image.fromarray(one).save(file, "JPEG", quality=90)
+    assert are_colorless(np.stack([_small(Image.open(file), size) for file in saved])).all()
+
+
+def test_images_of_one_color_are_not_gray() -> None:
+    flat = np.full((2, 28, 28, 3), (200, 120, 160), dtype=np.uint8)
+    assert not are_colorless(flat).any()
+    assert are_colorless(np.full((2, 28, 28, 3), 128, dtype=np.uint8)).all()
+
+
+def _small(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    return np.asarray(image.resize((size, size), Image.Resampling.BOX))

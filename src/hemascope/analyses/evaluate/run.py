@@ -8,10 +8,12 @@ import numpy as np
 
 from hemascope.core.errors import DataError, OutputError
 from hemascope.core.fit import LaboratoryFit
+from hemascope.core.framing import spread
 from hemascope.core.images import Dataset, LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.data.collections import collections
 from hemascope.inference.efficiency import latency_ms
+from hemascope.inference.guard import COLORLESS, SWAPPED, Guard, are_colorless
 from hemascope.inference.predictor import Predictor
 from hemascope.metrics import evaluate_all
 from hemascope.report.figures import caption_of, draw_evaluation
@@ -21,13 +23,15 @@ from hemascope.settings.compute import Compute, OnnxPrecision
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.files import explained
-from hemascope.store.model_folder import ArtifactInfo
+from hemascope.store.model_folder import ArtifactInfo, load_guard
 from hemascope.store.predictions import medmnist_name, write_medmnist
 from hemascope.store.provenance import fingerprint, publish
 from hemascope.store.run_folder import RunFolder, RunResults
 from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import Loaded, answers, count_seen, describe, load_engine
 from hemascope.workflows.sources import SplitChoice, load_split
+
+_MANY = 0.1  # of the images, whose colors are odd; of Tecom's eosinophils some seem swapped
 
 
 def evaluate(
@@ -69,6 +73,7 @@ def evaluate(
     warnings = _warnings(info, dataset)
     if sentence := seen_sentence(info.settings.name, num_seen):
         warnings.append(sentence)
+    warnings += _color_warnings(loaded, images)
     if as_trained or not info.onnx:
         predictions = answers(engine, images, info.classes)
     else:
@@ -162,6 +167,18 @@ def _write_medmnist(
     with explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_medmnist(path, predictions)
+
+
+def _color_warnings(loaded: Loaded, images: LabeledImages) -> list[str]:
+    """What `predict` would note of the colors of many of the images."""
+    info, count = loaded.info, len(images)
+    colorless = int(are_colorless(images.images).sum()) if info.is_color else 0
+    arrays = load_guard(loaded.path, info) if info.onnx else None
+    is_swapped = Guard.of(arrays).is_swapped if arrays else lambda _: False
+    looked_at = spread(range(count))
+    swapped = sum(is_swapped(images.images[i]) for i in looked_at)
+    found = ((colorless, count, COLORLESS), (swapped, len(looked_at), SWAPPED))
+    return [f"{n:,} of {of:,} image(s): {note}." for n, of, note in found if n > _MANY * of]
 
 
 def _warnings(info: ArtifactInfo, dataset: Dataset) -> list[str]:
