@@ -285,9 +285,16 @@ class Predictor:
         return engine if self.decision_of(layer).num_views == 1 else ViewsEngine(engine)
 
     def decision_of(self, layer: MovedLayer | None = None) -> Decision:
-        """How logits become answers, and how many views of each image they are of."""
-        is_moved = bool(layer or self.layer) and 8 in self._decisions
-        return self._decisions[self._views or (8 if is_moved else 1)]
+        """How logits become answers, and how many views of each image they are of.
+
+        Of a moved layer confidence is asked for as of the strictest decision: that was fitted on
+        val, and says less of a laboratory unlike training's.
+        """
+        if not (layer or self.layer):
+            return self._decisions[self._views or 1]
+        found = self._decisions[self._views or max(self._decisions)]
+        strictest = max(one.abstain_below for one in self._decisions.values())
+        return found.model_copy(update={"abstain_below": strictest})
 
     def told(self, fit: LaboratoryFit) -> str:
         """What was decided, what follows, and how to have it otherwise, in sentences."""
