@@ -103,7 +103,7 @@ def looks_like_table(path: Path) -> bool:
 
 
 def labels_of(path: Path) -> set[str]:
-    """The labels of a table of images; none of a file that is no such table."""
+    """The labels of a table of images; none of a file that is not one."""
     try:
         rows = _rows(path)
     except DataError:
