@@ -40,10 +40,8 @@ _NO_DENSITY = 1e-6  # in all of a cell
 _HUE = -0.1  # optical density; of 1,500 cells each of five laboratories at most 3 % are below it
 _GRAY = 8  # gray levels by which R, G and B of a gray image differ at most
 _TINTED = 0.9  # gray levels that brightness leaves unexplained; of 23,000 cells two are below it
-_FLAT, _POOLED = (
-    2.5,
-    28,
-)  # least contrast of that, in gray levels; pixels along a side that it is told by
+_FLAT = 2.5  # gray levels of contrast, below which nothing can be told from that
+_POOLED = 28  # pixels along a side that it is told by
 _LEAST_OF_CLASS = 20  # val images, for ranks among them
 _RARE = 0.005  # share of val that is as blurred, or as oddly colored, at either end
 
@@ -266,19 +264,17 @@ def fit_guard(
 
 def are_colorless(images: Images) -> NDArray[np.bool_]:
     """Which images (N, H, H, 3) are gray, or in one tint: color follows from brightness, (N,)."""
+    found = (images.max(axis=3) - images.min(axis=3)).max(axis=(1, 2), initial=0) <= _GRAY
     size = images.shape[1]
-    if not len(images):
-        return np.zeros(0, dtype=np.bool_)
     coarse, step = max(size // (_POOLED // 2), 1), max(size // _POOLED, 1)
-    few = images[:, ::coarse, ::coarse].reshape(len(images), -1, 3)
-    found = _unexplained(few) < 3 * _TINTED  # most images are done with
-    for i in np.flatnonzero(found):
-        image, side = images[i], size // step * step
-        parts = image[:side, :side].reshape(side // step, step, side // step, step, 3)
+    few = images[:, ::coarse, ::coarse]
+    rough = _unexplained(few.reshape(len(few), few.shape[1] * few.shape[2], 3))
+    for i in np.flatnonzero(rough < 3 * _TINTED):  # for most that is enough
+        side = size // step * step
+        parts = images[i, :side, :side].reshape(side // step, step, side // step, step, 3)
         smooth = parts.mean(axis=(1, 3)).reshape(1, -1, 3)  # without what a JPEG adds
-        is_gray = np.ptp(image, axis=2).max(initial=0) <= _GRAY
         is_flat = smooth.mean(axis=2).std() < _FLAT
-        found[i] = is_gray or (not is_flat and _unexplained(smooth)[0] < _TINTED)
+        found[i] |= not is_flat and _unexplained(smooth)[0] < _TINTED
     return found
 
 
