@@ -264,7 +264,9 @@ def fit_guard(
 
 def are_colorless(images: Images) -> NDArray[np.bool_]:
     """Which images (N, H, H, 3) are gray, or in one tint: color follows from brightness, (N,)."""
-    found = (images.max(axis=3) - images.min(axis=3)).max(axis=(1, 2), initial=0) <= _GRAY
+    red, green, blue = np.moveaxis(images, 3, 0)  # ten times as fast as a maximum over an axis of 3
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    found = spread.max(axis=(1, 2), initial=0) <= _GRAY
     size = images.shape[1]
     coarse, step = max(size // (_POOLED // 2), 1), max(size // _POOLED, 1)
     few = images[:, ::coarse, ::coarse]
