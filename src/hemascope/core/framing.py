@@ -26,6 +26,8 @@ _FIELD_BELOW = 0.045  # share of its area that is nucleus, of a picture that may
 _SIDE = 96  # pixels, of the copy that is looked at
 _BACKGROUND = 0.1  # share of the brightest pixels, which are background
 _DARKEST = 0.05  # of a background
+_LINED = 0.2  # share of the border that a mask of nuclei may line at most
+_IN_TWO = 0.7  # share of the spread that two parts must explain; of any one hump about 0.65
 _LEAST_CONTRAST = 0.12  # of the nucleus to the rest, in optical density
 _SMALLEST = 0.003  # share of the area, of a nucleus
 _SEGMENT, _OTHER = 0.05, 0.3  # of the nucleus' area: what may be its segment, or another nucleus
@@ -111,8 +113,7 @@ def find_cell(picture: Image.Image) -> Cell:
     how = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
     pixels = np.asarray(picture.resize(size, how), dtype=np.float64) / 255
     [index] = purple(densities(pixels[None]))
-    threshold = _otsu(index)
-    mask = index > threshold
+    mask = _nuclei(index)
     if not mask.any() or mask.all():
         return Cell()
     contrast = float(index[mask].mean() - index[~mask].mean())
@@ -199,6 +200,27 @@ def purple(densities: NDArray[np.floating]) -> NDArray[np.floating]:
     """How much each pixel is colored as a nucleus, (N, H, W), of optical densities (3, N, H, W)."""
     red, green, blue = densities
     return np.clip(green - blue, -0.2, 2) + 0.3 * np.clip(red, 0, 1.5)
+
+
+def _nuclei(index: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Where an image (H, W) is colored as nuclei are.
+
+    Where red cells are purple too, the first threshold parts all cells from the background. No
+    nucleus lines the border, so a mask that does is parted again, if it falls in two.
+    """
+    mask = index > _otsu(index)
+    for _ in range(2):
+        border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+        found = index[mask]
+        if border.mean() <= _LINED or not np.ptp(found):
+            break
+        threshold = _otsu(found)
+        share, spread = (found > threshold).mean(), found.var()
+        between = found[found > threshold].mean() - found[found <= threshold].mean()
+        if share * (1 - share) * between**2 < _IN_TWO * spread:
+            break
+        mask = index > threshold
+    return mask
 
 
 def _otsu(values: NDArray[np.floating]) -> float:

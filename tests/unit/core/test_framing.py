@@ -162,3 +162,27 @@ def test_a_cell_is_cut_out_of_its_field() -> None:
     cell = find_cell(Image.fromarray(image))
     assert (cell.x, cell.y) == pytest.approx((0, 0), abs=0.04)
     assert cell.diameter == pytest.approx(NUCLEUS, abs=0.04)
+
+
+def test_purple_red_cells_that_touch_the_white_cell_are_no_nucleus() -> None:
+    """As where all of a smear is stained: the first threshold parts cells from the background."""
+    picture = Image.new("RGB", (192, 192), (240, 225, 225))
+    draw = ImageDraw.Draw(picture)
+    around = (
+        (20, 30),
+        (70, 10),
+        (130, 20),
+        (180, 70),
+        (20, 100),
+        (30, 165),
+        (100, 185),
+        (165, 150),
+    )
+    for x, y in around:
+        draw.circle((x, y), 36, fill=(180, 90, 160))
+    draw.circle((96, 96), 42, fill=(180, 90, 160))
+    draw.circle((96, 96), 27, fill=(140, 50, 150))
+    cell = find_cell(picture)
+    assert cell.num_nuclei == 1
+    assert abs(cell.diameter - 54 / 192) < 0.03
+    assert abs(cell.x) < 0.03
