@@ -172,12 +172,13 @@ def test_hidden_members_of_archives_are_left_out(tmp_path: Path) -> None:
         archive.write(tmp_path / "x.png", "cells/x.png")
         archive.write(tmp_path / "x.png", "cells/picture")  # known by its content
         archive.writestr("__MACOSX/cells/._x.png", b"x")
+        archive.writestr("__MACOSX\\cells\\._y.png", b"x")  # as some programs write paths
         archive.writestr("cells/Thumbs.db", b"x")
         archive.writestr("cells/labels.csv", b"x")
     passed = PassedOver()
     found = [item.path for item in items([str(path)], passed)]
     assert found == [f"{path}!/cells/x.png", f"{path}!/cells/picture"]
-    assert (passed.count, passed.num_hidden, passed.names) == (1, 2, ["labels.csv"])
+    assert (passed.count, passed.num_hidden, passed.names) == (1, 3, ["labels.csv"])
 
 
 def test_a_folder_that_cannot_be_read_has_its_error(
@@ -197,3 +198,16 @@ def test_a_folder_that_cannot_be_read_has_its_error(
     assert first.read().image.size == (12, 12)
     with pytest.raises(BadPictureError, match="the folder cannot be read: Permission denied"):
         second.read()
+
+
+def test_a_table_is_refused_and_other_packed_archives_are_read(tmp_path: Path) -> None:
+    save(tmp_path / "x.png")
+    (tmp_path / "cells.csv").write_text("path,label\nx.png,monocyte\n")
+    with pytest.raises(UsageError, match=r"cells.csv is a table, not an image; give the images"):
+        check_inputs([str(tmp_path / "cells.csv")])
+    bz2, xz = tmp_path / "cells.tbz2", tmp_path / "cells.txz"
+    with tarfile.open(bz2, "w:bz2") as first, tarfile.open(xz, "w:xz") as second:
+        first.add(tmp_path / "x.png", "x.png")
+        second.add(tmp_path / "x.png", "x.png")
+    found = [item.path for item in items([str(bz2), str(xz)], PassedOver())]
+    assert found == [f"{bz2}!/x.png", f"{xz}!/x.png"]

@@ -304,3 +304,12 @@ def test_what_an_array_may_hide_is_said(tmp_path: Path) -> None:
     assert "No image has the label 0 (basophil)" in notes
     count = sum(len(v) for v in images.values())
     assert f"{count} image(s): transparent parts are shown on white" in notes
+
+
+def test_names_in_one_text_are_refused_and_labels_from_1_are_noted(tmp_path: Path) -> None:
+    one = {"images": IMAGES, "class_names": np.array("a,b")}
+    with pytest.raises(DataError, match=r"class_names has shape \(\)"):
+        _as_found(_saved(tmp_path, {**one, "labels": np.zeros(len(IMAGES), dtype=np.int64)}))
+    few = {"images": IMAGES, "class_names": np.array(BLOOD_CELLS.names)}
+    notes = _as_found(_saved(tmp_path, {**few, "labels": 1 + np.arange(len(IMAGES)) % 5})).notes
+    assert "No image has the label 0 (basophil)" in " ".join(notes)

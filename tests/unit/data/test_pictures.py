@@ -659,3 +659,12 @@ def test_pictures_are_known_by_their_content(pixels: Pixels, kind: str) -> None:
 )
 def test_other_files_are_no_pictures(prefix: bytes) -> None:
     assert not is_picture(prefix)
+
+
+def test_a_color_space_that_is_not_applied_is_noted() -> None:
+    content = saved(np.full((8, 8, 3), 120, dtype=np.uint8))
+    place = content.index(b"IDAT") - 4
+    for primaries, transfer, noted in ((1, 13, False), (12, 13, True), (9, 16, True)):
+        told = chunk(b"cICP", bytes([primaries, transfer, 0, 1]))
+        notes = read_picture(content[:place] + told + content[place:]).notes
+        assert (notes == ("its color space (cICP) was not applied",)) == noted
