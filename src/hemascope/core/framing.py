@@ -215,9 +215,9 @@ def _nuclei(index: NDArray[np.floating]) -> NDArray[np.bool_]:
         if border.mean() <= _LINED or not np.ptp(found):
             break
         threshold = _otsu(found)
-        share, spread = (found > threshold).mean(), found.var()
-        between = found[found > threshold].mean() - found[found <= threshold].mean()
-        if share * (1 - share) * between**2 < _IN_TWO * spread:
+        upper = found > threshold
+        between = found[upper].mean() - found[~upper].mean()
+        if upper.mean() * (1 - upper.mean()) * between**2 < _IN_TWO * found.var():
             break
         mask = index > threshold
     return mask

@@ -35,7 +35,9 @@ def read_folder(path: Path, request: Request) -> Source:
     subfolders: list[str] = []
     damaged = dict(request.damaged)
     for root, split in splits.items() or [(top, None)]:
-        for folder in _subfolders(root):
+        own = _subfolders(root)
+        _check_table(path, root, {folder.name for folder in own})
+        for folder in own:
             found = list(walk(str(folder), passed))
             if not found:
                 notes.append(f"The class folder {folder.relative_to(path)} has no image.")
@@ -47,7 +49,6 @@ def read_folder(path: Path, request: Request) -> Source:
                     Record(file.relative_to(path).as_posix(), file, folder.name.strip(), split)
                 )
                 subfolders.append(file.relative_to(folder).parent.as_posix().removeprefix("."))
-        _check_table(path, root, {folder.name for folder in _subfolders(root)})
         loose = PassedOver(wanted="in a class folder")
         for file in sorted(root.iterdir()):
             if file.is_file() and not is_hidden(file.name):

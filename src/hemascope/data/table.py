@@ -58,6 +58,7 @@ def read_table(path: Path, request: Request) -> Source:
             f"{path} needs a column 'label' and one of {', '.join(_PATHS)}; it has "
             f"{', '.join(columns) or 'no rows'}."
         )
+    rows = [{k: v if k == path_column else _visible(v) for k, v in row.items()} for row in rows]
     notes: list[str] = []
     used = (path_column, *_COLUMNS[len(_PATHS) :])
     ignored = [name for name in columns if name and name not in used]
@@ -242,6 +243,11 @@ def _file(folder: Path, name: str, suffixes: list[str]) -> Path | None:
     return None
 
 
+def _visible(cell: str) -> str:
+    """Without what cells copied from a page hold: a class or a group would become two."""
+    return "".join(c for c in cell if category(c) != "Cf")
+
+
 def _labels(labels: Sequence[str], request: Request, path: Path) -> tuple[Sequence[str], list[str]]:
     """Labels that are numbers as the names that the request gives these; else as they are.
 
@@ -251,8 +257,6 @@ def _labels(labels: Sequence[str], request: Request, path: Path) -> tuple[Sequen
     Raises:
         DataError: If there are fewer names.
     """
-    # Cells copied from a page hold characters without width, which would make two classes of one.
-    labels = ["".join(c for c in label if category(c) != "Cf") for label in labels]
     names = request.named.names if request.named else ()
     try:
         numbers = [float(label) for label in labels]

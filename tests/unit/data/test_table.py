@@ -320,3 +320,11 @@ def test_bytes_in_parquet_are_texts(cells: Path) -> None:
     parquet.write_table(pa.table(columns), cells / "cells.parquet")
     names = _as_found(cells / "cells.parquet").classes.names
     assert names == ("immature granulocyte", "neutrophil")
+
+
+def test_marks_without_width_make_no_group_of_their_own(cells: Path) -> None:
+    rows = _rows("path", "label", "group")
+    for row in rows[2::2]:
+        row[2] += chr(0x200B)
+    groups = [part.groups or () for part in _as_found(_write(cells, rows)).splits.values()]
+    assert {group for own in groups for group in own} == {f"p{i}" for i in range(8)}
