@@ -307,6 +307,27 @@ def test_looked_through_is_what_the_reader_looked_at(case: "Page") -> None:
     page.wait_for_selector(".class .unseen", state="detached")
 
 
+def test_an_image_that_failed_is_no_look_and_is_asked_for_again(case: "Page") -> None:
+    page = case
+    thumbnails = re.compile(r"\.jpg$")
+    page.route(thumbnails, lambda route: route.abort())
+    page.reload()
+    page.wait_for_selector(".cell[data-image=failed]")
+    assert not page.locator(".cell[data-image=shown]").count()
+    page.keyboard.press("Control+Home")
+    page.click(".cell:not(.broken) >> nth=0")
+    page.wait_for_timeout(_REST)
+    rings = page.locator(".class .unseen").count()
+    assert rings > 0  # a class of blank cells is not one that was looked through
+    page.unroute(thumbnails)
+    page.wait_for_selector(".cell[data-image=failed]", state="detached")
+    assert ".jpg" in page.locator(".cell[data-image=shown] >> nth=0").evaluate(
+        "node => node.style.backgroundImage"
+    )
+    page.wait_for_timeout(_REST)
+    assert page.locator(".class .unseen").count() < rings  # by itself, once they are there
+
+
 def test_a_box_selects_and_escape_ends_a_drag(case: "Page") -> None:
     page = case
     box = page.locator(".gallery").bounding_box()

@@ -6,6 +6,7 @@ import { dragging } from "./drag.js";
 
 const OVERSCAN = 2;
 const REST = 1000;
+const AGAIN = 3000; // until an image that failed is asked for again
 
 /** What a group is called, and what its flagged cells are flagged for. */
 export function heading(group) {
@@ -35,12 +36,34 @@ function look(cell) {
   return ["cell", ...Object.keys(kinds).filter((kind) => kinds[kind])].join(" ");
 }
 
+/** Notes on a node whether its image is shown, and asks again for one that failed, until it is ended. */
+function watched(node, url) {
+  const image = new Image();
+  let timer;
+  const note = (state) => {
+    node.dataset.image = state;
+    node.style.backgroundImage = state === "failed" ? "none" : `url("${url}")`;
+  };
+  image.onload = () => note("shown");
+  image.onerror = () => {
+    note("failed");
+    timer = setTimeout(() => (image.src = url), AGAIN);
+  };
+  note("coming");
+  image.src = url;
+  return () => {
+    clearTimeout(timer);
+    image.onload = image.onerror = null;
+  };
+}
+
 function Cell({ cell, x, y, selected, current, position, total }) {
-  return html`<div role="option" id="cell-${cell.id}" data-id=${cell.id} class=${look(cell)} aria-selected=${String(selected)}
+  const node = useRef();
+  useLayoutEffect(() => (cell.thumbnail ? watched(node.current, cell.thumbnail) : undefined), [cell.thumbnail]);
+  return html`<div role="option" ref=${node} id="cell-${cell.id}" data-id=${cell.id} class=${look(cell)} aria-selected=${String(selected)}
     aria-posinset=${position} aria-setsize=${total} aria-label=${describe(cell)} tabindex=${current ? 0 : -1}
     style=${{
       transform: `translate(${x}px, ${y}px)`,
-      backgroundImage: cell.thumbnail ? `url("${cell.thumbnail}")` : "none",
       "--sure": `${Math.round(100 * (cell.confidence ?? 0))}%`,
     }}></div>`;
 }
@@ -141,8 +164,11 @@ export function Gallery({ store, zoom, several, onOpen }) {
   rest.ends = () => {
     const view = scroller.current;
     if (!rest.own || document.hidden || document.querySelector("dialog[open]") || getComputedStyle(view).visibility === "hidden") return;
-    rest.own = false;
-    store.look(whole(layout, view.scrollTop, view.scrollTop + view.clientHeight));
+    const ids = whole(layout, view.scrollTop, view.scrollTop + view.clientHeight);
+    const shown = ids.filter((id) => (document.getElementById(`cell-${id}`)?.dataset.image ?? "shown") === "shown");
+    rest.own = shown.length < ids.length;
+    if (rest.own) starts(); // for those whose images are not there yet
+    store.look(shown);
   };
   useEffect(() => {
     if (store.progress) rest.own = false;
