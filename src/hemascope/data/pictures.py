@@ -67,6 +67,7 @@ _DEEP = re.compile(r"(LA|RGB|RGBX|RGBA|RGBa|CMYK);16([LBN])")
 _GRAY_STEPS = {"L;2": 85, "L;4": 17}  # between neighboring values of few bits, scaled to 8
 _LOADED = "loading dropped bits of its colors; give the file, or the image before it is loaded"
 _DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras and scanners
+_WHITE_OF_16, _MOST_DRAWN, _DEEPEST_DRAWN_ON = 65535, 0.1, 12  # of a scale bar: share, bits below
 _GRAY = ("1", "L", "LA", "La")
 _KINDS = {
     "1": "1-bit black and white",
@@ -394,14 +395,21 @@ def _scaled(mode: str, values: NDArray[np.uint16]) -> tuple[Image.Image, int]:
     """
     num_colors = len(mode.removesuffix("A"))  # alpha multiplied in (RGBa) has the colors' depth
     color, alpha = np.split(values, [num_colors], axis=-1)
-    bits = _num_bits(color)
+    bits = _num_bits(color, _MOST_DRAWN)
     alpha_bits = bits if _num_bits(alpha) <= bits else 16
+    color = np.minimum(color, 2**bits - 1)  # of a scale bar: see `_num_bits`
     scaled = np.concatenate([_levels(bits)[color], _levels(alpha_bits)[alpha]], axis=-1)
     height, width, _ = values.shape
     return Image.frombytes(mode, (width, height), scaled.tobytes()), bits
 
 
-def _num_bits(values: NDArray[np.uint16]) -> int:
+def _num_bits(values: NDArray[np.uint16], most_drawn: float = 0) -> int:
+    """The bits in use, but for a scale bar or a text drawn in the largest of 16 upon fewer."""
+    is_drawn = values == _WHITE_OF_16
+    if 0 < np.count_nonzero(is_drawn) <= most_drawn * values.size:
+        largest = int(values[~is_drawn].max())
+        if 0 < largest < 2**_DEEPEST_DRAWN_ON:  # else it may be an image in 16 bits, and dark
+            return next(bits for bits in _DEPTHS if largest < 2**bits)
     largest = int(values.max(initial=0))
     return next(bits for bits in _DEPTHS if largest < 2**bits)
 

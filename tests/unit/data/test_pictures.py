@@ -434,6 +434,18 @@ def test_deep_values_are_scaled_by_the_bits_in_use(bits: int, kind: str, channel
     assert picture.notes[0] == note
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_a_scale_bar_in_16_bits_leaves_the_rest_in_fewer(bits: int) -> None:
+    values = np.random.default_rng(bits).integers(0, 2**bits, (HEIGHT, WIDTH, 3)).astype(np.uint16)
+    values[0, 0], values[-1, : WIDTH // 4] = 2**bits - 1, 65535
+    picture = read_picture(png(values, 2))
+    expected = np.floor(np.minimum(values, 2**bits - 1) * 255.0 / (2**bits - 1) + 0.5)
+    assert (shown(picture) == expected).all()
+    assert picture.notes[0].startswith(f"{bits}-bit values in 16 bits")
+    values[1, 1] = 5000  # deeper than that, as of an image in 16 bits
+    assert read_picture(png(values, 2)).notes[0].startswith("16-bit values")
+
+
 def test_gray_in_lzw_is_deep_too(pixels: Pixels) -> None:
     gray = pixels[..., 0] * np.uint16(16)
     gray[0, 0] = 4080
