@@ -296,13 +296,15 @@ class Predictor:
         strictest = max(one.abstain_below for one in self._decisions.values())
         return found.model_copy(update={"abstain_below": strictest})
 
-    def told(self, fit: LaboratoryFit) -> str:
-        """What was decided, what follows, and how to have it otherwise, in sentences."""
-        if not fit.layer:
-            return fit.describe()
-        views = self.decision_of(fit.layer).num_views
+    def describe(self, fit: LaboratoryFit) -> str:
+        """What was decided and what follows, in sentences."""
+        views = self.decision_of(fit.layer).num_views if fit.layer else 1
         averaged = f" The answers are means over {views} views of each image." if views > 1 else ""
-        return f"{fit.describe()}{averaged} `as_trained` leaves the last layer."
+        return fit.describe() + averaged
+
+    def told(self, fit: LaboratoryFit) -> str:
+        """The same, and how to have it otherwise."""
+        return self.describe(fit) + (" `as_trained` leaves the last layer." if fit.layer else "")
 
     def fits(self, fit: LaboratoryFit) -> bool:
         """Whether that was decided for this model."""

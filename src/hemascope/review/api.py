@@ -236,7 +236,7 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
         if _LINES in request.headers.get("accept", ""):
             return _streamed(answered())
         content = {"passed_over": passed.notes(), "answers": list(answered())}
-        said = decided.describe() if decided else ""
+        said = predictor.describe(decided) if decided else ""
         framed = {"frame": said, "frame_file": decided and decided.model_dump_json()}
         return JSONResponse({**framed, **content})
 

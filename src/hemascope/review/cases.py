@@ -140,7 +140,7 @@ class Sitting:
             "second": second,
             **self.seen(cells).model_dump(),
             "signed_by": signer and signer.name,
-            "frame": case.fit.describe(),
+            "frame": self.station.predictor.describe(case.fit),
             "has_maps": self.station.has_maps(case),
             "role": self.role,
             "classes": self.classes,

@@ -131,7 +131,7 @@ def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[st
             at.case.shift = _shift(at)
             at.case.version += 1
         shift = at.case.shift
-    said = fit.describe() if fit else ""
+    said = station.predictor.describe(fit) if fit else ""
     yield {"complete": True, "done": done, "total": total, "frame": said, "shift": shift}
 
 
