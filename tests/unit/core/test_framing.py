@@ -186,3 +186,47 @@ def test_purple_red_cells_that_touch_the_white_cell_are_no_nucleus() -> None:
     assert cell.num_nuclei == 1
     assert abs(cell.diameter - 54 / 192) < 0.03
     assert abs(cell.x) < 0.03
+
+
+def cut(diameter: int, margin: int = 12) -> Image.Image:
+    """A cell's bounding box, of whatever the nucleus' diameter is at one magnification."""
+    whole = drawn((300, 300), (150, 150, diameter))
+    side = diameter // 2 + margin
+    return whole.crop((150 - side, 150 - side, 150 + side, 150 + side))
+
+
+def test_cells_cut_out_by_their_boxes_are_framed_at_one_magnification() -> None:
+    spec = ImageSpec(size=64, frame="auto", geometries=((200, 1.0), (64, 1.0)))
+    diameters = list(range(60, 140, 2))
+    pictures = [cut(diameter) for diameter in diameters]
+    frame = spec.decide(pictures)
+    assert frame is not None
+    assert frame.pixels == pytest.approx(np.median(diameters) / NUCLEUS, rel=0.05)
+    assert frame.of_all_sizes
+    assert f"a square of {frame.pixels} pixels" in frame.describe()
+    framed = spec.framed(frame)
+    small, large = framed.prepare([cut(64), cut(128)]).images
+    assert small.shape == (64, 64, 3)
+    ratio = find_cell(Image.fromarray(large)).diameter / find_cell(Image.fromarray(small)).diameter
+    assert ratio == pytest.approx(2, rel=0.1)  # by its own box each would fill as much
+    notes = framed.prepare(pictures).notes
+    assert len(set(notes)) == 1  # is counted, not said for each size
+
+
+@pytest.mark.parametrize("kind", ["one size", "two sizes", "resized"])
+def test_cells_that_were_not_cut_out_have_one_share(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [drawn((240, 240), (120, 120, d)) for d in rng.integers(80, 140, 40).tolist()]
+    sides = {
+        "one size": np.full(40, 240),
+        "two sizes": np.array([240, 300] * 20),
+        "resized": rng.integers(100, 400, 40),
+    }[kind]
+    scaled = [one.resize((side, side)) for one, side in zip(pictures, sides.tolist(), strict=True)]
+    frame = ImageSpec(size=64, frame="auto").decide(scaled)
+    assert frame is not None
+    assert frame.pixels == 0
+
+
+def test_frame_files_from_before_frames_in_pixels_fit_still() -> None:
+    assert ImageSpec(size=64, frame="auto").digest == "82eccba83f2bfe10"
