@@ -22,9 +22,6 @@ _WHOLE = (0.8, 1.2)  # shares that are as good as all, since nuclei differ betwe
 _LEAST_TO_WIDEN = 10  # pictures with a cell: some cells alone have large nuclei
 _TOO_LARGE = 1.5  # over NUCLEUS; of PBC's classes, monocytes have the largest nuclei: 1.27
 _APART = 1.3  # ratio of the nuclei of two magnifications
-_LEAST_CUT = 20  # pictures with a cell, that tell whether pictures were cut to their cells:
-_DISTINCT, _VARIED = 12, 0.08  # how many sizes they have at least, spread of the sizes,
-_ALIKE, _FOLLOW = 0.4, 0.6  # most spread of nuclei in pixels, correlation with the sizes (all log)
 _FIELD_BELOW = 0.045  # share of its area that is nucleus, of a picture that may be a whole field
 _SIDE = 96  # pixels, of the copy that is looked at
 _BACKGROUND = 0.1  # share of the brightest pixels, which are background
@@ -52,7 +49,6 @@ class Cell:
         contrast: How much more its pixels are colored as a nucleus than the rest (optical density).
         num_nuclei: How many nuclei of a like size there are, this one among them.
         aspect: Longer over shorter side of the photograph.
-        shorter: The shorter side in pixels; 0 where it was not noted.
     """
 
     diameter: float = 0.0
@@ -62,7 +58,6 @@ class Cell:
     contrast: float = 0.0
     num_nuclei: int = 0
     aspect: float = 1.0
-    shorter: int = 0
 
     @property
     def is_in_field(self) -> bool:
@@ -76,8 +71,6 @@ class Frame(BaseModel):
 
     Attributes:
         share: Of the central square's side; above 1, background is added around the photograph.
-        pixels: The square's side in pixels, where photographs were cut to their cells: they differ
-            in size then, but not in magnification. 0 where the share holds for all.
         nucleus: Median diameter of the nuclei, as a share of the shorter side; 0 if there are none.
         is_field: Whether the photographs are much larger than their cells.
         num_pictures: How many photographs decided.
@@ -89,7 +82,6 @@ class Frame(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     share: float = Field(gt=0, le=MOST)
-    pixels: int = Field(default=0, ge=0)
     nucleus: float = Field(ge=0)
     is_field: bool
     num_pictures: int = Field(ge=0)
@@ -105,12 +97,6 @@ class Frame(BaseModel):
         )
         if self.is_field:
             return f"These are whole fields, not cells ({found}): give `frame` cell."
-        if self.pixels:
-            return (
-                f"Framed by the cells: images are cut to their cells, so a square of {self.pixels} "
-                f"pixels around the middle of each is used, and background where an image is "
-                f"smaller ({found})."
-            )
         if self.share > 1:
             added = (
                 f"background is added around each image, to {100 * self.share:.0f} % of its side"
@@ -155,7 +141,6 @@ def find_cell(picture: Image.Image) -> Cell:
         contrast=contrast,
         num_nuclei=1 + int(others.sum()),
         aspect=max(picture.size) / min(picture.size),
-        shorter=min(picture.size),
     )
 
 
@@ -172,33 +157,12 @@ def choose_frame(cells: Sequence[Cell]) -> Frame:
         return Frame(share=1, nucleus=0, is_field=False, num_pictures=len(cells))
     nucleus = float(np.median([cell.diameter for cell in found]))
     share = min(nucleus / NUCLEUS, MOST if len(found) >= _LEAST_TO_WIDEN else 1.0)
-    pixels = 0
-    if are_cut(found):
-        pixels = round(float(np.median([c.diameter * c.shorter for c in found])) / NUCLEUS)
-        share = min(pixels / float(np.median([cell.shorter for cell in found])), MOST)
     return Frame(
         share=1.0 if _WHOLE[0] <= share <= _WHOLE[1] else round(share, 3),
-        pixels=pixels,
         nucleus=round(nucleus, 3),
         is_field=2 * sum(cell.is_in_field for cell in found) > len(found),
         num_pictures=len(cells),
     )
-
-
-def are_cut(cells: Sequence[Cell]) -> bool:
-    """Whether photographs of one magnification were each cut to its cell, by its bounding box.
-
-    They have many sizes then, which follow those of the nuclei, while nuclei in pixels differ no
-    more than kinds of cells do. As shares of such a photograph all cells would be equally large.
-    """
-    seen = [cell for cell in cells if cell.diameter and cell.shorter]
-    if len(seen) < _LEAST_CUT or len({cell.shorter for cell in seen}) < _DISTINCT:
-        return False
-    sizes = np.log([cell.shorter for cell in seen])
-    nuclei = sizes + np.log([cell.diameter for cell in seen])
-    if sizes.std() < _VARIED or not 0 < nuclei.std() <= _ALIKE:
-        return False
-    return float(np.corrcoef(sizes, nuclei)[0, 1]) >= _FOLLOW
 
 
 def are_apart(some: Sequence[Cell], others: Sequence[Cell]) -> bool:

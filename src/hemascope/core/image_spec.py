@@ -15,7 +15,6 @@ from hemascope.core.framing import (
     Cell,
     Frame,
     are_apart,
-    are_cut,
     are_too_large,
     background,
     choose_frame,
@@ -71,7 +70,6 @@ class ImageSpec(BaseModel):
     - "auto": the share that the cell in each photograph asks for; `framed` decides it for all,
       after which it is "framed", or "field" where the photographs are much larger than their cells.
       Where cells fill their photos, it is above 1, and the background's color is added around them.
-      Of photographs that were cut to their cells it is a square of so many `pixels` instead.
     - "cell": the same share, but around the cell instead of the middle; decided, it is "centered".
     """
 
@@ -83,7 +81,6 @@ class ImageSpec(BaseModel):
     photo_size: int = Field(default=0, ge=0)
     frame: Literal[FrameChoice, "framed", "field", "centered"] = "whole"
     geometries: Geometries = ()
-    pixels: int = Field(default=0, ge=0)
 
     @property
     def is_undecided(self) -> bool:
@@ -93,8 +90,7 @@ class ImageSpec(BaseModel):
     @property
     def digest(self) -> str:
         """What a frame is known to fit by."""
-        decided = {"pixels"}  # by a frame, not before
-        return blake2b(self.model_dump_json(exclude=decided).encode(), digest_size=8).hexdigest()
+        return blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
 
     def decide(self, pictures: Iterable[Image.Image]) -> Frame | None:
         """How photographs of one laboratory are framed; None if that is settled without them."""
@@ -118,7 +114,7 @@ class ImageSpec(BaseModel):
                 diameters.append(look.cell.diameter / look.known)
         # Some have a size of training's by chance.
         of_all_sizes = len(others) > len(known) and not are_apart(known, others)
-        of_all_sizes |= are_too_large(diameters) or are_cut([*others, *known])
+        of_all_sizes |= are_too_large(diameters)
         if not (others or of_all_sizes):
             return None
         cells = [*others, *known] if of_all_sizes else others
@@ -131,12 +127,7 @@ class ImageSpec(BaseModel):
             return self
         of_middle = "field" if frame.is_field else "framed"
         decided = "centered" if self.frame == "cell" else of_middle
-        changes: dict[str, object] = {
-            "crop": frame.share,
-            "pixels": frame.pixels,
-            "frame": decided,
-            "photo_size": 0,
-        }
+        changes: dict[str, object] = {"crop": frame.share, "frame": decided, "photo_size": 0}
         if frame.of_all_sizes:
             changes["geometries"] = ()
         return self.model_copy(update=changes)
@@ -174,8 +165,6 @@ class ImageSpec(BaseModel):
         shorter, longer = sorted(picture.size)
         if (known := self.knows(picture)) is not None:
             return known, ""
-        if self.pixels:
-            return self.pixels / shorter, ""
         if self.crop < 1 and shorter < TILE_SHARE * self.photo_size:
             return 1.0, (
                 f"taken as already cropped to the cell, being smaller than the {self.photo_size} "
@@ -204,9 +193,7 @@ class ImageSpec(BaseModel):
                     crop, is_field = alone.share, alone.is_field and self.frame == "auto"
                 if self.frame != "auto":
                     x, y = cell.x, cell.y
-            if self.pixels:
-                note = f"framed: a square of {self.pixels} pixels, with background where needed"
-            elif crop > 1:
+            if crop > 1:
                 note = f"framed: background was added around it, to {100 * crop:.0f} % of its side"
             elif crop < 1 or x or y:
                 middle = "the cell" if x or y else "the middle"

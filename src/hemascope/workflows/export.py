@@ -169,7 +169,7 @@ def export_whole(model: Path, output: Output, *, crop: float | None = None, fram
     info, graph, content = load_graph(model, None)
     predictor = Predictor(model, crop=crop, frame=frame)
     spec = predictor.spec
-    if not 0 < spec.crop <= 1 or spec.pixels or spec.frame in ("cell", "centered"):
+    if not 0 < spec.crop <= 1 or spec.frame in ("cell", "centered"):
         raise UsageError(
             "a graph cannot look for cells or add background; give a `crop` up to 1 or no `frame`.",
             field="frame" if frame else "crop",
