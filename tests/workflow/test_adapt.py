@@ -72,6 +72,33 @@ def test_a_few_labels_make_a_model_of_the_laboratory(
     assert "Base model" in card
 
 
+def test_copies_and_known_cells_do_not_pass_for_more(
+    laboratory: Path, exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    """The same cells three times over; and the same cells again, for a model adapted to them."""
+    cells = tmp_path / "cells"
+    for path in sorted(laboratory.rglob("*.png")):
+        for copy in range(3):
+            target = cells / path.parent.name / f"{copy}_{path.name}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    first, again = tmp_path / "first", tmp_path / "again"
+    outcome = hemascope("adapt", exported, "--data", cells, "--out", first)
+    assert outcome.code == 0, outcome.err
+    said = "160 of 240 labeled images are copies of others (equal pixels) and were left out"
+    assert said in outcome.err
+    assert "Cross-validated on 80 labeled cells" in outcome.out
+    assert said in (first / "report.html").read_text()
+    calibration = load_info(first).calibration
+    assert calibration is not None
+    assert calibration.num_images == 80
+    outcome = hemascope("adapt", first, "--data", laboratory, "--out", again)
+    assert outcome.code == 0, outcome.err
+    said = "80 of these 80 images are among those that the model was trained on or adapted to"
+    assert said in outcome.err
+    assert said in (again / "MODEL_CARD.md").read_text()
+
+
 def test_the_old_classes_stay_if_asked(
     laboratory: Path, exported: Path, tmp_path: Path, hemascope: Run
 ) -> None:

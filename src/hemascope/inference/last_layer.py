@@ -20,7 +20,7 @@ Rows = NDArray[np.intp]
 
 LEAST_TO_MOVE = 50  # cells, to say that their laboratory is unlike those of training
 _STRENGTHS = (0.003, 0.03, 0.3)  # inverse of the ridge penalty, tried by cross-validation
-_FOLDS = 5
+_FOLDS, _DIVISIONS = 5, 20  # and ways to divide groups into them
 _STEPS = 300
 _OLD = 3.0  # scale of the old logits: the ridge penalty shrinks their part less
 _NEVER = -20.0  # logit
@@ -59,7 +59,9 @@ class Kept:
 def folds_of(labels: Labels, groups: Sequence[str] | None) -> list[tuple[Rows, Rows]]:
     """Rows to fit to and rows to judge by; no group is on both sides.
 
-    Classes whose cells are of a single group (or a single cell) are fitted to, and not judged.
+    Classes whose cells are of a single group (or a single cell) are fitted to, and not judged. Nor
+    are cells of a class that all other folds lack: of a few ways to divide the groups, one is
+    taken that leaves out the fewest.
 
     Raises:
         DataError: If fewer than two classes can be judged.
@@ -76,19 +78,35 @@ def folds_of(labels: Labels, groups: Sequence[str] | None) -> list[tuple[Rows, R
             f"too few labeled cells: fewer than two classes have cells of at least 2 {what}, so "
             "nothing can be judged on cells that were not fitted to; label more."
         )
-    count = min(_FOLDS, counts[counts >= 2].min())
-    judged = counts[labels] >= 2
-    splitter = (StratifiedGroupKFold if groups else StratifiedKFold)(
-        count, shuffle=True, random_state=0
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of groups that cannot be spread evenly
-        rows = np.flatnonzero(judged)
-        own = None if groups is None else units[rows]
-        return [
-            (np.union1d(rows[fit], np.flatnonzero(~judged)), rows[judge])
-            for fit, judge in splitter.split(rows, labels[rows], own)
-        ]
+    rows = np.flatnonzero(counts[labels] >= 2)
+    kind = StratifiedGroupKFold if groups else StratifiedKFold
+    num_folds = min(_FOLDS, len(np.unique(units[rows])), np.bincount(labels[rows]).max())
+    best: list[tuple[Rows, Rows]] = []
+    for seed in range(_DIVISIONS):
+        splitter = kind(num_folds, shuffle=True, random_state=seed)
+        folds: list[tuple[Rows, Rows]] = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of groups that cannot be spread evenly
+            for _, places in splitter.split(rows, labels[rows], units[rows]):
+                fit = np.flatnonzero(~np.isin(units, units[rows[places]]))
+                judge = rows[places][np.isin(labels[rows[places]], labels[fit])]
+                if len(judge) and len(np.unique(labels[fit])) > 1:
+                    folds.append((fit, judge))
+        best = max(best, folds, key=num_judged)
+        if num_judged(best) == len(rows):
+            break
+    judged = [labels[judge] for _, judge in best]
+    if not judged or len(np.unique(np.concatenate(judged))) < 2:
+        raise DataError(
+            "too few groups (patients or slides): however they are divided, fewer than two classes "
+            "can be judged by groups that were not fitted to; label cells of more."
+        )
+    return best
+
+
+def num_judged(folds: Sequence[tuple[Rows, Rows]]) -> int:
+    """How many cells folds judge."""
+    return sum(len(judge) for _, judge in folds)
 
 
 def fit_head(cells: Cells, rows: Rows, num_classes: int, kept: Kept | None) -> Head:

@@ -25,6 +25,7 @@ from hemascope.store.provenance import Provenance
 from hemascope.store.run_folder import RunFolder
 
 BEFORE, AFTER = "before", "after"
+FITTED_TO = "temperature and threshold were fitted to these same answers, which flatters both"
 _SHOWN = 24  # images on the page
 
 
@@ -35,6 +36,8 @@ class Judged:
     Attributes:
         answers: Of last layers, or more, that were fitted to the other folds; one for each cell.
         not_judged: Classes whose cells are too few to be judged.
+        num_not_judged: How many cells were fitted to alone: theirs, and those of a class that was
+            in no other fold.
         num_groups: From how many groups; None where nobody says.
         num_folds: Into how many parts they were divided.
         comparison: The new model ("after") and, if it knows one of the classes, the old one.
@@ -47,6 +50,7 @@ class Judged:
 
     answers: Predictions
     not_judged: tuple[str, ...]
+    num_not_judged: int
     num_groups: int | None
     num_folds: int
     comparison: Comparison
@@ -66,6 +70,12 @@ class Judged:
         return (
             f"abstains on {interval(share)} of these cells; of the others {interval(others)} right"
         )
+
+    def left_out(self) -> str:
+        """What was fitted to and not judged."""
+        why = "their class has a single cell or group, or all its groups are in one fold"
+        names = f" ({', '.join(self.not_judged)} not at all)" if self.not_judged else ""
+        return f"not judged: {self.num_not_judged:,} cell(s){names}, because {why}"
 
     def balanced_accuracy(self, when: str) -> NetworkFigure | None:
         """Before or after; None where it is not defined."""
@@ -124,15 +134,16 @@ class Adapted:
         lines = [
             f"Cross-validated on {len(judged.answers.labels):,} labeled cells ({groups}; "
             f"{judged.num_folds} folds), with 95 % intervals:",
-            f"balanced accuracy before: {interval(old) if old else 'not defined: other classes'}",
-            f"balanced accuracy after:  {interval(new) if new else 'not defined'}",
+            f"balanced accuracy before, as trained, in one view: "
+            f"{interval(old) if old else 'not defined: other classes'}",
+            f"balanced accuracy after, in one view: {interval(new) if new else 'not defined'}",
             f"expected calibration error after: {judged.ece_after:.3f}",
             judged.abstained(),
+            FITTED_TO,
             apart,
         ]
-        if judged.not_judged:
-            names = ", ".join(judged.not_judged)
-            lines.append(f"not judged, having a single cell or group: {names}")
+        if judged.num_not_judged:
+            lines.append(judged.left_out())
         lines.append(judged.deeper)
         if judged.old_val:
             first, then = (f"{100 * share:.2f} %" for share in judged.old_val)

@@ -55,6 +55,7 @@ from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.files import csv_text, write_bytes, write_text
 from hemascope.store.model_folder import (
+    Calibration,
     Decision,
     Head,
     OnnxGraph,
@@ -212,12 +213,16 @@ def adapt(
             on_step()
     seen = load_seen(path)
     fitted = None
-    if found.labeled:
-        if seen is not None and (known := int(seen.find(found.labeled).sum())):
-            reporter.say(
-                f"Note: {known:,} of these {len(found.images):,} images are among those that the "
-                "model was trained on: the figures before adapting are too optimistic."
+    if labeled := found.labeled:
+        noted = _noted(base, found)
+        if seen is not None and (known := int(seen.find(labeled).sum())):
+            noted.append(
+                f"{known:,} of these {len(labeled):,} images are among those that the model was "
+                "trained on or adapted to: the figures before and after are too optimistic."
             )
+        for note in noted:
+            reporter.say(f"Note: {note}")
+        found = replace(found, notes=(*found.notes, *noted))
         own = _own(base, own_data, reporter) if own_data and deeper else None
 
         def start(cells: LabeledImages, fit_head: FitHead) -> Deepens:
@@ -227,8 +232,9 @@ def adapt(
                 raise DataError("give --own-data, the images that the model was trained on")
             return deeper(path, cells, fit_head, own)
 
-        fitted = _fit(base, guard, found, np.stack(views), start, keep=keep, reporter=reporter)
-        seen = Seen.joined((seen, Seen.of(found.labeled)))
+        stacked = np.stack(views)
+        fitted = _fit(base, guard, found, stacked, start, keep=keep, reporter=reporter)
+        seen = Seen.joined((seen, Seen.of(labeled)))
     distances = guard.distances(views[0])
     before = _share(guard.apart(found.images, distances))
     deepened = fitted and fitted.deepened
@@ -276,6 +282,13 @@ def adapt(
     if moved:  # maps are of the old last layer
         changes["onnx"] = tuple(g.model_copy(update={"has_maps": False}) for g in base.info.onnx)
     if fitted:
+        one, views_of = fitted.decisions
+        changes["calibration"] = Calibration(
+            fitted_on=f"{found.title}, cross-validated",
+            num_images=len(fitted.rows),
+            temperature=one.temperature,
+            temperature_views=views_of.temperature,
+        )
         graphs = deepened.graphs if deepened else base.info.onnx
         has_maps = {} if deepened else {"has_maps": False}  # of the old last layer
         changes |= {
@@ -413,17 +426,29 @@ def _laboratory(
         )
         if len(set(names)) < len(names):
             raise DataError(f"two classes of {dataset.title} are the same one: {', '.join(names)}.")
-        notes = dataset.notes
+        notes: list[str] = []
         if own.groups and len(set(own.groups)) == 1:
-            notes = (
-                *notes,
+            notes.append(
                 f"all cells are of one group ({own.groups[0]}), so folds divide its cells: figures "
-                "are of that group's cells, and better than on those of others.",
+                "are of that group's cells, and better than on those of others."
             )
-            reporter.say(f"Note: {notes[-1]}")
             own = replace(own, groups=None)
+        _, first, which = np.unique(own.hashes, return_index=True, return_inverse=True)
+        if len(first) < len(own):  # on both sides of a fold they would be known already
+            others = int((own.labels != own.labels[first][which]).sum())
+            notes.append(
+                f"{len(own) - len(first):,} of {len(own):,} labeled images are copies of others "
+                f"(equal pixels) and were left out; {others:,} of them had another label."
+            )
+            own = own.take(np.sort(first))
+        if len(dataset.splits) > 1:
+            parts = ", ".join(str(split) for split in dataset.splits)
+            notes.append(f"the images of all splits are fitted to ({parts}); test on others.")
+        for note in notes:
+            reporter.say(f"Note: {note}")
         frame = dataset.frames[0] if len(dataset.frames) == 1 else None
         classes = ClassSet(names, dataset.classes.aliases if names == dataset.classes.names else {})
+        notes = [*dataset.notes, *notes]
         found = Laboratory(dataset.title, own.images, own.ids, frame, own, classes, tuple(notes))
     if len(found.images) < 2:
         raise DataError(f"{found.title} has one image; give at least two.", field="data")
@@ -561,6 +586,7 @@ def _fit(
         Judged(
             answers=plain.scaled(decisions[0].temperature),
             not_judged=tuple(classes.names[label] for label in sorted(left_out)),
+            num_not_judged=len(own) - len(judged.rows),
             num_groups=len(set(own.groups)) if own.groups else None,
             num_folds=len(folds),
             comparison=compare_networks(networks, num_resamples=_NUM_RESAMPLES),
@@ -572,6 +598,18 @@ def _fit(
         judged.rows,
         deepened,
     )
+
+
+def _noted(base: Predictor, found: Laboratory) -> list[str]:
+    """What the figures of labeled cells leave open, in sentences."""
+    notes: list[str] = []
+    if unknown := [name for name in found.classes.names if name not in base.class_names]:
+        notes.append(
+            f"the model knew no {', '.join(unknown)}: before, all cells of these count as wrong."
+        )
+    if found.labeled and found.labeled.weights is not None:
+        notes.append("the images' weights are not used: all classes weigh the same.")
+    return notes
 
 
 class _CrossValidated:

@@ -7,7 +7,7 @@ from scipy.special import softmax
 
 from hemascope.core.packaged import FOR_PHOTOGRAPHS
 from hemascope.data.rendered import render
-from hemascope.inference.last_layer import Kept, moved_head
+from hemascope.inference.last_layer import Kept, folds_of, moved_head
 from hemascope.inference.predictor import Predictor
 from hemascope.store.model_folder import Head
 
@@ -74,3 +74,31 @@ def test_only_enough_cells_of_an_unlike_laboratory_move_a_layer() -> None:
     for few in (noise, cells[:40], np.concatenate([cells[:40], noise])):
         assert model.move(len(few), few.__getitem__) is None
     assert Predictor(FOR_PHOTOGRAPHS, as_trained=True).move(60, cells.__getitem__) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_group_is_on_both_sides_of_a_fold_and_no_class_unknown_to_it(seed: int) -> None:
+    """Ten patients; some classes are of two of them, one is of a single one."""
+    rng = np.random.default_rng(seed)
+    groups = [f"patient {i}" for i in rng.integers(0, 10, 120)]
+    labels = rng.integers(0, 3, 120)
+    of_two = np.isin(groups, ["patient 0", "patient 1"])
+    labels[of_two & (rng.random(120) < 0.6)] = 3
+    labels[np.flatnonzero(np.array(groups) == "patient 2")[:3]] = 4
+    folds = folds_of(labels, groups)
+    assert len(folds) == 5
+    of_group = np.array(groups)
+    for fit, judge in folds:
+        assert not set(of_group[fit]) & set(of_group[judge])
+        assert set(labels[judge]) <= set(labels[fit])
+    judged = np.concatenate([judge for _, judge in folds])
+    assert len(judged) == len(set(judged.tolist()))
+    assert set(labels[judged]) == {0, 1, 2, 3}
+    assert len(judged) == (labels != 4).sum()  # a way to divide them was found that loses none
+
+
+def test_one_rare_class_does_not_make_all_folds_few() -> None:
+    labels = np.array([0] * 20 + [1] * 20 + [2] * 2)
+    assert len(folds_of(labels, None)) == 5
+    apart = folds_of(np.array([0, 0, 1, 1]), ["a", "b", "c", "d"])
+    assert sum(len(judge) for _, judge in apart) == 4  # {a, c} and {b, d}, not {a, b} and {c, d}
