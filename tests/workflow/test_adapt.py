@@ -293,6 +293,12 @@ def test_a_laboratory_unlike_training_is_answered_by_a_layer_moved_to_it(
         assert results["accuracy"] == pytest.approx(right(expected or as_trained))
         is_said = any("the last layer was moved" in said for said in results["warnings"])
         assert is_said == (how[-1] != "--as-trained")
+        assert results["is_moved"] == is_said
+        assert results["num_views"] == (8 if is_said else 1)
+    both = sorted(tmp_path.glob("evaluated-*-False"))
+    compared = hemascope("compare", *both, "--out", tmp_path / "compared")
+    assert compared.code == 0, compared.err
+    assert ", 8 views, moved last layer" in compared.out
 
     other = tmp_path / "other"
     made = hemascope("adapt", exported, "--data", laboratory, "--out", other, "--unlabeled")

@@ -79,11 +79,10 @@ def _read(folder: RunFolder, split: Split | None, *, views: bool) -> Saved:
             f"there is no {path}: this run was not evaluated with 8 views; train it with "
             "`views` = 8 or leave `views` out."
         )
-    label = f"{results.name}, 8 views" if results.num_views > 1 else results.name
     title = f"{results.data}, split {chosen}" + (", 8 views" if views else "")
     return Saved(
         path=path,
-        name=label,
+        name=results.label,
         seed=results.seed,
         title=title,
         predictions=read_predictions(path),

@@ -46,7 +46,7 @@ def table_text(
         )
     groups: dict[str, list[RunResults]] = {}
     for result in results:
-        groups.setdefault(_label(result), []).append(result)
+        groups.setdefault(result.label, []).append(result)
     for name, members in groups.items():
         seeds = {member.seed for member in members}
         if len(seeds) < len(members) or len({m.num_parameters for m in members}) > 1:
@@ -62,11 +62,6 @@ def table_text(
         rows.append([name, str(len(members)), *cells])
     table = format_tables([rows], how)
     return "\n\n".join([sources[0], table, RESEARCH_USE_ONLY]) if how == "md" else table
-
-
-def _label(result: RunResults) -> str:
-    """The network's name; an evaluation with views is not the same as one without."""
-    return result.name if result.num_views == 1 else f"{result.name}, {result.num_views} views"
 
 
 def _columns(results: Sequence[RunResults], class_name: str | None) -> dict[str, Column]:

@@ -66,6 +66,8 @@ class RunResults(Costs, Figures, NetworkFacts):
         data: The data's title.
         num_seen: How many of the images the network was trained on, at any size; None if that is
             not known. `num_seen_val` is the same for val.
+        is_moved: Whether an exported model's last layer was moved to the images, without their
+            labels, as `predict` does for a laboratory unlike those of training.
         latency_ms_batch1: Time per image from pixels to logits, one image at a time.
         latency_ms_batch128: The same in batches of 128.
     """
@@ -75,12 +77,19 @@ class RunResults(Costs, Figures, NetworkFacts):
     split: str
     precision: str
     num_views: int = 1
+    is_moved: bool = False
     warnings: tuple[str, ...] = ()
     num_seen: int | None
     num_seen_val: int | None = None
     latency_ms_batch1: float
     latency_ms_batch128: float
     with_views: FiguresWithViews | None = None
+
+    @property
+    def label(self) -> str:
+        """The network's name, and how it was asked where that changes answers."""
+        views = f", {self.num_views} views" if self.num_views > 1 else ""
+        return f"{self.name}{views}{', moved last layer' if self.is_moved else ''}"
 
     @property
     def confusion(self) -> NDArray[np.int64]:

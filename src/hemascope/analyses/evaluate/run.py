@@ -1,5 +1,6 @@
 """`hemascope evaluate`: a trained network on any data with its classes."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,7 @@ from hemascope.core.framing import spread
 from hemascope.core.images import Dataset, LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.data.collections import collections
+from hemascope.inference import Engine
 from hemascope.inference.efficiency import latency_ms
 from hemascope.inference.guard import COLORLESS, SWAPPED, Guard, are_colorless
 from hemascope.inference.predictor import Predictor
@@ -74,11 +76,14 @@ def evaluate(
     if sentence := seen_sentence(info.settings.name, num_seen):
         warnings.append(sentence)
     warnings += _color_warnings(loaded, images)
+    num_views, is_moved = compute.num_views, False
     if as_trained or not info.onnx:
         predictions = answers(engine, images, info.classes)
     else:
-        predictions, moved = _as_predict(loaded, data, images, compute)
-        warnings += moved
+        answered = _as_predict(loaded, data, images, compute)
+        predictions, is_moved = answered.predictions, bool(answered.moved)
+        engine, num_views = answered.engine, answered.num_views
+        warnings += answered.moved
     for warning in warnings:
         reporter.say(f"Warning: {warning}")
     results = RunResults(
@@ -88,7 +93,8 @@ def evaluate(
         data_md5=dataset.md5,
         split=split,
         precision=loaded.precision,
-        num_views=compute.num_views,
+        num_views=num_views,
+        is_moved=is_moved,
         warnings=tuple(warnings),
         num_seen=num_seen,
         latency_ms_batch1=latency_ms(engine, images.images, batch_size=1),
@@ -125,9 +131,19 @@ def evaluate(
     return text
 
 
+@dataclass(frozen=True, eq=False)
+class _Answered:
+    """What `predict` would say, by which network, and what was moved for that, in sentences."""
+
+    predictions: Predictions
+    engine: Engine
+    num_views: int
+    moved: list[str]
+
+
 def _as_predict(
     loaded: Loaded, data: DataSettings, images: LabeledImages, compute: Compute
-) -> tuple[Predictions, list[str]]:
+) -> _Answered:
     """What `predict` would say of each laboratory's images, and what it moved for that."""
     predictor = Predictor(
         loaded.path,
@@ -140,15 +156,19 @@ def _as_predict(
     laboratories = np.array(images.laboratories or [""] * len(images))
     by_name = np.argsort(images.ids)
     said: list[str] = []
+    last = predictor.layer  # of several laboratories, the last that was moved stands for its cost
     for laboratory in np.unique(laboratories):
         rows = by_name[laboratories[by_name] == laboratory]
         own, undecided = images.take(rows), predictor.spec.is_undecided
         moved = predictor.move(len(own), own.images.__getitem__) if undecided else None
         if layer := moved or predictor.layer:
+            last = layer
             told = predictor.told(LaboratoryFit(layer=layer))
             said.append(" ".join(filter(None, [laboratory and f"{laboratory}:", told])))
         logits[rows] = answers(predictor.answering(layer), own, loaded.info.classes).logits
-    return Predictions(images.ids, logits, images.labels, loaded.info.classes), said
+    predictions = Predictions(images.ids, logits, images.labels, loaded.info.classes)
+    num_views = predictor.decision_of(last).num_views
+    return _Answered(predictions, predictor.answering(last), num_views, said)
 
 
 def _write_medmnist(
