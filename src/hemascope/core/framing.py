@@ -34,6 +34,7 @@ _SEGMENT, _OTHER = 0.05, 0.3  # of the nucleus' area: what may be its segment, o
 _NEAR = 3.0  # radii, between a nucleus and its segment
 _CENTRAL = 0.3  # of the shorter side: how far from the middle a cell is expected
 _ASIDE = 0.12  # of it: how far the cells of a field are from the middle, or
+_BORDER, _MIDDLE, _DARKER = 0.1, 0.3, 0.05  # of the side, and difference in brightness
 _OBLONG = 1.2  # longer over shorter side of a field
 
 
@@ -49,6 +50,7 @@ class Cell:
         contrast: How much more its pixels are colored as a nucleus than the rest (optical density).
         num_nuclei: How many nuclei of a like size there are, this one among them.
         aspect: Longer over shorter side of the photograph.
+        is_dark: Whether the photograph is darker at its border than in its middle.
     """
 
     diameter: float = 0.0
@@ -58,12 +60,17 @@ class Cell:
     contrast: float = 0.0
     num_nuclei: int = 0
     aspect: float = 1.0
+    is_dark: bool = False
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether it is far from the middle."""
+        return bool(np.hypot(self.x, self.y) > _ASIDE)
 
     @property
     def is_in_field(self) -> bool:
         """Whether the photograph is rather a field that holds the cell than a photograph of it."""
-        is_aside = np.hypot(self.x, self.y) > _ASIDE or self.aspect > _OBLONG
-        return 0 < self.area < _FIELD_BELOW and bool(is_aside)
+        return 0 < self.area < _FIELD_BELOW and (self.is_aside or self.aspect > _OBLONG)
 
 
 class Frame(BaseModel):
@@ -74,6 +81,9 @@ class Frame(BaseModel):
         nucleus: Median diameter of the nuclei, as a share of the shorter side; 0 if there are none.
         is_field: Whether the photographs are much larger than their cells.
         num_pictures: How many photographs decided.
+        is_aside: Whether the cells are far from the middle of most of them.
+        is_dark: Whether most are darker at their border than in their middle, as negatives are; no
+            background is added around these.
         of_all_sizes: Whether it holds for photographs of a size that training had as well, because
             most photographs of the laboratory have others.
         made_for: Digest of the `ImageSpec` that it was decided for; "" if for none.
@@ -85,11 +95,21 @@ class Frame(BaseModel):
     nucleus: float = Field(ge=0)
     is_field: bool
     num_pictures: int = Field(ge=0)
+    is_aside: bool = False
+    is_dark: bool = False
     of_all_sizes: bool = False
     made_for: str = ""
 
     def describe(self) -> str:
-        """A sentence about it."""
+        """Sentences about it."""
+        aside = " Cells are off the middle: `frame` cell looks for them." * self.is_aside
+        dark = (
+            " Most images are darker at the border than in the middle: should they be negatives, "
+            "answers to them are worth nothing."
+        ) * (self.is_dark and self.share == 1)
+        return f"{self._decided()}{aside}{dark}"
+
+    def _decided(self) -> str:
         if not self.nucleus:
             return "No nucleus was found by which to frame the cells: images are used whole."
         found = (
@@ -114,8 +134,9 @@ def find_cell(picture: Image.Image) -> Cell:
     pixels = np.asarray(picture.resize(size, how), dtype=np.float64) / 255
     [index] = purple(densities(pixels[None]))
     mask = _nuclei(index)
+    is_dark = _is_dark(pixels)
     if not mask.any() or mask.all():
-        return Cell()
+        return Cell(is_dark=is_dark)
     contrast = float(index[mask].mean() - index[~mask].mean())
     names = components(mask)
     _, which, areas = np.unique(names[mask], return_inverse=True, return_counts=True)
@@ -141,7 +162,18 @@ def find_cell(picture: Image.Image) -> Cell:
         contrast=contrast,
         num_nuclei=1 + int(others.sum()),
         aspect=max(picture.size) / min(picture.size),
+        is_dark=is_dark,
     )
+
+
+def _is_dark(pixels: NDArray[np.floating]) -> bool:
+    """Whether pixels (H, W, 3) are darker at the border than in the middle."""
+    brightness = pixels.mean(axis=2)
+    height, width = brightness.shape
+    y, x = (np.abs(np.arange(n) + 0.5 - n / 2) / n for n in (height, width))
+    from_middle = np.maximum(y[:, None], x)
+    border = np.median(brightness[from_middle > 0.5 - _BORDER])
+    return bool(border < np.median(brightness[from_middle < _MIDDLE / 2]) - _DARKER)
 
 
 def spread(pictures: Sequence[T], count: int = NUM_DECIDING) -> list[T]:
@@ -153,15 +185,22 @@ def spread(pictures: Sequence[T], count: int = NUM_DECIDING) -> list[T]:
 def choose_frame(cells: Sequence[Cell]) -> Frame:
     """The one share for photographs of a laboratory, by what was found in some of them."""
     found = [cell for cell in cells if cell.diameter]
+    is_dark = 2 * sum(cell.is_dark for cell in cells) > len(cells)
     if not found:
-        return Frame(share=1, nucleus=0, is_field=False, num_pictures=len(cells))
+        return Frame(share=1, nucleus=0, is_field=False, num_pictures=len(cells), is_dark=is_dark)
     nucleus = float(np.median([cell.diameter for cell in found]))
-    share = min(nucleus / NUCLEUS, MOST if len(found) >= _LEAST_TO_WIDEN else 1.0)
+    may_widen = len(found) >= _LEAST_TO_WIDEN and not is_dark  # or there is no background to add
+    share = min(nucleus / NUCLEUS, MOST if may_widen else 1.0)
+    is_field = 2 * sum(cell.is_in_field for cell in found) > len(found)
     return Frame(
         share=1.0 if _WHOLE[0] <= share <= _WHOLE[1] else round(share, 3),
         nucleus=round(nucleus, 3),
-        is_field=2 * sum(cell.is_in_field for cell in found) > len(found),
+        is_field=is_field,
         num_pictures=len(cells),
+        is_aside=not is_field
+        and share < _WHOLE[0]
+        and 2 * sum(cell.is_aside for cell in found) > len(found),
+        is_dark=is_dark,
     )
 
 

@@ -184,13 +184,15 @@ class ImageSpec(BaseModel):
         x = y = 0.0
         crop, note = self._crop_of(picture)
         is_field = False
-        if self.frame != "whole" and self.knows(picture) is None:
+        known = self.knows(picture)
+        if self.frame != "whole" and (known is None or self.frame in ("cell", "centered")):
             is_field = self.frame == "field"
             if self.frame not in ("framed", "field"):
                 cell = find_cell(picture)
                 if self.is_undecided:
                     alone = choose_frame([cell])
-                    crop, is_field = alone.share, alone.is_field and self.frame == "auto"
+                    is_field = alone.is_field and self.frame == "auto"
+                    crop = known or alone.share
                 if self.frame != "auto":
                     x, y = cell.x, cell.y
             if crop > 1:

@@ -76,6 +76,7 @@ Images = NDArray[np.uint8]
 _MOST = 5000  # unlabeled pictures that are looked at
 _BATCH = 128
 _LEAST_WITH_CELL = 0.1  # share of the pictures
+_MOSTLY_APART = 0.5  # of the images: there is more to know than their color
 _NUM_RESAMPLES = 2000
 _NUM_VIEWS = 8
 _MOST_OWN = 2000  # images of `own_data` that are shown to deeper layers
@@ -237,6 +238,14 @@ def adapt(
         seen = Seen.joined((seen, Seen.of(labeled)))
     distances = guard.distances(views[0])
     before = _share(guard.apart(found.images, distances))
+    if not found.labeled and before.value > _MOSTLY_APART:
+        note = (
+            f"{100 * before.value:.0f} % of these images are set apart as unlike training. From "
+            "now on they count as usual, so wrong answers to such images are flagged less often: "
+            "see that they are as they should be, or label a few cells."
+        )
+        reporter.say(f"Note: {note}")
+        found = replace(found, notes=(*found.notes, note))
     deepened = fitted and fitted.deepened
     moved = None
     if not fitted:

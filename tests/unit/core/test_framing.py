@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from scipy.ndimage import label
 
 from hemascope.core import framing
@@ -186,3 +186,34 @@ def test_purple_red_cells_that_touch_the_white_cell_are_no_nucleus() -> None:
     assert cell.num_nuclei == 1
     assert abs(cell.diameter - 54 / 192) < 0.03
     assert abs(cell.x) < 0.03
+
+
+def test_nothing_is_added_around_negatives_and_it_is_said() -> None:
+    """Their brightest part is the cell, so that more of it would be added as their background."""
+    spec = ImageSpec(size=64, frame="auto")
+    pictures = [ImageOps.invert(drawn((200, 200), (100, 100, d))) for d in range(80, 110)]
+    frame = spec.decide(pictures)
+    assert frame is not None
+    assert frame.share <= 1
+    assert "should they be negatives" in frame.describe()
+    assert (
+        "negatives" not in choose_frame([find_cell(drawn((200, 200), (100, 100, 90)))]).describe()
+    )
+
+
+def test_cells_off_the_middle_are_said_and_found_where_asked_for() -> None:
+    """Of a known size too: who asks for the cell is not to get the middle."""
+    off = [drawn((300, 300), (210, 150, d)) for d in range(78, 98)]
+    spec = ImageSpec(size=64, frame="auto", geometries=((360, 0.5),))
+    frame = spec.decide(off)
+    assert frame is not None
+    assert "`frame` cell looks for them" in frame.describe()
+    around = spec.model_copy(update={"frame": "cell"})
+    known = drawn((360, 360), (240, 180, 80))
+    for one, framed in ((off[0], around.framed(frame)), (known, around)):
+        [image] = framed.prepare([one]).images
+        assert np.hypot(*(getattr(find_cell(Image.fromarray(image)), axis) for axis in "xy")) < 0.05
+    [image] = spec.prepare([known]).images
+    np.testing.assert_array_equal(
+        image, known.crop((90, 90, 270, 270)).resize((64, 64), Image.Resampling.BILINEAR)
+    )
