@@ -1,10 +1,11 @@
 """How a model does on laboratories: never seen, set apart by its guard, after a few labels.
 
-    python benchmarks/laboratories.py MODEL [--data ../shared/data] [--repeats 5]
+    python benchmarks/laboratories.py MODEL [--data ../shared/data] [--repeats 5] [--only jhu]
 
 MODEL is an exported model or its name. Prints balanced accuracy with 8 views (all answers of the
 model allowed, classes with more than one cell), with the last layer moved to the laboratory as
-`predict` does and as trained, each with its bootstrap interval; the share that the guard sets
+`predict` does and as trained, each with its bootstrap interval (over patients, slides or fields
+where these are known, else over cells); the share that the guard sets
 apart; balanced accuracy of `adapt` without labels (given all cells; or those of half of the
 groups, judged by the others), and on the other cells once the last layer was fitted to 10 and 50
 labeled cells of each class, to as many drawn without regard to class, and to as many that
@@ -41,25 +42,28 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="0: no last layers are fitted")
+    parser.add_argument("--only", nargs="*", choices=["pbc test", "tecom", "jhu", "raabin", "bccd"])
     asked = parser.parse_args()
     plain, views = Predictor(asked.model), Predictor(asked.model, views=8)
     print(f"{plain.info.settings.name}, {plain.graph.precision}; {RESEARCH_USE_ONLY}")
     print(f"{'laboratory':14}{'n':>6}{'share':>7}{'balanced accuracy':>26}{'known':>8}{'apart':>8}")
     for name, paths, labels, groups in laboratories(asked.data):
+        if asked.only and name not in asked.only:
+            continue
         images, share = prepared(plain, paths)
         of_model = np.array([plain.info.classes.index(label) for label in labels])
         classes = [c for c in np.unique(of_model) if (of_model == c).sum() > 1]
         layer = views.move(len(images), images.__getitem__)
         if layer:
             probs = np.array([answer.probs for answer in views.answer(images)])
-            value, low, high = interval(of_model, probs.argmax(1), classes)
+            value, low, high = interval(of_model, probs.argmax(1), classes, groups)
             as_trained = f"  as trained: {100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
         else:
             as_trained = "  as trained: the same"
         answers = views.answer(images, layer)
         probs = np.array([answer.probs for answer in answers])
-        value, low, high = interval(of_model, probs.argmax(1), classes)
+        value, low, high = interval(of_model, probs.argmax(1), classes, groups)
         known = np.array(classes)[probs[:, classes].argmax(1)]
         apart = np.mean([answer.warning != "" for answer in answers])
         print(
@@ -67,11 +71,16 @@ def main() -> None:
             f"{100 * high:.1f}]{100 * balanced(of_model, known, classes):8.1f}{100 * apart:7.1f} %"
         )
         print(as_trained)
+        if groups:
+            value, low, high = interval(of_model, probs.argmax(1), classes)
+            of_cells = f"[{100 * low:.1f}, {100 * high:.1f}] over cells alone"
+            print(f"  intervals over {len(set(groups))} groups; {of_cells}")
         per = {plain.class_names[c]: balanced(of_model, probs.argmax(1), [c]) for c in classes}
         print("  " + ", ".join(f"{name} {100 * value:.0f}" for name, value in per.items()))
-        if name != "pbc test":
+        if name != "pbc test" and asked.repeats:
             refit(plain, images, of_model, groups, classes, asked.repeats)
-    not_cells(plain, asked.data)
+    if not asked.only:
+        not_cells(plain, asked.data)
 
 
 def laboratories(
@@ -106,18 +115,23 @@ def balanced(labels: NDArray[np.int64], said: NDArray[np.int64], classes: list[i
 
 
 def interval(
-    labels: NDArray[np.int64], said: NDArray[np.int64], classes: list[int]
+    labels: NDArray[np.int64],
+    said: NDArray[np.int64],
+    classes: list[int],
+    groups: list[str] | None = None,
 ) -> tuple[float, float, float]:
-    """Balanced accuracy and its 95 % bootstrap interval, stratified by class."""
+    """Balanced accuracy and its 95 % bootstrap interval: over groups, or over cells by class."""
     rng = np.random.default_rng(0)
-    drawn = np.mean(
-        [
-            rng.binomial((labels == c).sum(), (said[labels == c] == c).mean(), 2000)
-            / (labels == c).sum()
-            for c in classes
-        ],
-        axis=0,
-    )
+    of = np.array([labels == c for c in classes])
+    right = of & (said == labels)
+    if groups is None:
+        sizes = of.sum(axis=1)
+        drawn = (rng.binomial(sizes, right.sum(axis=1) / sizes, (2000, len(sizes))) / sizes).mean(1)
+    else:
+        names, group = np.unique(groups, return_inverse=True)
+        times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), 2000)[:, group]
+        with np.errstate(invalid="ignore"):  # of a class whose groups were not drawn
+            drawn = np.nanmean((times @ right.T) / (times @ of.T), axis=1)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return balanced(labels, said, classes), float(low), float(high)
 
