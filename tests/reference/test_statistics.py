@@ -22,6 +22,7 @@ from hemascope.metrics.statistics import (
     mcnemar,
     wilson,
 )
+from hemascope.report.statistics import headline, networks_table
 
 sk: Any = metrics  # its stubs leave out what its documentation allows
 
@@ -41,7 +42,7 @@ def test_a_resampled_set_has_the_figures_of_the_images_it_repeats(
     lean: float, round_to: int
 ) -> None:
     p = _predictions(0, lean=lean, round_to=round_to)
-    bootstrap = Bootstrap(p.labels, 8, num_resamples=5, seed=3)
+    bootstrap = Bootstrap(p.labels, 8, num_resamples=5, seed=3, num_unseen=0)
     resampled = bootstrap([p])
     for draw in range(5):
         times = bootstrap.counts[:, draw].astype(int)
@@ -84,6 +85,78 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
         interval = Bootstrap(labels, 8, num_resamples=300, seed=seed)([p]).interval("accuracy")
         held += interval.low <= 0.9 <= interval.high
     assert 71 <= held <= 79
+
+
+def _answered(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> Predictions:
+    logits = 5 * np.eye(8, dtype=np.float32)[predicted]
+    return Predictions(tuple(map(str, range(len(labels)))), logits, labels, BLOOD_CELLS)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "truth"),
+    [
+        ((10, 10, 10, 10), (0.95, 0.95, 0.95, 0.95)),
+        ((40, 40, 40, 3), (0.9, 0.9, 0.9, 0.6)),
+        ((40, 40, 40, 2), (0.9, 0.9, 0.9, 0.6)),
+        ((40, 40, 40, 40), (0.98, 0.98, 0.98, 0.98)),
+        ((25,), (0.95,)),
+    ],
+)
+def test_intervals_hold_the_truth_where_classes_are_small(
+    sizes: tuple[int, ...], truth: tuple[float, ...]
+) -> None:
+    """Of 100 test sets at least 88; without cells that were not seen it is 50 of some sets."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    rng, held = np.random.default_rng(1), 0
+    bootstrap = Bootstrap(labels, 8, num_resamples=300)
+    for _ in range(100):
+        right = rng.random(len(labels)) < np.array(truth)[labels]
+        p = _answered(labels, np.where(right, labels, (labels + 1) % max(len(sizes), 2)))
+        interval = bootstrap([p]).interval("balanced_accuracy")
+        assert interval.low < interval.high
+        held += interval.low <= np.mean(truth) <= interval.high
+    assert held >= 88
+
+
+def test_a_cell_that_was_not_seen_changes_nothing_where_classes_are_large() -> None:
+    p = _predictions(0, lean=3.0, size=3200)
+    for figure in ("accuracy", "balanced_accuracy"):
+        one, none = (
+            Bootstrap(p.labels, 8, num_resamples=2000, num_unseen=number)([p]).interval(figure)
+            for number in (1, 0)
+        )
+        assert (one.low, one.high) == pytest.approx((none.low, none.high), abs=0.0005)
+
+
+@pytest.mark.parametrize("number", [0, 2, 5, 6])
+def test_networks_that_differ_in_fewer_than_six_cells_cannot_be_told_apart(number: int) -> None:
+    labels = np.repeat([0, 1, 2], [40, 40, max(number, 2)])
+    first, second = labels.copy(), labels.copy()
+    second[len(labels) - number :] = 0
+    networks = {"A": {0: _answered(labels, first)}, "B": {0: _answered(labels, second)}}
+    found = compare_networks(networks, num_resamples=500)
+    (pair,) = found.pairs
+    assert pair.num_differing == number
+    for figure in ("accuracy", "balanced_accuracy", "f1_macro"):
+        difference = pair.differences[figure]
+        assert difference is not None
+        assert difference.p >= pair.mcnemar.p
+        assert (difference.p_holm < 0.05) == (number == 6)
+    sentence = headline(found, ["A", "B"], {"A": "A", "B": "B"}, key="balanced_accuracy").text
+    count = f"only {number}" if number else "none"
+    apart = f"A and B cannot be told apart: one is right and the other wrong on {count} of"
+    assert ("beats" if number == 6 else apart) in sentence
+    assert ["fewer than 10 images" in note for note in found.warnings] == [True]
+    assert "[100.0, 100.0]" not in str(networks_table(found))
+
+
+def test_networks_that_always_name_one_class_differ_by_the_mix_of_classes_only() -> None:
+    labels = np.repeat([0, 1], [23, 16])
+    networks = {str(one): {0: _answered(labels, np.full(39, one))} for one in (0, 1)}
+    (pair,) = compare_networks(networks, num_resamples=500).pairs
+    difference = pair.differences["accuracy"]
+    assert difference is not None
+    assert difference.p == pytest.approx(pair.mcnemar.p, abs=0.06)
 
 
 @pytest.mark.parametrize(("lean", "other"), [(1.0, 1.2), (2.0, 2.0), (0.5, 2.0)])
@@ -129,7 +202,11 @@ def test_a_comparison_is_paired_corrected_and_says_which_is_better() -> None:
     }
     found = compare_networks(networks, num_resamples=500)
     same, better, _ = found.pairs
-    assert same.differences["accuracy"] == Difference(value=0, low=0, high=0, p=1, p_holm=1)
+    alike = same.differences["accuracy"]
+    assert alike is not None
+    assert (alike.value, alike.p, alike.p_holm) == (0, 1, 1)
+    assert -0.01 < alike.low < 0 < alike.high < 0.01
+    assert (same.num_differing, same.differences["f1_macro"]) == (0, Difference(0, 0, 0, 1, 1))
     assert same.mcnemar.p_holm == 1
     difference = better.differences["accuracy"]
     assert difference is not None

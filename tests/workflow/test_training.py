@@ -292,6 +292,27 @@ def test_fit_never_reaches_the_test_split_and_finish_gives_the_results_of_train(
     )
 
 
+def test_folds_say_that_images_of_one_are_in_another(
+    hemascope: Run, tiny: Path, tmp_path: Path
+) -> None:
+    """Every cell is there twice, and no group says so."""
+    cells = small_arrays()["train_images"][:48]
+    labels = small_arrays()["train_labels"][:48]
+    arrays = {"train_images": np.concatenate([cells] * 2), "train_labels": np.vstack([labels] * 2)}
+    save_npz(tmp_path / "twice.npz", {**arrays, "class_names": np.array(BLOOD_CELLS.names)})
+    out, data = tmp_path / "folds", tmp_path / "twice.npz"
+    args = ("--config", tiny, "--data", data, "--folds", 2, "--epochs", 1, "--views", 1)
+    outcome = hemascope("train", *map(str, args), "--out", out)
+    assert outcome.code == 0, outcome.err
+    found = json.loads((out / "folds.json").read_text())
+    [warning] = found["warnings"]
+    num_seen = sum(fold["num_seen"] for fold in found["folds"])
+    assert num_seen > 0
+    assert warning.startswith(f"tiny was trained on {num_seen} of these images")
+    assert warning in (out / "folds.md").read_text()
+    assert warning in outcome.out
+
+
 def test_a_teacher_is_followed(run_folder: Path, small_npz: Path, tmp_path: Path) -> None:
     """The teacher answers with the wrong class, always the next one: the pupil learns that."""
     info, weights = load_artifact(run_folder)

@@ -64,7 +64,8 @@ def read_folder(path: Path, request: Request) -> Source:
         subfolders = [name.partition("/")[2] for name in subfolders]
     _check_classes(path, records, subfolders)
     if request.settings.group_from:
-        records = grouped(records, subfolders, request.settings.group_from)
+        records, more = grouped(records, subfolders, request.settings.group_from)
+        notes += more
     elif nested := [name for name in subfolders if name]:
         notes.append(
             f"{len(nested):,} image(s) are in folders inside their class folder, such as "

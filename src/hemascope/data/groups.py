@@ -10,7 +10,9 @@ from hemascope.data.source import Record
 FOLDER = "folder"  # what lies between the class folder and the file
 
 
-def grouped(records: Sequence[Record], subfolders: Sequence[str], pattern: str) -> list[Record]:
+def grouped(
+    records: Sequence[Record], subfolders: Sequence[str], pattern: str
+) -> tuple[list[Record], list[str]]:
     """Records with the group that a pattern finds in each file's name.
 
     Args:
@@ -19,12 +21,27 @@ def grouped(records: Sequence[Record], subfolders: Sequence[str], pattern: str) 
         pattern: A regular expression, whose first pair of parentheses (or all of it) is the group;
             or `FOLDER`.
 
+    Returns:
+        The records, and how many of them have no folder and are groups of their own.
+
     Raises:
-        UsageError: If it is not a regular expression, or finds nothing in some names.
+        UsageError: If it is not a regular expression, or finds nothing in some names; or if no
+            file lies in a folder.
     """
     if pattern == FOLDER:
+        if not any(subfolders):
+            raise UsageError(
+                f"'{FOLDER}' finds no folder for any of {len(records):,} images; put each into one "
+                "of its patient or slide, as CLASS/PATIENT/image.png, or give a pattern that finds "
+                "the group in the file names.",
+                field="group_from",
+            )
         own = zip(records, subfolders, strict=True)
-        return [replace(record, group=folder or record.id) for record, folder in own]
+        alone = subfolders.count("")
+        notes = (
+            [f"{alone:,} image(s) lie in no folder of a group: each is its own."] if alone else []
+        )
+        return [replace(record, group=folder or record.id) for record, folder in own], notes
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -46,4 +63,4 @@ def grouped(records: Sequence[Record], subfolders: Sequence[str], pattern: str) 
             f"as {without[0]}; every image needs a group.",
             field="group_from",
         )
-    return found
+    return found, []

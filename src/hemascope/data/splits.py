@@ -1,7 +1,7 @@
 """Splits data that has none, or not all: stratified by class, no group on two sides."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ _FOLDS = 10  # of groups: one for val, two for test
 _DRAWS = 20  # of which the fairest split of groups is taken
 _FAIR = (0, 0, 0.02)  # no class is missing anywhere, and the sizes are off by 2 % at most
 FEWEST = 3  # images, or groups, of a class that can be split
+_OFF = 1 / 3  # how far a split may be from its share, as a part of it, before it is said
 _NAMED = 3  # groups in a sentence
 
 
@@ -52,9 +53,10 @@ def split_all(
         shares = {split: _SHARES[split] / (1 - left) for split in missing}
     if source is not None:
         source, notes = _without_rare(source, classes, skip_rare=skip_rare)
-        for split, part in split_by_shares(source, classes, shares).items():
+        parted = split_by_shares(source, classes, shares)
+        notes.append(f"{how} {_outcome(source, parted, shares)}.")
+        for split, part in parted.items():
             given[split] = concatenate([given[split], part]) if split in given else part
-        notes.append(f"{how}; {kept_apart(source)}.")
     splits = {split: given[split] for split in Split}
     check_groups(splits)
     _check_train_has_all(splits, classes)
@@ -69,11 +71,41 @@ def split_by_shares(
     Raises:
         DataError: If a class has too few images, or there are too few groups.
     """
-    if images.groups is None:
-        chosen = _by_image(images, classes, shares)
-    else:
-        chosen = _by_group(images, shares)
+    chosen = _chosen(images, classes, shares)
     return {split: images.take(np.sort(rows)) for split, rows in chosen.items()}
+
+
+def planned(images: LabeledImages, classes: ClassSet) -> str:
+    """How images without splits will be split, in words.
+
+    Raises:
+        DataError: If they cannot be.
+    """
+    _without_rare(images, classes, skip_rare=False)
+    parts = _chosen(images, classes, _SHARES)
+    return f"7:1:2 by class {_outcome(images, parts, _SHARES)}"
+
+
+def _outcome(
+    images: LabeledImages, parts: Mapping[Split, Sized], shares: Mapping[Split, float]
+) -> str:
+    """How many images each split got, and whether groups made that something else than meant."""
+    meant = {**shares, Split.TRAIN: 1 - sum(shares.values())}
+    sizes = {split: len(parts[split]) for split in Split if split in parts}
+    text = f"({', '.join(f'{size:,} {split}' for split, size in sizes.items())})"
+    text += f"; {kept_apart(images)}"
+    off = (abs(size / len(images) / meant[split] - 1) for split, size in sizes.items())
+    if images.groups and max(off) > _OFF:
+        text += ", and are too few or too unequal for these shares"
+    return text
+
+
+def _chosen(
+    images: LabeledImages, classes: ClassSet, shares: Mapping[Split, float]
+) -> dict[Split, NDArray[np.intp]]:
+    if images.groups is None:
+        return _by_image(images, classes, shares)
+    return _by_group(images, shares)
 
 
 def check_groups(splits: Parts) -> None:

@@ -87,7 +87,8 @@ def read_table(path: Path, request: Request) -> Source:
     if request.settings.group_from:
         parents = [PurePosixPath(record.id).parent for record in records]
         folders = [parent.as_posix() if parent.name else "" for parent in parents]
-        records = grouped(records, folders, request.settings.group_from)
+        records, more = grouped(records, folders, request.settings.group_from)
+        notes += more
     title = f"{path.name} (table of images)"
     source = read_records(records, request, title=title, path=str(path), notes=notes)
     return with_bad(source, missing)

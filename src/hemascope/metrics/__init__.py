@@ -25,7 +25,7 @@ METRICS: dict[str, Callable[[Predictions], float]] = {
     "precision_macro": _macro(cls.precision),
     "recall_macro": _macro(cls.recall),
     "sensitivity_macro": _macro(cls.recall),
-    "specificity_macro": _macro(cls.specificity),
+    "specificity_macro": lambda p: cls.specificity_macro(cls.confusion_of(p)),
     "auroc_ovr_macro": lambda p: cls.auroc_ovr_macro(p.probs, p.labels),
     "loss": cls.cross_entropy,
 }
@@ -38,9 +38,9 @@ class ClassFigures(Settings):
 
     support: int
     precision: Share
-    recall: Share
-    sensitivity: Share
-    specificity: Share
+    recall: Share | None
+    sensitivity: Share | None
+    specificity: Share | None
     f1: Share
     auroc: Share | None
 
@@ -62,7 +62,7 @@ class Figures(Settings):
     precision_macro: Share
     recall_macro: Share
     sensitivity_macro: Share
-    specificity_macro: Share
+    specificity_macro: Share | None
     auroc_ovr_macro: Share | None
     loss: float
     absent_classes: tuple[str, ...]

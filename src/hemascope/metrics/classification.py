@@ -1,7 +1,8 @@
 """The study's metrics, computed from the confusion matrix, and two that need scores.
 
 Division by zero is defined once, in `_ratio`: 0/0 is 0, scikit-learn's `zero_division=0`. So a
-class that is never predicted has precision 0, and a class without images has recall 0. A macro
+class that is never predicted has precision 0. In results a class without images has no recall, and
+one without images of other classes no specificity (`per_class`, `specificity_macro`). A macro
 average is over the classes that occur in the labels or are predicted, scikit-learn's
 `labels=None`: a class that neither occurs nor is predicted does not count. Balanced accuracy and
 AUROC are over the classes that occur in the labels, as in scikit-learn.
@@ -134,15 +135,27 @@ def cross_entropy(predictions: Predictions) -> float:
     return float(-predictions.log_probs[rows, predictions.labels].mean())
 
 
+def specificity_macro(confusion: Confusion) -> float:
+    """Macro specificity of a confusion matrix (C, C); NaN where fewer than two classes occur."""
+    if np.count_nonzero(_support(confusion)) < 2:
+        return float("nan")
+    return float(macro(specificity(confusion), confusion))
+
+
 def per_class(predictions: Predictions) -> dict[str, dict[str, float | int]]:
-    """The per-class table: support, precision, recall, specificity, F1 and AUROC by class name."""
+    """The per-class table: support, precision, recall, specificity, F1 and AUROC by class name.
+
+    NaN where a share is of no images.
+    """
     confusion = confusion_of(predictions)
+    support = confusion.sum(axis=1)
+    sensitivity = np.where(support > 0, recall(confusion), np.nan)
     columns = {
-        "support": confusion.sum(axis=1),
+        "support": support,
         "precision": precision(confusion),
-        "recall": recall(confusion),
-        "sensitivity": recall(confusion),
-        "specificity": specificity(confusion),
+        "recall": sensitivity,
+        "sensitivity": sensitivity,
+        "specificity": np.where(support < support.sum(), specificity(confusion), np.nan),
         "f1": f1(confusion),
         "auroc": auroc_ovr(predictions.probs, predictions.labels),
     }

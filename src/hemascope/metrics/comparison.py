@@ -19,17 +19,19 @@ from hemascope.metrics.statistics import (
     holm,
     mcnemar,
     smallest_p,
+    swap_p,
     wilson,
 )
 from hemascope.metrics.summary import spread
 
 RunsBySeed = Mapping[int, Predictions]
 _SINGLE = (
-    "the class has a single image, which is in every resample: intervals over the classes leave "
-    "its uncertainty out"
+    "the class has a single image, which is in every resample: intervals of macro F1 and AUROC "
+    "leave its uncertainty out"
 )
 _ABSENT = "the class has no images"
 _ONE_CLASS = "it needs images of two classes"
+_FEW = 10  # images of a class that a bootstrap needs
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,14 @@ class ErrorTest:
 
 @dataclass(frozen=True)
 class PairTest:
-    """Two networks compared; a difference is None where the figure is not defined."""
+    """Two networks compared; a difference is None where the figure is not defined.
+
+    `num_differing` images are classified correctly more often by one of them, over its runs.
+    """
 
     first: str
     second: str
+    num_differing: int
     differences: Mapping[str, Difference | None]
     mcnemar: ErrorTest
 
@@ -144,7 +150,8 @@ def compare_networks(
     A network's figure is the mean over its runs; its interval speaks of the images, its standard
     deviation of the seeds. A pair's difference is tested by the paired bootstrap, and its errors by
     McNemar's exact test on runs of the same seed (in order, where the seeds differ), whose p-values
-    become one. Each family of p-values is Holm-corrected over all pairs.
+    become one. Each family of p-values is Holm-corrected over all pairs. No p-value of right and
+    wrong answers is below that of swapping the two networks' answers (`swap_p`).
 
     A class with a single image or none has no sensitivity here, and images of one class have no
     AUROC; both are named in `left_out`.
@@ -163,11 +170,26 @@ def compare_networks(
     left_out = _left_out(first)
     couples = list(combinations(networks, 2))
     gaps = [resampled[one] - resampled[other] for one, other in couples]
-    differences = {figure: _differences(gaps, figure) for figure in FIGURES}
+    right = {
+        name: np.mean([run.predicted == run.labels for run in runs.values()], axis=0)
+        for name, runs in networks.items()
+    }
+    apart = [right[one] - right[other] for one, other in couples]
+    swapped = [swap_p(gap, num_draws=num_resamples, seed=seed) for gap in apart]
+    sizes = np.bincount(first.labels)[first.labels]
+    least = {
+        "accuracy": swapped,
+        "balanced_accuracy": [
+            swap_p(gap / sizes, num_draws=num_resamples, seed=seed) for gap in apart
+        ],
+        "f1_macro": swapped,
+        AUROC: [0.0] * len(couples),  # of scores, which differ in every image
+    }
+    differences = {figure: _differences(gaps, figure, least[figure]) for figure in FIGURES}
     tests = _error_tests([_mcnemar_by_seed(networks[a], networks[b]) for a, b in couples])
     return Comparison(
         data=data,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *_few(first)),
         passed_over=tuple(passed_over),
         left_out=left_out,
         num_images=len(first.labels),
@@ -179,7 +201,12 @@ def compare_networks(
             for name, runs in networks.items()
         },
         pairs=[
-            PairTest(*couple, {figure: found[i] for figure, found in differences.items()}, tests[i])
+            PairTest(
+                *couple,
+                int(np.count_nonzero(apart[i])),
+                {key: of[i] for key, of in differences.items()},
+                tests[i],
+            )
             for i, couple in enumerate(couples)
         ],
     )
@@ -195,6 +222,15 @@ def _left_out(predictions: Predictions) -> dict[str, str]:
         if count == len(predictions.labels):
             reasons |= {AUROC: _ONE_CLASS, f"specificity:{name}": _ONE_CLASS}
     return reasons
+
+
+def _few(predictions: Predictions) -> list[str]:
+    """A sentence on the classes that are too small for a bootstrap of macro F1 and AUROC."""
+    counts = np.bincount(predictions.labels, minlength=len(predictions.classes)).tolist()
+    few = zip(predictions.classes.names, counts, strict=True)
+    named = ", ".join(f"{name} ({count})" for name, count in few if 0 < count < _FEW)
+    start = f"Classes with fewer than {_FEW} images: {named}. Intervals"
+    return [f"{start} of macro F1 and AUROC are too narrow here."] if named else []
 
 
 def _network(
@@ -225,12 +261,14 @@ def _interval(resampled: Resampled, figure: str, run: Predictions) -> Interval:
     return Interval(resampled.values[figure], *wilson(resampled.values[figure], size))
 
 
-def _differences(gaps: Sequence[Resampled], figure: str) -> list[Difference | None]:
+def _differences(
+    gaps: Sequence[Resampled], figure: str, least: Sequence[float]
+) -> list[Difference | None]:
     """A figure's difference in every pair; None in all where the figure is not defined."""
     if any(figure not in gap.values for gap in gaps):
         return [None] * len(gaps)
     intervals = [gap.interval(figure) for gap in gaps]
-    ps = [bootstrap_p(gap.samples[figure]) for gap in gaps]
+    ps = [max(bootstrap_p(gap.samples[figure]), p) for gap, p in zip(gaps, least, strict=True)]
     return [
         Difference(**vars(interval), p=p, p_holm=corrected)
         for interval, p, corrected in zip(intervals, ps, holm(ps), strict=True)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEVEL = 0.95
+_ROUNDING = 1e-12  # of a variance that is 0
 _Z = 1.959964  # standard normal quantile of it, on both sides
 
 
@@ -29,6 +30,8 @@ def clopper_pearson(count: int, total: int) -> tuple[float, float]:
 @dataclass(frozen=True)
 class Kappa:
     """Cohen's kappa with its 95 % interval; None where both readers named one and the same class.
+
+    There is no interval where the standard error is 0, as of two cells on which they agree.
 
     Source: Fleiss, Cohen & Everitt, Psychological Bulletin 1969 (the interval's standard error).
     """
@@ -56,8 +59,10 @@ def kappa(table: NDArray[np.int64]) -> Kappa:
     variance = (on.sum() + off.sum() - (value - chance * (1 - value)) ** 2) / (
         n * (1 - chance) ** 2
     )
-    reach = _Z * float(np.sqrt(max(variance, 0.0)))
-    return Kappa(value, value - reach, min(value + reach, 1.0))
+    if variance < _ROUNDING:
+        return Kappa(value)
+    reach = _Z * float(np.sqrt(variance))
+    return Kappa(value, max(value - reach, -1.0), min(value + reach, 1.0))
 
 
 def agreement_table(

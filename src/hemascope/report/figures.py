@@ -12,7 +12,7 @@ from hemascope.core.classes import Split
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.core.predictions import Predictions
 from hemascope.metrics.statistics import Interval
-from hemascope.metrics.summary import Estimate
+from hemascope.metrics.summary import Estimate, spread
 from hemascope.metrics.uncertainty import fit_temperature
 from hemascope.report import plots
 from hemascope.report.network import Network
@@ -53,8 +53,11 @@ def draw_evaluation(network: Network, names: Sequence[str], folder: Path, captio
             pooled, names, normalize=normalize, title=title, caption=caption
         )
         plots.save_figure(figure, folder / stem)
-    rows = network.per_class.values()
-    found = {"precision": [r.precision for r in rows], "recall": [r.recall for r in rows]}
+    rows, unknown = network.per_class.values(), spread([float("nan")] * network.n)
+    found = {
+        "precision": [r.precision for r in rows],
+        "recall": [r.recall or unknown for r in rows],
+    }
     figure = plots.class_dots(
         {key: [value.mean for value in values] for key, values in found.items()},
         names,

@@ -17,15 +17,15 @@ _MOST_CONFUSED = 5  # pairs of classes shown
 
 @dataclass(frozen=True)
 class ClassSummary:
-    """One class over the runs.
+    """One class over the runs; a figure is None where it is not defined.
 
-    `sensitivity` is the mean recall with its interval over the images, `None` without images.
+    `sensitivity` is the mean recall with its interval over the images.
     """
 
     support: int
     precision: Spread
-    recall: Spread
-    specificity: Spread
+    recall: Spread | None
+    specificity: Spread | None
     f1: Spread
     auroc: Spread | None
     sensitivity: Estimate | None
@@ -128,17 +128,17 @@ def _summary(name: str, results: Sequence[RunResults]) -> ClassSummary:
     rows = [result.per_class[name] for result in results]
     support = rows[0].support
 
-    def over(figure: Callable[[ClassFigures], float]) -> Spread:
-        return spread([figure(row) for row in rows])
+    def over(figure: Callable[[ClassFigures], float | None]) -> Spread | None:
+        known = [value for row in rows if (value := figure(row)) is not None]
+        return spread(known) if len(known) == len(rows) else None
 
     recall = over(lambda row: row.recall)
-    aurocs = [row.auroc for row in rows if row.auroc is not None]
     return ClassSummary(
         support=support,
-        precision=over(lambda row: row.precision),
+        precision=spread([row.precision for row in rows]),
         recall=recall,
         specificity=over(lambda row: row.specificity),
-        f1=over(lambda row: row.f1),
-        auroc=spread(aurocs) if len(aurocs) == len(rows) else None,
-        sensitivity=estimate(recall.mean, support) if support else None,
+        f1=spread([row.f1 for row in rows]),
+        auroc=over(lambda row: row.auroc),
+        sensitivity=estimate(recall.mean, support) if support and recall else None,
     )

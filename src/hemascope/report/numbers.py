@@ -60,12 +60,16 @@ def quoted(share: Estimate) -> str:
 
 
 def ranged(share: Estimate | Interval) -> str:
-    """The 95 % interval of a share in words."""
+    """The 95 % interval of a share in words; none where a bootstrap gave it no width."""
+    if share.low == share.high:
+        return "no interval"
     return f"{100 * share.low:.1f} to {100 * share.high:.1f} %"
 
 
 def bounds(share: Estimate | Interval | TriedSets) -> str:
-    """The 95 % interval of a share, in per cent."""
+    """The 95 % interval of a share, in per cent; a dash where a bootstrap gave it no width."""
+    if share.low == share.high:
+        return "[-]"
     return f"[{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 

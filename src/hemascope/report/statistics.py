@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hemascope.metrics.comparison import Comparison, Difference, NetworkFigure
-from hemascope.metrics.statistics import FIGURES, Interval
+from hemascope.metrics.statistics import FIGURES, Interval, smallest_exact_p
 from hemascope.report import plots
 from hemascope.report.numbers import percent, ranged
 from hemascope.report.text import markdown_table
@@ -52,7 +52,13 @@ def headline(
             first, second = (titles[name] for name in (pair.first, pair.second)[::sign])
             low, high = sorted(100 * sign * bound for bound in (d.low, d.high))
             text = f"no clear difference in {label} between {first} and {second}"
-            if low > 0 and d.p_holm < _CHANCE:
+            if smallest_exact_p(pair.num_differing) >= _CHANCE:
+                count = f"only {pair.num_differing}" if pair.num_differing else "none"
+                text = (
+                    f"{first} and {second} cannot be told apart: one is right and the other wrong "
+                    f"on {count} of {comparison.num_images:,} images"
+                )
+            elif low > 0 and d.p_holm < _CHANCE:
                 text = f"{first} beats {second} by {100 * abs(d.value):.1f} points"
             p = p_text(d.p_holm, comparison.smallest_p)
             detail = f"{low:.1f} to {high:.1f} points (p {p})"
@@ -63,10 +69,7 @@ def headline(
     text = f"{titles[names[0]]} has a {label} of {percent(figure.value)}"
     if key == "accuracy":
         text = f"{titles[names[0]]} classifies {percent(figure.value)} of the test images correctly"
-    detail = f"95 % interval {ranged(figure)}"
-    if figure.low == figure.high:  # it is always right or always wrong on each class
-        detail = "no interval: every resample of the images gives the same figure"
-    return Headline(_sentence(where + text), detail)
+    return Headline(_sentence(where + text), f"95 % interval {ranged(figure)}")
 
 
 def _sentence(text: str) -> str:
@@ -173,8 +176,11 @@ def how_to_read(comparison: Comparison) -> str:
         f"Per cent, on {comparison.num_images:,} images. Brackets: 95 % interval of the mean over "
         f"the n runs, from {comparison.num_resamples:,} stratified bootstrap resamples of these "
         "images; ±: standard deviation over the seeds. Intervals of one class are Wilson's. "
-        "Differences and their p-values are paired on the same resamples; the smallest p-value "
-        f"that so many resamples can show is {comparison.smallest_p:.2g}. 'Right alone' counts the "
+        "In accuracy and balanced accuracy each resample holds one cell more, right or wrong by "
+        "chance. Differences are paired on the same resamples. Their p-values are those of the "
+        "resamples or of swapping the two networks' answers on random images, whichever is larger; "
+        f"the smallest that so many resamples can show is {comparison.smallest_p:.2g}, and none is "
+        "below 0.05 where fewer than six images differ. 'Right alone' counts the "
         "images that only one of the two classifies correctly, tested by McNemar's exact test: the "
         "mean over the tests, one for each shared seed, and twice their median p-value where there "
         "are several. All p-values are Holm-corrected for the number of pairs."
@@ -217,15 +223,21 @@ def _panels(
 def _mean(figure: NetworkFigure | None) -> str:
     if figure is None:
         return _UNDEFINED
-    value, low, high = (100 * part for part in (figure.value, figure.low, figure.high))
     sd = figure.sd_over_seeds
     spread = "" if sd is None else f" ± {100 * sd:.1f}"
-    return f"{value:.1f}{spread} [{low:.1f}, {high:.1f}]"
+    return f"{100 * figure.value:.1f}{spread} [{_bounds(figure)}]"
 
 
 def _difference(figure: Difference | None, smallest_p: float) -> tuple[str, str]:
     """A difference with its interval, and its p-value."""
     if figure is None:
         return _UNDEFINED, _UNDEFINED
-    value, low, high = (100 * part for part in (figure.value, figure.low, figure.high))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]", p_text(figure.p_holm, smallest_p)
+    shown = f"{100 * figure.value:+.1f} [{_bounds(figure, '+')}]"
+    return shown, p_text(figure.p_holm, smallest_p)
+
+
+def _bounds(figure: Interval, sign: str = "") -> str:
+    """In per cent; a dash where every resample gives the same figure, which says nothing."""
+    if figure.low == figure.high:
+        return _UNDEFINED
+    return f"{100 * figure.low:{sign}.1f}, {100 * figure.high:{sign}.1f}"

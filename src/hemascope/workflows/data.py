@@ -6,7 +6,7 @@ from hemascope.core.images import Dataset
 from hemascope.data.bloodmnist import download, official_md5
 from hemascope.data.collections import collections
 from hemascope.data.shards import write_shards
-from hemascope.data.splits import check_groups
+from hemascope.data.splits import check_groups, planned
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.files import json_text
@@ -41,7 +41,13 @@ def _splits(dataset: Dataset) -> str:
     """Which splits the data has, and what training does about those that it lacks."""
     missing = [split.value for split in Split if split not in dataset.splits]
     if not dataset.is_split:
-        return "none; train splits 7:1:2 by class"
+        images = list(dataset.splits.values())
+        if len(images) > 1:
+            return "of some images; train splits the others 7:1:2 by class"
+        try:
+            return f"none; train splits {planned(images[0], dataset.classes)}"
+        except DataError as error:
+            return f"none; {error}"
     if not missing:
         return ", ".join(dataset.splits)
     return f"{', '.join(dataset.splits)}; train takes {' and '.join(missing)} out of train"

@@ -14,7 +14,7 @@ from hemascope.core.images import Dataset, LabeledImages, concatenate
 from hemascope.data.splits import folds, kept_apart, split_by_shares
 from hemascope.inference.torch_engine import pick_device
 from hemascope.metrics.summary import Spread, spread
-from hemascope.report.text import markdown_table
+from hemascope.report.text import markdown_table, seen_sentence
 from hemascope.settings.output import Output
 from hemascope.settings.run import RunSettings
 from hemascope.store.files import MARK, claimed, make_out, write_json, write_text
@@ -41,12 +41,14 @@ class Fold:
         num_test: Images it is judged by.
         figures: Its figures on them.
         left_out: Images of classes that it did not train on, by class; not judged.
+        num_seen: How many of its images the network was trained on; None if that is not known.
     """
 
     name: str
     num_test: int
     figures: dict[str, float]
     left_out: dict[str, int]
+    num_seen: int | None
 
 
 def cross_validate(
@@ -90,16 +92,19 @@ def cross_validate(
             run = train(settings, data, own, reporter, watch=watch)
             results = run.read_results()
             figures = {key: float(getattr(results, key)) for key in _FIGURES}
-            found.append(Fold(name, len(data.splits[Split.TEST]), figures, left_out))
+            num_test = len(data.splits[Split.TEST])
+            found.append(Fold(name, num_test, figures, left_out, results.num_seen))
         means = {key: spread([fold.figures[key] for fold in found]) for key in _FIGURES}
+        leak = _leak(settings.name, found)
         content: dict[str, object] = {
             "notice": RESEARCH_USE_ONLY,
             "data": dataset.title,
             "scheme": str(scheme),
             "folds": found,
             "mean": means,
+            "warnings": [leak] if leak else [],
         }
-        text = _text(dataset, kept_apart(images), scheme, found, means)
+        text = _text(dataset, kept_apart(images), scheme, found, means, leak)
         write_json(out / "folds.json", content)
         write_text(out / "folds.md", text + "\n")
     return text
@@ -162,8 +167,19 @@ def fold_of(
     return replace(dataset, splits=ordered, title=title, is_split=True), left_out
 
 
+def _leak(name: str, found: Sequence[Fold]) -> str:
+    """How many of all images were known to a network that was judged by them; empty if none."""
+    known = [fold.num_seen for fold in found if fold.num_seen is not None]
+    return seen_sentence(name, sum(known) if len(known) == len(found) else None)
+
+
 def _text(
-    dataset: Dataset, apart: str, scheme: Scheme, found: list[Fold], means: Mapping[str, Spread]
+    dataset: Dataset,
+    apart: str,
+    scheme: Scheme,
+    found: list[Fold],
+    means: Mapping[str, Spread],
+    leak: str,
 ) -> str:
     what = f"{scheme} folds" if isinstance(scheme, int) else f"each {scheme} left out in turn"
     rows = [["held out", "images", *(f"{label} (%)" for label in _FIGURES.values())]]
@@ -178,4 +194,6 @@ def _text(
         if fold.left_out:
             named = ", ".join(f"{name} ({count:,})" for name, count in fold.left_out.items())
             lines.append(f"\nWith {fold.name} held out, not judged: not trained on {named}.")
+    if leak:
+        lines.append(f"\n{leak}")
     return "\n".join([*lines, "", RESEARCH_USE_ONLY])

@@ -171,6 +171,15 @@ def test_folders_inside_class_folders_are_read_and_can_be_groups(tmp_path: Path)
     groups = {split: set(part.groups or ()) for split, part in dataset.splits.items()}
     assert sum(map(len, groups.values())) == len(set.union(*groups.values()))
     assert "`group_from`" not in " ".join(dataset.notes)
+    assert "2 image(s) lie in no folder of a group: each is its own." in dataset.notes
+
+
+def test_folders_of_groups_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    for name in ("ig", "neutrophil"):
+        save_cells(tmp_path / name, {"": 5})
+    with pytest.raises(UsageError, match="finds no folder for any of 10 images") as error:
+        read(tmp_path, group_from="folder")
+    assert error.value.field == "group_from"
 
 
 def test_groups_are_found_in_file_names(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import DataError
 from hemascope.core.images import Dataset, LabeledImages
-from hemascope.data.splits import FEWEST, folds, split_all
+from hemascope.data.splits import FEWEST, folds, planned, split_all
 from hemascope.workflows import folds as cross
 
 CLASSES = ClassSet(("a", "b", "c"))
@@ -165,10 +165,26 @@ def test_a_class_that_train_lacks_is_named() -> None:
 
 def test_whether_groups_were_kept_apart_is_said() -> None:
     groups = [f"g{i // 2}" for i in range(30)]
-    _, notes = split_all({None: _images([0, 1, 2] * 10, groups)}, CLASSES, skip_rare=False)
-    assert notes == ["The data has no splits: split 7:1:2 by class; the 15 groups were kept apart."]
+    images = _images([0, 1, 2] * 10, groups)
+    parts, notes = split_all({None: images}, CLASSES, skip_rare=False)
+    sizes = ", ".join(f"{len(part)} {split}" for split, part in parts.items())
+    said = f"7:1:2 by class ({sizes}); the 15 groups were kept apart"
+    assert notes == [f"The data has no splits: split {said}."]
+    assert planned(images, CLASSES) == said
     _, notes = split_all({None: _images([0, 1, 2] * 10)}, CLASSES, skip_rare=False)
     assert notes[0].endswith("cannot be known.")
+
+
+def test_groups_that_are_too_few_for_the_shares_are_said() -> None:
+    """A laboratory sent cells of three patients: thirds are not 7:1:2."""
+    images = _images([0, 1, 2] * 20, [f"g{i // 20}" for i in range(60)])
+    _, [note] = split_all({None: images}, CLASSES, skip_rare=False)
+    assert note.startswith(
+        "The data has no splits: split 7:1:2 by class (20 train, 20 val, 20 test)"
+    )
+    assert note.endswith(
+        "the 3 groups were kept apart, and are too few or too unequal for these shares."
+    )
 
 
 def test_the_sizes_of_grouped_splits_are_near_7_1_2() -> None:

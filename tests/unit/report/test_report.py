@@ -13,6 +13,7 @@ from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import DataDescription
 from hemascope.core.predictions import Predictions
 from hemascope.data.collections import BLOOD_CELLS
+from hemascope.metrics.statistics import Interval
 from hemascope.metrics.summary import estimate, spread
 from hemascope.report import plots
 from hemascope.report.figures import caption_of
@@ -170,6 +171,7 @@ def test_figures_are_written_as_print_writes_them() -> None:
     assert plain(53.2721) == "53.3"
     assert in_percent(spread([0.9, 0.92])) == "91.0 ± 1.4"
     assert interval(estimate(0.9, 10)) == "90.0 % [59.6, 98.2]"
+    assert interval(Interval(1, 1, 1)) == "100.0 % [-]"
     assert number(None) == "-"
 
 

@@ -140,8 +140,11 @@ def test_kappa_and_its_interval(seed: int, lean: float) -> None:
     reference: Any = cohens_kappa(table)
     assert found.value == pytest.approx(cohen_kappa_score(first, second))
     assert found.value == pytest.approx(reference.kappa)
-    assert found.low == pytest.approx(reference.kappa_low, abs=1e-6)
-    assert found.high == pytest.approx(min(reference.kappa_upp, 1), abs=1e-6)
+    if found.value == 1:
+        assert found.low is found.high is None
+    else:
+        assert found.low == pytest.approx(reference.kappa_low, abs=1e-6)
+        assert found.high == pytest.approx(min(reference.kappa_upp, 1), abs=1e-6)
     for label in range(5):
         one = kappa(of_one(table, label)).value
         assert one == pytest.approx(cohen_kappa_score(first == label, second == label))
@@ -150,6 +153,10 @@ def test_kappa_and_its_interval(seed: int, lean: float) -> None:
 def test_kappa_where_it_is_not_defined() -> None:
     assert kappa(np.zeros((3, 3), dtype=np.int64)).value is None
     assert kappa(np.diag([20, 0, 0])).value is None
+    for table, value in ((np.diag([1, 1]), 1), (np.array([[19, 1], [0, 0]]), 0)):
+        found = kappa(table)
+        assert (found.value, found.low, found.high) == (value, None, None)
+    assert kappa(np.array([[0, 2], [1, 0]])).low == -1
     assert kappa(np.diag([20, 20, 0])).value == 1.0
 
 

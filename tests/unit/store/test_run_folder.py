@@ -53,7 +53,12 @@ def test_a_figure_that_is_not_defined_is_written_as_null(
     folder.write_results(results_of(one_class), "")
     content = json.loads(folder.results.read_text())
     assert content["auroc_ovr_macro"] is None
-    assert content["per_class"]["platelet"]["auroc"] is None
+    assert content["specificity_macro"] is None
+    rows = content["per_class"]
+    assert rows["platelet"]["auroc"] is rows["erythroblast"]["specificity"] is None
+    assert rows["erythroblast"]["recall"] is not None
+    assert rows["basophil"]["recall"] is rows["basophil"]["sensitivity"] is None
+    assert rows["basophil"]["specificity"] is not None
     assert len(content["absent_classes"]) == 7
     assert folder.read_results().absent_classes == tuple(content["absent_classes"])
 
