@@ -105,7 +105,7 @@ class Frame(BaseModel):
         aside = " Cells are off the middle: `frame` cell looks for them." * self.is_aside
         dark = (
             " Most images are darker at the border than in the middle: should they be negatives, "
-            "answers to them are worth nothing."
+            "the answers are of no use."
         ) * (self.is_dark and self.share == 1)
         return f"{self._decided()}{aside}{dark}"
 
