@@ -181,7 +181,8 @@ def how_to_read(comparison: Comparison) -> str:
         "resamples or of swapping the two networks' answers on random images, whichever is larger; "
         f"the smallest that so many resamples can show is {comparison.smallest_p:.2g}, and none is "
         "below 0.05 where fewer than six images differ. An interval without zero beside a large "
-        "p-value is of this mix of classes only. 'Right alone' counts the images that only one of the two classifies correctly, tested by McNemar's exact test: the "
+        "p-value is of this mix of classes only. 'Right alone' counts the "
+        "images that only one of the two classifies correctly, tested by McNemar's exact test: the "
         "mean over the tests, one for each shared seed, and twice their median p-value where there "
         "are several. All p-values are Holm-corrected for the number of pairs."
     )
