@@ -20,6 +20,7 @@ from hemascope.metrics.statistics import (
     combined_p,
     holm,
     mcnemar,
+    swap_p,
     wilson,
 )
 from hemascope.report.statistics import headline, networks_table
@@ -148,6 +149,18 @@ def test_networks_that_differ_in_fewer_than_six_cells_cannot_be_told_apart(numbe
     assert ("beats" if number == 6 else apart) in sentence
     assert ["fewer than 10 images" in note for note in found.warnings] == [True]
     assert "[100.0, 100.0]" not in str(networks_table(found))
+
+
+def test_swapped_answers_agree_with_scipy_s_permutation_test() -> None:
+    rng = np.random.default_rng(0)
+    for mean in (0.0, 0.03, 0.06):
+        differences = rng.choice([-1.0, -0.5, 0.0, 0.5, 1.0], size=300) * 0.4 + mean
+        expected = stats.permutation_test(
+            (differences,), np.mean, permutation_type="samples", n_resamples=4000, rng=rng
+        )
+        assert swap_p(differences, num_draws=4000) == pytest.approx(expected.pvalue, abs=0.03)
+    assert swap_p(np.ones(5), num_draws=2000) >= 2 / 32
+    assert swap_p(np.zeros(9), num_draws=100) == 1
 
 
 def test_networks_that_always_name_one_class_differ_by_the_mix_of_classes_only() -> None:

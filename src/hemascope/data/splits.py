@@ -89,7 +89,7 @@ def planned(images: LabeledImages, classes: ClassSet) -> str:
 def _outcome(
     images: LabeledImages, parts: Mapping[Split, Sized], shares: Mapping[Split, float]
 ) -> str:
-    """How many images each split got, and whether groups made these differ from what was meant."""
+    """How many images each split got, and whether groups kept them from their shares."""
     meant = {**shares, Split.TRAIN: 1 - sum(shares.values())}
     sizes = {split: len(parts[split]) for split in Split if split in parts}
     text = f"({', '.join(f'{size:,} {split}' for split, size in sizes.items())})"

@@ -250,8 +250,9 @@ def swap_p(differences: Floats, *, num_draws: int, seed: int = 0) -> float:
     Source: Fisher's randomization test; Good, Permutation Tests, 1994, chapter 3.
     """
     known = differences[differences != 0]
-    signs = 2 * np.random.default_rng(seed).integers(2, size=(num_draws, len(known))) - 1
-    as_large = np.abs(signs @ known) >= abs(known.sum()) * (1 - 1e-9)
+    sizes, counts = np.unique(np.abs(known), return_counts=True)
+    kept = np.random.default_rng(seed).binomial(counts, 0.5, (num_draws, len(counts)))
+    as_large = np.abs((2 * kept - counts) @ sizes) >= abs(known.sum()) * (1 - 1e-9)
     least = smallest_exact_p(len(known))
     return max(float((as_large.sum() + 1) / (num_draws + 1)), least)
 

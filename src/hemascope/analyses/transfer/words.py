@@ -57,6 +57,7 @@ def transfer_text(transfer: Transfer) -> str:
             "answers only with classes that occur. Per cent, with 95 % bootstrap intervals. "
             f"{left_out_sentence(comparison)}".strip(),
             markdown_table(networks_table(comparison)),
+            *comparison.warnings,
             f"Calibration under the shift ({scaling}):",
             markdown_table(calibration),
             "Paired differences (bootstrap, McNemar's exact test; p-values Holm-corrected):",
