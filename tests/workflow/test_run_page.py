@@ -41,7 +41,7 @@ def test_the_first_screen_has_the_headline_figures_and_the_confusion_matrix(
     assert "n = 24" in first
     assert "Macro F1" in first
     assert 'alt="Confusion matrix on test, in per cent of the true class"' in first
-    worst = min(results.per_class, key=lambda name: results.per_class[name].recall)
+    worst = min(results.per_class, key=lambda name: results.per_class[name].recall or 0)
     assert f"Lowest sensitivity: {worst}</dt>" in first
     assert "n = 3</dd>" in first
 

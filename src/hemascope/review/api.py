@@ -225,7 +225,7 @@ def _station_routes(station: Station, safety: Safety) -> APIRouter:
             nonlocal decided
             for start in range(0, len(found), _MOST_QUESTIONS):
                 batch = list(enumerate(found[start : start + _MOST_QUESTIONS], start))
-                with station.turn():  # one for all of a small request: first come, first answered
+                with station.turn(in_line=len(found) == 1):  # first come, first answered
                     if not frame and not start:
                         decided = predictor.decide([one.read for one in found])
                     replies = answer_batch(predictor, batch, decided)

@@ -1,7 +1,7 @@
 """What all parts of the station share: its model, its memory, its classes."""
 
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -74,7 +74,7 @@ class Station:
 
     def __post_init__(self) -> None:
         self.images, self.threads = ImageStore(self.folder), cores()
-        self._turns = BoundedSemaphore(self.threads)
+        self._turns, self._line = BoundedSemaphore(self.threads), BoundedSemaphore(1)
         graph, info = self.predictor.graph, self.predictor.info
         self.model = ModelInfo(
             name=info.settings.name,
@@ -116,15 +116,19 @@ class Station:
         return is_same and self.predictor.graph.has_maps and not case.fit.layer
 
     @contextmanager
-    def turn(self) -> Generator[None]:
+    def turn(self, *, in_line: bool = False) -> Generator[None]:
         """A turn to ask the model; as many at once as there are cores.
+
+        Args:
+            in_line: Whether to wait for all others in line as well. Small requests, most of which
+                is Python's own work, only slow each other down side by side.
 
         Raises:
             Refused: If none comes within a while.
         """
-        if not self._turns.acquire(timeout=_WAIT_SECONDS):
-            raise Refused(503, "the station is busy; try again in a few seconds.")
-        try:
+        with ExitStack() as held:
+            for turns in (self._line, self._turns) if in_line else (self._turns,):
+                if not turns.acquire(timeout=_WAIT_SECONDS):
+                    raise Refused(503, "the station is busy; try again in a few seconds.")
+                held.callback(turns.release)
             yield
-        finally:
-            self._turns.release()
