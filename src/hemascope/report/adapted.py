@@ -144,7 +144,7 @@ class Adapted:
         ]
         if judged.num_not_judged:
             lines.append(judged.left_out())
-        lines.append(judged.deeper)
+        lines += [*judged.comparison.warnings, judged.deeper]
         if judged.old_val:
             first, then = (f"{100 * share:.2f} %" for share in judged.old_val)
             lines.append(f"accuracy on the old model's val images: {first} before, {then} after")
