@@ -5,8 +5,8 @@
 Schemathesis makes them from the station's own description (examples, coverage, fuzzing and
 sequences), against a station in this process with a signed case, an open one and a quiz, whose ids
 it is told. A finding is an answer that the description does not have, any 5xx, a forbidden request
-that is accepted, or an allowed one that is refused as malformed; two that are as they are meant are
-not counted (`_MEANT`). Ends with 1 if there is one.
+that is accepted, or an allowed one that is refused as malformed; what is as it is meant (`_MEANT`)
+is not counted. Ends with 1 if there is one.
 """
 
 import argparse
@@ -37,10 +37,13 @@ _EXAMPLES = 40  # of each operation and phase in a round
 # What the station's own rules decide, beyond the form of a request: 409 and the like.
 _REFUSED = ["2xx", "304", "401", "403", "404", "409", "413", "422", "429"]
 
-# As they are meant: the trail keeps that a case was deleted; a correction names cells in its body.
+# As they are meant: the trail keeps that a case was deleted; bodies name cells and readers that
+# are not there.
 _MEANT = (
     "use_after_free: GET /api/v1/cases/{case_id}/trail",
     "ensure_resource_availability: POST /api/v1/cases/{case_id}/corrections",
+    "ensure_resource_availability: POST /api/v1/cases/{case_id}/analysis",
+    "ensure_resource_availability: PUT /api/v1/cases/{case_id}/name",
 )
 
 

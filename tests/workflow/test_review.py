@@ -660,6 +660,8 @@ def test_a_case_made_twice_with_one_key_is_one(desk: Desk) -> None:
     assert {one.status_code for one in answers} <= {201, 409}
     assert len({one.json()["id"] for one in answers if one.status_code == 201}) == 1
     assert len(desk.get("/cases")["items"]) == 2
+    key["Idempotency-Key"] = ""  # is none
+    assert make(0).json()["id"] != make(0).json()["id"]
 
 
 def test_an_etag_changes_with_what_is_shown(desk: Desk) -> None:

@@ -336,6 +336,7 @@ def changing(station: Station, case_id: str, reader_id: str | None = None) -> Ge
 def create(station: Station, session: Session, new: told.NewCase, key: str | None) -> Sitting:
     """A new case; the one that was made with the same key, if there is one."""
     find(session, Reader, new.reader, field="reader")
+    key = key or None  # an empty one is none
     if key and (known := session.scalar(select(Case).where(Case.creation_key == key))):
         of_case = (Event.case_id == known.id, Event.kind == "renamed")
         earlier = session.scalar(select(Event.before).where(*of_case).order_by(Event.id).limit(1))
