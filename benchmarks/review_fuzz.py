@@ -37,13 +37,12 @@ _EXAMPLES = 40  # of each operation and phase in a round
 # What the station's own rules decide, beyond the form of a request: 409 and the like.
 _REFUSED = ["2xx", "304", "401", "403", "404", "409", "413", "422", "429"]
 
-# As they are meant: the trail keeps that a case was deleted; bodies name cells and readers that
-# are not there.
+# As they are meant: the trail keeps that a case was deleted; bodies name readers and cells that are
+# not there, of a case that is.
 _MEANT = (
     "use_after_free: GET /api/v1/cases/{case_id}/trail",
-    "ensure_resource_availability: POST /api/v1/cases/{case_id}/corrections",
-    "ensure_resource_availability: POST /api/v1/cases/{case_id}/analysis",
-    "ensure_resource_availability: PUT /api/v1/cases/{case_id}/name",
+    "ensure_resource_availability: POST /api/v1/cases/{case_id}/",
+    "ensure_resource_availability: PUT /api/v1/cases/{case_id}/",
 )
 
 
@@ -95,7 +94,7 @@ def fuzz(desk: Desk, *, seed: int, examples: int, seconds: int | None = None) ->
                 if check.failure_info is not None:
                     failure = check.failure_info.failure
                     label = recorder.cases[case_id].value.operation.label
-                    if f"{check.name}: {label}" in _MEANT:
+                    if f"{check.name}: {label}".startswith(_MEANT):
                         continue
                     said = f"{failure.message}\n{check.failure_info.code_sample}"
                     found.findings.setdefault(f"{check.name}: {label}: {failure.title}", said)
