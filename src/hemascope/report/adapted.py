@@ -25,7 +25,7 @@ from hemascope.store.provenance import Provenance
 from hemascope.store.run_folder import RunFolder
 
 BEFORE, AFTER = "before", "after"
-FITTED_TO = "temperature and threshold were fitted to these same answers, which flatters both"
+_FITTED_TO = "temperature and threshold were fitted to these same answers, which flatters both"
 _SHOWN = 24  # images on the page
 
 
@@ -139,7 +139,7 @@ class Adapted:
             f"balanced accuracy after, in one view: {interval(new) if new else 'not defined'}",
             f"expected calibration error after: {judged.ece_after:.3f}",
             judged.abstained(),
-            FITTED_TO,
+            _FITTED_TO,
             apart,
         ]
         if judged.num_not_judged:
@@ -202,6 +202,7 @@ def write_pages(adapted: Adapted, folder: Path, facts: Provenance) -> None:
         shown=[pixels(image) for image in adapted.images[::step][:_SHOWN]],
         errors=errors,
         statistics=statistics,
+        fitted_to=_FITTED_TO,
         **values,
     )
     write_text(run.page, page)
