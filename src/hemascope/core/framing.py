@@ -21,6 +21,7 @@ MOST = 1.6  # share of the side, of which the picture is a part and the rest is 
 _WHOLE = (0.8, 1.2)  # shares that are as good as all, since nuclei differ between kinds of cells
 _LEAST_TO_WIDEN = 10  # pictures with a cell: some cells alone have large nuclei
 _TOO_LARGE = 1.5  # over NUCLEUS; of PBC's classes, monocytes have the largest nuclei: 1.27
+_TOO_SMALL = 0.7  # of PBC's classes, platelets alone are smaller: 0.55; erythroblasts have 0.75
 _APART = 1.3  # ratio of the nuclei of two magnifications
 _FIELD_BELOW = 0.045  # share of its area that is nucleus, of a picture that may be a whole field
 _SIDE = 96  # pixels, of the copy that is looked at
@@ -86,6 +87,7 @@ class Frame(BaseModel):
             background is added around these.
         of_all_sizes: Whether it holds for photographs of a size that training had as well, because
             most photographs of the laboratory have others.
+        is_small: Whether they have a size that training had, and smaller cells.
         made_for: Digest of the `ImageSpec` that it was decided for; "" if for none.
     """
 
@@ -98,6 +100,7 @@ class Frame(BaseModel):
     is_aside: bool = False
     is_dark: bool = False
     of_all_sizes: bool = False
+    is_small: bool = False
     made_for: str = ""
 
     def describe(self) -> str:
@@ -117,6 +120,12 @@ class Frame(BaseModel):
         )
         if self.is_field:
             return f"These are whole fields, not cells ({found}): give `frame` cell."
+        if self.is_small:
+            return (
+                "Images have a size that training's have, and are framed as those were, but their "
+                f"cells are small ({found}): right for platelets; for other cells give `crop` "
+                f"{self.nucleus / NUCLEUS:.2f}."
+            )
         if self.share > 1:
             added = (
                 f"background is added around each image, to {100 * self.share:.0f} % of its side"
@@ -216,6 +225,12 @@ def are_too_large(diameters: Sequence[float]) -> bool:
     """Whether nuclei, as shares of what training kept, are larger than those of any class."""
     enough = len(diameters) >= _LEAST_TO_WIDEN
     return enough and float(np.median(diameters)) > _TOO_LARGE * NUCLEUS
+
+
+def are_small(diameters: Sequence[float]) -> bool:
+    """Whether they are smaller than those of any class but platelets."""
+    enough = len(diameters) >= _LEAST_TO_WIDEN
+    return enough and float(np.median(diameters)) < _TOO_SMALL * NUCLEUS
 
 
 def background(pixels: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -15,6 +15,7 @@ from hemascope.core.framing import (
     Cell,
     Frame,
     are_apart,
+    are_small,
     are_too_large,
     background,
     choose_frame,
@@ -115,15 +116,18 @@ class ImageSpec(BaseModel):
         # Some have a size of training's by chance.
         of_all_sizes = len(others) > len(known) and not are_apart(known, others)
         of_all_sizes |= are_too_large(diameters)
-        if not (others or of_all_sizes):
+        is_small = not others and are_small(diameters)
+        if not (others or of_all_sizes or is_small):
             return None
-        cells = [*others, *known] if of_all_sizes else others
+        cells = [*others, *known] if of_all_sizes or is_small else others
         changes: dict[str, object] = {"of_all_sizes": of_all_sizes, "made_for": self.digest}
+        if is_small:  # framed as training's all the same: they may be platelets
+            changes |= {"share": 1.0, "is_small": True, "is_field": False, "is_aside": False}
         return choose_frame(cells).model_copy(update=changes)
 
     def framed(self, frame: Frame) -> "ImageSpec":
         """The same with one share for all photographs, where that is undecided."""
-        if not self.is_undecided:
+        if not self.is_undecided or frame.is_small:
             return self
         of_middle = "field" if frame.is_field else "framed"
         decided = "centered" if self.frame == "cell" else of_middle

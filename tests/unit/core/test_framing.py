@@ -1,5 +1,7 @@
 """Finding the cell in a picture, and one share for all pictures of a laboratory."""
 
+import re
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -131,6 +133,20 @@ def test_pictures_of_a_known_size_whose_cells_are_too_large_are_framed_by_them()
     [image] = spec.framed(frame).prepare([other]).images
     np.testing.assert_array_equal(image, other.resize((64, 64), Image.Resampling.BILINEAR))
     assert spec.decide([other] * 3) is None  # too few to tell
+
+
+def test_pictures_of_a_known_size_whose_cells_are_small_are_framed_as_known_and_said() -> None:
+    """Platelets, or another laboratory's cells, which have the size of training's by chance."""
+    spec = ImageSpec(size=64, frame="auto", geometries=((200, 1.0),))
+    small = drawn((200, 200), (100, 100, 50))
+    frame = spec.decide([small] * 12)
+    assert frame is not None
+    assert spec.framed(frame) == spec
+    crop = re.search(r"for other cells give `crop` ([\d.]+)\.", frame.describe())
+    assert crop
+    assert float(crop[1]) == pytest.approx(50 / 200 / NUCLEUS, abs=0.03)
+    assert spec.decide([small] * 3) is None  # too few to tell
+    assert spec.decide([drawn((200, 200), (100, 100, 66))] * 12) is None  # as erythroblasts'
 
 
 def test_cells_that_fill_their_pictures_get_background_around_them() -> None:
