@@ -1,6 +1,6 @@
 """What each part of the recipe for other laboratories is worth: leave-one-laboratory-out.
 
-    python benchmarks/recipes.py prepare CELLS [--data ../shared/data]
+    python benchmarks/recipes.py prepare CELLS [--data ../shared/data] [--pixels 64]
     python benchmarks/recipes.py run CELLS RESULTS.jsonl [--recipes NAME ...] [--seeds 0 1 2]
     python benchmarks/recipes.py table RESULTS.jsonl
     python benchmarks/recipes.py reject CELLS [--seeds 0 1 2]
@@ -318,7 +318,7 @@ RECIPES: dict[str, Recipe] = {
 # --- Data ---------------------------------------------------------------------------------------
 
 
-def prepare(cells: Path, data: Path) -> None:
+def prepare(cells: Path, data: Path, pixels: int) -> None:
     """Writes images.npy and the rest, with the val split of what each laboratory's fold keeps."""
     from hemascope.core.classes import Split
     from hemascope.core.images import concatenate
@@ -329,7 +329,7 @@ def prepare(cells: Path, data: Path) -> None:
 
     def read(*sources: Path, **changes: str) -> Any:
         """Of cells that belong to a laboratory read before, the frame is given."""
-        asked = {"sources": tuple(str(one) for one in sources), **changes}
+        asked = {"sources": tuple(map(str, sources)), "image_size": pixels, **changes}
         settings = load_preset(PRESET).data.model_copy(update=asked)
         return load_data(settings, Reporter(), as_found=True)
 
@@ -367,12 +367,13 @@ class Step:
     """One step of training: on CUDA a graph that is replayed."""
 
     def __init__(
-        self, model: nn.Module, settings: Any, device: torch.device, num_classes: int
+        self, model: nn.Module, settings: Any, shape: tuple[int, int], device: torch.device
     ) -> None:
         from hemascope.training.optimizers import Muon, make_optimizers
 
         self.model, self.settings, self.device = model, settings, device
-        self.inputs = torch.zeros(_BATCH, 3, 64, 64, device=device).contiguous(
+        pixels, num_classes = shape
+        self.inputs = torch.zeros(_BATCH, 3, pixels, pixels, device=device).contiguous(
             memory_format=torch.channels_last
         )
         self.targets = torch.zeros(_BATCH, num_classes, device=device)
@@ -421,7 +422,7 @@ class Step:
     def compute(self) -> None:
         """Forward, backward, optimizers."""
         self.model.zero_grad()
-        with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
+        with _autocast(self.device):
             logits = self.model(self.inputs)
         loss = functional.cross_entropy(
             logits.float(), self.targets, label_smoothing=self.settings.label_smoothing
@@ -455,6 +456,14 @@ class Step:
                 weight = self.matrices[i]
                 weight.mul_(1 - self.rate * self.settings.weight_decay)
                 weight.sub_(change.view(weight.shape))
+
+
+def _autocast(device: torch.device) -> torch.autocast:
+    """As the package's, which a graph can hold."""
+    from hemascope.inference.torch_engine import pick_precision
+
+    native = pick_precision("auto", device) == "bf16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=native, cache_enabled=False)
 
 
 class Fold:
@@ -498,14 +507,15 @@ class Fold:
 
         settings = RunSettings.model_validate(_with(_preset(), recipe.settings))
         device, num_classes = self.device, int(self.labels[rows].max()) + 1
+        pixels = self.images.shape[1]
         torch.manual_seed(seed)
         model = build_model(
-            settings.model, image_size=64, num_classes=num_classes, weights_follow=False
+            settings.model, image_size=pixels, num_classes=num_classes, weights_follow=False
         )
         initialize(model)
         recipe.network(model)
         model = model.to(device).to(memory_format=torch.channels_last).train()
-        step = Step(model, settings.training, device, num_classes)
+        step = Step(model, settings.training, (pixels, num_classes), device)
         values = [v for v in model.state_dict().values() if v.is_floating_point()]
         averages = [v.detach().clone() for v in values]
         labels = torch.from_numpy(self.labels[rows]).to(device)
@@ -536,7 +546,7 @@ class Fold:
                 with torch.no_grad():
                     for average, value in zip(averages, values, strict=True):
                         average.lerp_(value, share)
-            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            with torch.no_grad(), _autocast(device):
                 loss = functional.cross_entropy(model(step.inputs).float(), step.targets).item()
         with torch.no_grad():
             for average, value in zip(averages, values, strict=True):
@@ -587,7 +597,7 @@ class Fold:
             for view in range(views):
                 turned = torch.rot90(images, view % 4, (2, 3))
                 turned = turned.flip(3) if view >= 4 else turned
-                with torch.autocast(self.device.type, torch.bfloat16):
+                with _autocast(self.device):
                     logits = model(turned.contiguous(memory_format=torch.channels_last))
                 total = total + logits.float().softmax(1)
             probs.append(total / views)
@@ -761,6 +771,7 @@ def main() -> None:
     one = parts.add_parser("prepare")
     one.add_argument("cells", type=Path)
     one.add_argument("--data", type=Path, default=Path("../shared/data"))
+    one.add_argument("--pixels", type=int, default=64, help="fewer for a quicker comparison")
     one = parts.add_parser("run")
     one.add_argument("cells", type=Path)
     one.add_argument("results", type=Path)
@@ -780,7 +791,7 @@ def main() -> None:
     one.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     asked = parser.parse_args()
     if asked.part == "prepare":
-        prepare(asked.cells, asked.data)
+        prepare(asked.cells, asked.data, asked.pixels)
     elif asked.part == "run":
         run(asked)
     elif asked.part == "reject":

@@ -16,6 +16,7 @@ from hemascope.data.rendered import render
 from hemascope.inference.predictor import Predictor
 from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
 from hemascope.store.model_folder import load_head, load_info
+from hemascope.store.predictions import read_predictions
 
 Run = Callable[..., Outcome]
 OTHER = ("lymph", "neutro", "strange")
@@ -70,6 +71,11 @@ def test_a_few_labels_make_a_model_of_the_laboratory(
     card = (out / "MODEL_CARD.md").read_text()
     assert "Adapted to" in card
     assert "Base model" in card
+    judged = read_predictions(out / "predictions-cross-validated.csv")
+    assert len(set(judged.ids)) == len(judged.labels) == 80
+    recalls = [(judged.predicted == c)[judged.labels == c].mean() for c in range(4)]
+    [after] = re.findall(r"balanced accuracy after, in one view: ([\d.]+) %", outcome.out)
+    assert 100 * np.mean(recalls) == pytest.approx(float(after), abs=0.06)
 
 
 def test_copies_and_known_cells_do_not_pass_for_more(

@@ -21,10 +21,12 @@ from hemascope.report.numbers import interval, percent, ranged
 from hemascope.report.page import environment, pixels, render
 from hemascope.store.files import make_folder, write_text
 from hemascope.store.model_folder import ArtifactInfo
+from hemascope.store.predictions import write_predictions
 from hemascope.store.provenance import Provenance
 from hemascope.store.run_folder import RunFolder
 
 BEFORE, AFTER = "before", "after"
+CROSS_VALIDATED = "cross-validated"
 _FITTED_TO = "temperature and threshold were fitted to these same answers, which flatters both"
 _SHOWN = 24  # images on the page
 
@@ -166,7 +168,7 @@ class Adapted:
 
 
 def write_pages(adapted: Adapted, folder: Path, facts: Provenance) -> None:
-    """Writes model card, figures and page into the folder of an adapted model.
+    """Writes model card, figures, page and what was judged into an adapted model's folder.
 
     Raises:
         OutputError: If one cannot be written.
@@ -181,6 +183,7 @@ def write_pages(adapted: Adapted, folder: Path, facts: Provenance) -> None:
     errors: Sequence[object] = ()
     if judged:
         answers, figures = judged.answers, make_folder(run.figures)
+        write_predictions(run.predictions(CROSS_VALIDATED), answers)
         caption = f"{adapted.base.settings.name} adapted to {adapted.title}\n{notice}"
         draw_sensitivity(statistics.sensitivities(judged.comparison), figures, caption)
         figure = plots.confusion_heatmap(
