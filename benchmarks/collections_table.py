@@ -41,7 +41,8 @@ _MORE: dict[str, dict[str, Any]] = {
         ),
         "limits": (
             "One laboratory, one stain and one camera. The source publishes no patient "
-            "identifiers, so no split can be shown to keep patients apart."
+            "identifiers, so no split can be shown to keep patients apart. Networks trained on "
+            "these images fail on other laboratories' unless trained for it. Some labels are wrong."
         ),
     }
 }
@@ -60,8 +61,6 @@ def row(key: str) -> dict[str, Any]:
     return {
         "title": info["python_class"],
         "classes": [_class_name(info["label"][str(i)]) for i in range(len(info["label"]))],
-        "channels": info["n_channels"],
-        "counts": info["n_samples"],
         "md5s": {str(size): info[f"MD5{end}"] for size, end in suffixes.items()},
         "url": info["url"],
         "license": info["license"],

@@ -24,7 +24,13 @@ INFO = ArtifactInfo(
     class_names=BLOOD_CELLS.names,
     image=ImageSpec(),
     num_parameters=4,
-    trained_on=TrainingData(title="t", md5="0" * 32, num_images=1),
+    trained_on=TrainingData(
+        title="t",
+        md5="0" * 32,
+        num_images=1,
+        channel_mean=(0.5, 0.5, 0.5),
+        channel_std=(0.1, 0.1, 0.1),
+    ),
     settings=load_preset("paper-cnn"),
     epoch=1,
 )

@@ -18,6 +18,7 @@ from hemascope.cli.options import (
     DatabaseOption,
     DataDirOption,
     DataOptions,
+    DeviceOption,
     EvaluationOptions,
     FrameOption,
     ModelArgument,
@@ -162,6 +163,9 @@ def train(
         int | None,
         Option(min=0, max=2**32 - 1, help="Random seed for initialization and shuffling."),
     ] = None,
+    views: Annotated[
+        Literal[1, 8] | None, Option(help="8 also evaluates with eight flips and rotations.")
+    ] = None,
     folds: Annotated[
         int | None,
         Option(metavar="K", min=2, max=100, help="Cross-validate over K folds of groups."),
@@ -206,7 +210,7 @@ def train(
         "seed": seed,
         "device": compute.device,
         "precision": compute.precision,
-        "views": compute.views,
+        "views": views,
     }
     settings = choose_settings(preset, config, changes)
     chosen = _data(data, settings.data)
@@ -471,8 +475,8 @@ def explain(
     model: ModelArgument,
     out: OutOption,
     data: DataOptions,
-    compute: ComputeOptions,
     results: OverwriteOptions,
+    device: DeviceOption = None,
     split: SplitOption = None,
     number: Annotated[
         int, Option(min=1, max=60, help="How many errors and correct predictions to show.")
@@ -487,8 +491,8 @@ def explain(
     output = _output(out, results, chosen, [*data.inputs, model])
     from hemascope.analyses.explain.run import explain as run
 
-    asked = compute.compute()
-    return run(model, chosen, split, output, num_images=number, compute=asked, reporter=Reporter())
+    asked = device or "auto"
+    return run(model, chosen, split, output, num_images=number, device=asked, reporter=Reporter())
 
 
 @command(app)
@@ -518,8 +522,8 @@ def uncertainty(
     models: ModelsArgument,
     out: OutOption,
     data: DataOptions,
-    compute: ComputeOptions,
     results: OverwriteOptions,
+    device: DeviceOption = None,
     samples: Annotated[
         int, Option(min=2, max=1000, help="Number of MC dropout and Laplace samples.")
     ] = 30,
@@ -532,8 +536,8 @@ def uncertainty(
     output = _output(out, results, chosen, [*data.inputs, *models])
     from hemascope.analyses.doubt.run import uncertainty as run
 
-    asked = compute.compute()
-    return run(models, chosen, output, num_samples=samples, compute=asked, reporter=Reporter())
+    asked = device or "auto"
+    return run(models, chosen, output, num_samples=samples, device=asked, reporter=Reporter())
 
 
 @command(app)
@@ -1006,6 +1010,8 @@ def _data(
     from hemascope.settings.data import chosen_data
 
     changes = options.changes()
+    if sources and options.data:
+        raise UsageError("name all of the data one way: as arguments, or here.", field="data")
     if sources:
         changes["sources"] = tuple(sources)
     chosen = chosen_data(changes, own)

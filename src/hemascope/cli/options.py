@@ -172,9 +172,6 @@ class TrainingComputeOptions:
         Literal["auto", "fp32", "bf16"] | None,
         Option(help="fp32 is exact; auto takes bf16 where available."),
     ] = None
-    views: Annotated[
-        Literal[1, 8] | None, Option(help="8 also evaluates with eight flips and rotations.")
-    ] = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Literal
 
 from pydantic import Field
 
@@ -26,8 +25,6 @@ class Collection(Settings):
         title: Its name.
         classes: The names of its labels, in order.
         aliases: Other names of some of them.
-        channels: 3 for color, 1 for gray.
-        counts: Images by split.
         md5s: Of its files, by image size.
         rebuilt_md5s: Of files with the same images in a split of our own, by image size.
         url: Where the file of the smallest size is.
@@ -42,8 +39,6 @@ class Collection(Settings):
     title: str
     classes: tuple[str, ...] = Field(min_length=1)
     aliases: dict[str, str] = Field(default_factory=dict)
-    channels: Literal[1, 3]
-    counts: dict[str, int]
     md5s: dict[int, str]
     rebuilt_md5s: dict[int, str] = Field(default_factory=dict)
     url: str

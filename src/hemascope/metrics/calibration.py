@@ -10,6 +10,7 @@ from hemascope.metrics.classification import cross_entropy
 
 Floats = NDArray[np.float64]
 NUM_BINS = 15  # Guo et al. use 15
+_NUM_DRAWS = 500  # of test sets whose confidence is right
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,7 @@ def ece(predictions: Predictions, *, num_bins: int = NUM_BINS, equal_mass: bool 
     return reliability(confidence, right, num_bins=num_bins, equal_mass=equal_mass).error
 
 
-def ece_by_chance(
-    predictions: Predictions, *, num_bins: int = NUM_BINS, num_draws: int = 500, seed: int = 0
-) -> float:
+def ece_by_chance(predictions: Predictions) -> float:
     """The ECE that these confidences would have on so many images if they were exactly right.
 
     The mean over test sets drawn so that each answer is right with the chance that its confidence
@@ -78,19 +77,19 @@ def ece_by_chance(
     Source: consistency resampling, Bröcker & Smith, Weather and Forecasting 2007.
     """
     confidence, _ = top_label(predictions)
-    rng = np.random.default_rng(seed)
-    drawn = (rng.random(len(confidence)) < confidence for _ in range(num_draws))
-    errors = [reliability(confidence, right, num_bins=num_bins).error for right in drawn]
+    rng = np.random.default_rng(0)
+    drawn = (rng.random(len(confidence)) < confidence for _ in range(_NUM_DRAWS))
+    errors = [reliability(confidence, right).error for right in drawn]
     return float(np.mean(errors))
 
 
-def classwise_ece(predictions: Predictions, *, num_bins: int = NUM_BINS) -> float:
+def classwise_ece(predictions: Predictions) -> float:
     """Mean over classes of the calibration error of that class's probability, in [0, 1].
 
     Source: Kull et al., Beyond temperature scaling, NeurIPS 2019.
     """
     errors = [
-        reliability(predictions.probs[:, c], predictions.labels == c, num_bins=num_bins).error
+        reliability(predictions.probs[:, c], predictions.labels == c).error
         for c in range(len(predictions.classes))
     ]
     return float(np.mean(errors))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemascope.core.predictions import Predictions
+from hemascope.metrics.two_samples import rank_test
 
 Floats = NDArray[np.float64]
 Confusion = NDArray[np.int64]
@@ -112,14 +113,9 @@ def auroc_ovr(scores: Floats, labels: NDArray[np.int64]) -> Floats:
 
 def auroc(scores: Floats, positive: NDArray[np.bool_]) -> float:
     """How well scores (N,) tell positive images from the others; NaN where one kind is missing."""
-    num_positive = int(positive.sum())
-    num_negative = len(positive) - num_positive
-    if num_positive == 0 or num_negative == 0:
+    if positive.all() or not positive.any():
         return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts - 1) / 2  # tied scores share their mean rank, from 1
-    rank_sum = mean_rank[inverse][positive].sum()
-    return float((rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
+    return rank_test(scores[positive], scores[~positive]).larger
 
 
 def auroc_ovr_macro(scores: Floats, labels: NDArray[np.int64]) -> float:

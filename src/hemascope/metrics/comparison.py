@@ -140,7 +140,6 @@ def compare_networks(
     networks: Mapping[str, RunsBySeed],
     *,
     num_resamples: int,
-    seed: int = 0,
     data: str = "",
     warnings: Sequence[str] = (),
     passed_over: Sequence[str] = (),
@@ -159,13 +158,12 @@ def compare_networks(
     Args:
         networks: The predictions of each network by seed, all of the same images in one order.
         num_resamples: How many resampled test sets.
-        seed: Decides what is drawn.
         data: What the images are called.
         warnings: What is to stand beside the figures.
         passed_over: Folders in which there was nothing to compare.
     """
     first = next(iter(next(iter(networks.values())).values()))
-    bootstrap = Bootstrap(first.labels, len(first.classes), num_resamples=num_resamples, seed=seed)
+    bootstrap = Bootstrap(first.labels, len(first.classes), num_resamples=num_resamples)
     resampled = {name: bootstrap(list(runs.values())) for name, runs in networks.items()}
     left_out = _left_out(first)
     couples = list(combinations(networks, 2))
@@ -175,13 +173,11 @@ def compare_networks(
         for name, runs in networks.items()
     }
     apart = [right[one] - right[other] for one, other in couples]
-    swapped = [swap_p(gap, num_draws=num_resamples, seed=seed) for gap in apart]
+    swapped = [swap_p(gap, num_draws=num_resamples) for gap in apart]
     sizes = np.bincount(first.labels)[first.labels]
     least = {
         "accuracy": swapped,
-        "balanced_accuracy": [
-            swap_p(gap / sizes, num_draws=num_resamples, seed=seed) for gap in apart
-        ],
+        "balanced_accuracy": [swap_p(gap / sizes, num_draws=num_resamples) for gap in apart],
         "f1_macro": swapped,
         AUROC: [0.0] * len(couples),  # of scores, which differ in every image
     }

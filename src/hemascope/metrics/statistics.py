@@ -59,13 +59,13 @@ class Resampled:
             {name: drawn - other.samples[name] for name, drawn in self.samples.items()},
         )
 
-    def interval(self, figure: str, *, level: float = 0.95) -> Interval:
-        """The percentile interval of a figure.
+    def interval(self, figure: str) -> Interval:
+        """The 95 % percentile interval of a figure.
 
         Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
         """
-        tail, value = (1 - level) / 2, self.values[figure]
-        low, high = np.quantile(self.samples[figure], (tail, 1 - tail))
+        value = self.values[figure]
+        low, high = np.quantile(self.samples[figure], (0.025, 0.975))
         return Interval(value, min(float(low), value), max(float(high), value))
 
 
@@ -216,8 +216,8 @@ def _aurocs(scores: Floats, positive: NDArray[np.bool_], counts: NDArray[np.floa
     return won / (num_positive * num_negative)
 
 
-def wilson(share: float, num_images: int, *, level: float = 0.95) -> tuple[float, float]:
-    """The interval of a share counted on so many images, good near 0 and 1 as well.
+def wilson(share: float, num_images: int) -> tuple[float, float]:
+    """The 95 % interval of a share counted on so many images, good near 0 and 1 as well.
 
     A bootstrap cannot see beyond 1 where every image is right, and is too narrow there.
 
@@ -225,7 +225,7 @@ def wilson(share: float, num_images: int, *, level: float = 0.95) -> tuple[float
     """
     from scipy.stats import norm
 
-    z = float(norm.isf((1 - level) / 2))
+    z = float(norm.isf(0.025))
     center = (share + z**2 / (2 * num_images)) / (1 + z**2 / num_images)
     spread = share * (1 - share) / num_images + z**2 / (4 * num_images**2)
     half = z * float(np.sqrt(spread)) / (1 + z**2 / num_images)
@@ -240,7 +240,7 @@ def smallest_exact_p(num_differing: int) -> float:
     return min(1.0, 2.0 ** (1 - num_differing))
 
 
-def swap_p(differences: Floats, *, num_draws: int, seed: int = 0) -> float:
+def swap_p(differences: Floats, *, num_draws: int) -> float:
     """The two-sided p-value of "both are right alike", from each image's difference, (N,).
 
     The share of draws in which swapping the two networks' answers on random images gives a
@@ -251,7 +251,7 @@ def swap_p(differences: Floats, *, num_draws: int, seed: int = 0) -> float:
     """
     known = differences[differences != 0]
     sizes, counts = np.unique(np.abs(known), return_counts=True)
-    kept = np.random.default_rng(seed).binomial(counts, 0.5, (num_draws, len(counts)))
+    kept = np.random.default_rng(0).binomial(counts, 0.5, (num_draws, len(counts)))
     as_large = np.abs((2 * kept - counts) @ sizes) >= abs(known.sum()) * (1 - 1e-9)
     least = smallest_exact_p(len(known))
     return max(float((as_large.sum() + 1) / (num_draws + 1)), least)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hemascope.metrics import classification as cls
-from hemascope.metrics.statistics import wilson
+from hemascope.metrics.statistics import Interval, wilson
+
+_NUM_RESAMPLES = 1000  # of macro F1
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,9 @@ def difference_margin(share: float, n: int, other_n: int) -> float:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Interval):
     """A share of n images with its 95 % interval."""
 
-    value: float
-    low: float
-    high: float
     n: int
 
 
@@ -58,7 +57,7 @@ def estimate(share: float, n: int) -> Estimate:
     return Estimate(share, low, high, n)
 
 
-def macro_f1(confusion: cls.Confusion, *, num_resamples: int = 1000) -> Estimate:
+def macro_f1(confusion: cls.Confusion) -> Estimate:
     """Macro F1 of a confusion matrix (C, C), with its bootstrap interval.
 
     The rows are drawn anew from their own shares: the same as drawing images within each class.
@@ -68,7 +67,7 @@ def macro_f1(confusion: cls.Confusion, *, num_resamples: int = 1000) -> Estimate
     supports = confusion.sum(axis=1)
     shares = confusion / np.maximum(supports, 1)[:, np.newaxis]
     rng = np.random.default_rng(0)
-    drawn = (rng.multinomial(supports, shares) for _ in range(num_resamples))
+    drawn = (rng.multinomial(supports, shares) for _ in range(_NUM_RESAMPLES))
     low, high = np.quantile([_macro_f1(matrix) for matrix in drawn], (0.025, 0.975))
     return Estimate(_macro_f1(confusion), float(low), float(high), int(supports.sum()))
 

@@ -75,13 +75,12 @@ class ConformalRule:
         """Which classes have a threshold from val, shape (C,)."""
         return np.isfinite(self.thresholds)
 
-    def sets(self, predictions: Predictions, *, seed: int = 0) -> NDArray[np.bool_]:
+    def sets(self, predictions: Predictions) -> NDArray[np.bool_]:
         """Which classes are in the set of each image, shape (N, C); a set may be empty.
 
-        An empty set says that no class is usual enough; `seed` is of the draw that APS and RAPS
-        make for each image.
+        An empty set says that no class is usual enough.
         """
-        return _oddness(predictions, self.score, seed) <= np.array(self.thresholds)
+        return _oddness(predictions, self.score, 0) <= np.array(self.thresholds)
 
 
 def fit_conformal(

@@ -25,40 +25,35 @@ Card = list[tuple[str, str]]  # heading and text
 _MACROS = '{% import "cards.jinja" as say with context %}'
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What a model card is about.
+def model_card(
+    settings: RunSettings,
+    data: DataDescription,
+    *,
+    num_parameters: int,
+    base: BaseNetwork | None,
+    facts: Provenance | None,
+    performance: str,
+) -> Card:
+    """The card of a network.
 
-    Attributes:
+    Args:
         settings: How the network was trained.
-        num_parameters: Of the network.
         data: What it was trained on.
+        num_parameters: Of the network.
         base: The network it began from, if it did.
         facts: What it was made with; None in a model that is passed on, which names no machine.
         performance: Its figures on test, in sentences; empty if they are not known.
     """
-
-    settings: RunSettings
-    num_parameters: int
-    data: DataDescription
-    base: BaseNetwork | None
-    facts: Provenance | None
-    performance: str
-
-
-def model_card(subject: Subject) -> Card:
-    """The card of a network."""
-    training = subject.settings.training
     return filled(
         "model_card",
-        subject.data,
-        settings=subject.settings,
-        training=training,
-        augmentation=training.augmentation,
-        num_parameters=subject.num_parameters,
-        base=subject.base,
-        facts=subject.facts,
-        performance=subject.performance,
+        data,
+        settings=settings,
+        training=settings.training,
+        augmentation=settings.training.augmentation,
+        num_parameters=num_parameters,
+        base=base,
+        facts=facts,
+        performance=performance,
     )
 
 
@@ -72,8 +67,8 @@ def filled(name: str, data: DataDescription, **values: object) -> Card:
     pages = environment(autoescape=False)
     values |= {
         "data": data,
-        "license": collections()[data.collection].license if data.collection else None,
-        "is_bloodmnist": data.kind in ("official", "rebuilt"),
+        "published": collections().get(data.collection),
+        "is_bloodmnist": data.collection == "bloodmnist",
         "notice": RESEARCH_USE_ONLY,
     }
     source = resources.files("hemascope.report") / "templates" / f"{name}.toml"

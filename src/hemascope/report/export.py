@@ -5,7 +5,7 @@ from pathlib import Path
 from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.images import DataDescription
 from hemascope.metrics.summary import estimate
-from hemascope.report.cards import Subject, card_markdown, filled, model_card, performance
+from hemascope.report.cards import card_markdown, filled, model_card, performance
 from hemascope.report.network import summarize
 from hemascope.report.numbers import interval
 from hemascope.report.text import markdown_table
@@ -54,10 +54,10 @@ def card_text(
         base: What its run began from, if it is known.
     """
     found = performance(summarize(info.settings, [results]), results) if results else ""
-    subject = Subject(
-        settings=info.settings,
+    card = model_card(
+        info.settings,
+        data,
         num_parameters=info.num_parameters,
-        data=data,
         base=base,
         facts=None,
         performance=found,
@@ -70,7 +70,7 @@ def card_text(
         graphs=_graphs(info, data.counts["val"]),
     )
     sections = [
-        *model_card(subject),
+        *card,
         *added,
         ("Licenses of the weights and of the data", licenses_text(info.about)),
         *info.about.sections.items(),

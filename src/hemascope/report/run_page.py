@@ -3,7 +3,7 @@
 from hemascope.core.classes import Split
 from hemascope.metrics.trust import assess, sets_left_out
 from hemascope.metrics.uncertainty import COVERAGES, WANTED_ACCURACY
-from hemascope.report.cards import Subject, data_card, joined, model_card, performance
+from hemascope.report.cards import data_card, joined, model_card, performance
 from hemascope.report.figures import (
     caption_of,
     draw_evaluation,
@@ -47,10 +47,10 @@ def write_run_page(folder: RunFolder) -> None:
     draw_sensitivity({results.name: network.sensitivities}, figures, caption)
     scaled, stem = test.scaled(trust.temperature), figures / "reliability"
     draw_reliability([test], [scaled], stem, title="Reliability", caption=caption)
-    subject = Subject(
-        settings=info.settings,
+    card = model_card(
+        info.settings,
+        fingerprint.data,
         num_parameters=info.num_parameters,
-        data=fingerprint.data,
         base=fingerprint.base,
         facts=fingerprint,
         performance=performance(network, results),
@@ -71,7 +71,7 @@ def write_run_page(folder: RunFolder) -> None:
         labels=LABELS,
         errors=error_cells(folder, test),
         cards={
-            "Model card": joined({results.name: model_card(subject)}),
+            "Model card": joined({results.name: card}),
             "Data card": joined({"": data_card(fingerprint.data)}),
         },
     )

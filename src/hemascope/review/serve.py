@@ -45,7 +45,7 @@ class Served:
 
     Attributes:
         folder: Where its images are, and its database if no other is named.
-        model: A packaged model or an exported one; "" for the packaged one for photographs.
+        model: A packaged model or an exported one.
         database: URL of a database; "" for SQLite in the folder.
         host: Address to listen at.
         port: Port to listen at; 0 for a free one.
@@ -58,7 +58,7 @@ class Served:
     """
 
     folder: Path
-    model: str = ""
+    model: str = FOR_PHOTOGRAPHS
     database: str = ""
     host: str = "127.0.0.1"
     port: int = 8765
@@ -106,7 +106,7 @@ def serve(served: Served, reporter: Reporter) -> None:
     server, stopping = uvicorn.Server(config), Event()
     scheme = "https" if served.tls else "http"
     host = f"[{served.host}]" if ":" in served.host else served.host
-    url, model = f"{scheme}://{host}:{listener.getsockname()[1]}", served.model or FOR_PHOTOGRAPHS
+    url, model = f"{scheme}://{host}:{listener.getsockname()[1]}", served.model
     reporter.say(f"Review station: {url} ({model}; {folder})")
     reporter.say(f"Ctrl-C stops it. {RESEARCH_USE_ONLY}")
 
@@ -148,7 +148,7 @@ def _opened(
     from hemascope.review.intake import Limits
     from hemascope.review.station import Meanings, Station, read_meanings
 
-    predictor = Predictor(served.model or FOR_PHOTOGRAPHS, frame=served.frame, threads=1)
+    predictor = Predictor(served.model, frame=served.frame, threads=1)
     meanings = read_meanings(served.roles, predictor.class_names) if served.roles else Meanings()
     database, limits = open_database(folder, served.database), Limits()
     station = Station(database, folder, predictor, meanings=meanings, limits=limits)

@@ -47,8 +47,8 @@ class TrainingData(Settings):
     md5: str
     num_images: int
     collection: str = ""
-    channel_mean: tuple[Share, Share, Share] | None = None
-    channel_std: tuple[Spread, Spread, Spread] | None = None
+    channel_mean: tuple[Share, Share, Share]
+    channel_std: tuple[Spread, Spread, Spread]
 
 
 class Calibration(Settings):
@@ -147,7 +147,7 @@ class ArtifactInfo(Settings):
     def is_color(self) -> bool:
         """Whether it was trained on color images, so that it cannot answer gray ones."""
         mean = self.trained_on.channel_mean
-        return mean is None or max(mean) - min(mean) > _GRAY
+        return max(mean) - min(mean) > _GRAY
 
 
 @dataclass(frozen=True, eq=False)

@@ -241,7 +241,7 @@ def _findings(
     if data.class_names == BLOOD_CELLS.names:
         found = {name: _attractor(net) for name, net in networks.items()}
         attractor = {name: one for name, one in found.items() if one}
-    if data.kind in study.COMPARABLE and {_TABLE_1, _CURVE} <= networks.keys():
+    if data.collection == study.COLLECTION and {_TABLE_1, _CURVE} <= networks.keys():
         curve = _nearest_to_the_curve(networks, dynamics_first, dynamics_last)
     return Findings(attractor, curve)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 CITATION = "Pinto & Silva, University of Coimbra: CNN against MLNN on BloodMNIST"
 
-# What our presets are called beside it, and the data that may be compared with its figures.
+# What our presets are called beside it, and the collection that its figures are of.
 TITLES = {"paper-cnn": "CNN", "paper-cnn-curve": "CNN, default init", "paper-mlnn": "MLNN"}
-COMPARABLE = ("official", "rebuilt")
+COLLECTION = "bloodmnist"
 
 NUM_PARAMETERS_CNN = 422_344
 NUM_PARAMETERS_MLNN = 2_785_988

@@ -11,7 +11,7 @@ from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
 from hemascope.metrics.summary import Estimate
 from hemascope.metrics.uncertainty import COVERAGES, WANTED_ACCURACY
 from hemascope.report import numbers, statistics, trust
-from hemascope.report.cards import Entry, Subject, data_card, joined, model_card, performance
+from hemascope.report.cards import Entry, data_card, joined, model_card, performance
 from hemascope.report.figures import (
     caption_of,
     draw_evaluation,
@@ -47,7 +47,7 @@ def write_report(folder: Path) -> str:
     report = RunFolder(folder)
     figures = make_folder(report.figures)
     comparison = _with_certainty(compare(runs), _certainty(runs, figures))
-    comparable = comparison.data.kind in published.COMPARABLE
+    comparable = comparison.data.collection == published.COLLECTION
     curves = draw_curves(runs, figures, comparable=comparable)
     _draw(runs, comparison, figures)
     values = {
@@ -87,7 +87,7 @@ def _summary(comparison: Comparison) -> str:
         accuracy = network.results["accuracy"]
         shown = numbers.spread_text(accuracy, as_percent=True)
         lines.append(f"  {name:<{width}}{shown} (n = {network.n})")
-    if comparison.data.kind in published.COMPARABLE:
+    if comparison.data.collection == published.COLLECTION:
         shown = numbers.percent(comparison.table_2[0].value)
         lines.append(f"  {'published CNN':<{width}}{shown}")
     return "\n".join(lines)
@@ -132,14 +132,12 @@ def _draw(runs: Runs, comparison: Comparison, figures: Path) -> None:
 def _cards(runs: Runs, comparison: Comparison) -> dict[str, list[Entry]]:
     cards = {
         name: model_card(
-            Subject(
-                settings=runs[name][0].settings,
-                num_parameters=runs[name][0].results.num_parameters,
-                data=comparison.data,
-                base=runs[name][0].fingerprint.base,
-                facts=runs[name][0].fingerprint,
-                performance=performance(network, runs[name][0].results),
-            )
+            runs[name][0].settings,
+            comparison.data,
+            num_parameters=runs[name][0].results.num_parameters,
+            base=runs[name][0].fingerprint.base,
+            facts=runs[name][0].fingerprint,
+            performance=performance(network, runs[name][0].results),
         )
         for name, network in comparison.networks.items()
     }

@@ -476,8 +476,7 @@ def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Labor
     """Photographs of folders and files, at most a few thousand, spread evenly."""
     passed = PassedOver()
     everything = list(items(data.sources, passed))
-    step = max(len(everything) / _MOST, 1)
-    looked_at = [everything[int(i * step)] for i in range(min(len(everything), _MOST))]
+    looked_at = spread(everything, _MOST)
     frame = base.decide_frame(item.read for item in spread(looked_at))
     images, paths = list[Images](), list[str]()
     failed, notes = 0, Counter[str]()

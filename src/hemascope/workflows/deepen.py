@@ -31,7 +31,6 @@ _BATCH = 32
 _PASSES = 15  # over the labeled cells
 _LEAST_STEPS = 60
 _LEARNING_RATE = 1e-3
-_NUM_SAMPLES = 4096  # images by which int8 is quantized
 _LEAST_AGREEMENT = 0.99  # of int8 with fp32
 _AT_ONCE = 128  # images
 
@@ -105,8 +104,7 @@ class Deeper:
         if "int8" in known:
             own = [self._own.train.images] if self._own else []
             samples = np.concatenate([*own, *(symmetry(self._cells.images, v) for v in range(8))])
-            chosen = np.random.default_rng(0).permutation(len(samples))[:_NUM_SAMPLES]
-            made["int8"] = to_int8(exact, samples[chosen])
+            made["int8"] = to_int8(exact, samples)
         graphs: list[OnnxGraph] = []
         contents: list[bytes] = []
         expected = OnnxEngine(exact, origin="the graph").logits(self._cells.images)

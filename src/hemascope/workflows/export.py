@@ -52,7 +52,6 @@ from hemascope.workflows.progress import Reporter
 from hemascope.workflows.results import answers
 from hemascope.workflows.sources import load_data
 
-_NUM_SAMPLES = 4096  # images of train by which int8 is quantized
 _LARGEST_DIFFERENCE = 1e-3  # of a logit in fp32, of about 10
 _LARGEST_LOSS = 0.002  # of val accuracy, in int8 and fp16
 
@@ -107,8 +106,7 @@ def export(
         made: dict[OnnxPrecision, bytes] = {"fp32": exact}
         on_step()
         if int8:
-            chosen = np.random.default_rng(0).permutation(len(train))[:_NUM_SAMPLES]
-            made["int8"] = to_int8(exact, train[chosen])
+            made["int8"] = to_int8(exact, train)
             on_step()
         if fp16:
             made["fp16"] = to_fp16(exact)

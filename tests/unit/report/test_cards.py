@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import DataDescription
 from hemascope.core.predictions import Predictions
 from hemascope.metrics import evaluate_all
-from hemascope.report.cards import Card, Subject, data_card, joined, model_card, performance
+from hemascope.report.cards import Card, data_card, joined, model_card, performance
 from hemascope.report.network import summarize
 from hemascope.settings.run import RunSettings, load_preset
 from hemascope.store.provenance import BaseNetwork, provenance
@@ -56,15 +57,9 @@ def predictions() -> Predictions:
     return Predictions(tuple(map(str, range(20))), logits, labels, ClassSet(("blast", "smudge")))
 
 
-def _subject(settings: RunSettings, data: DataDescription) -> Subject:
-    return Subject(
-        settings=settings,
-        num_parameters=1234,
-        data=data,
-        base=None,
-        facts=provenance(),
-        performance="",
-    )
+def _card(settings: RunSettings, data: DataDescription, **changes: Any) -> Card:
+    values: dict[str, Any] = {"base": None, "facts": provenance(), **changes}
+    return model_card(settings, data, num_parameters=1234, performance="", **values)
 
 
 def _under(card: Card, heading: str) -> str:
@@ -94,20 +89,18 @@ def test_several_seeds_are_said_and_have_the_interval_of_their_mean(
 
 
 def test_the_base_model_and_its_data_are_named(data: DataDescription) -> None:
-    fresh = _subject(load_preset("paper-cnn"), data)
-    assert _under(model_card(fresh), "Base model").startswith("None")
-    started = replace(
-        fresh, settings=fresh.settings.model_copy(update={"start": "runs/a", "teacher": "runs/b"})
-    )
-    assert "its data are not known here" in _under(model_card(started), "Base model")
+    fresh = load_preset("paper-cnn")
+    assert _under(_card(fresh, data), "Base model").startswith("None")
+    started = fresh.model_copy(update={"start": "runs/a", "teacher": "runs/b"})
+    assert "its data are not known here" in _under(_card(started, data), "Base model")
     base = BaseNetwork(name="hemanet", data="BloodMNIST", num_images=11_959, weights_sha256="ab")
-    text = _under(model_card(replace(started, base=base)), "Base model")
+    text = _under(_card(started, data, base=base), "Base model")
     assert "hemanet (runs/a), trained on 11,959 images of BloodMNIST" in text
     assert "Taught by runs/b" in text
 
 
 def test_cards_of_one_s_own_data_claim_nothing_of_bloodmnist(data: DataDescription) -> None:
-    cards = [model_card(_subject(load_preset("paper-cnn"), data)), data_card(data)]
+    cards = [_card(load_preset("paper-cnn"), data), data_card(data)]
     for text in (text for card in cards for _, text in card):
         assert "Barcelona" not in text
         assert "MedMNIST" not in text
@@ -115,15 +108,27 @@ def test_cards_of_one_s_own_data_claim_nothing_of_bloodmnist(data: DataDescripti
     assert _under(cards[1], "Preprocessing before us") == "3 images were resized."
 
 
+def test_cards_of_a_published_collection_say_what_its_publisher_says(data: DataDescription) -> None:
+    """Only BloodMNIST's are cells from Barcelona, whatever other official file is read."""
+    derma = replace(data, kind="official", collection="dermamnist")
+    text = " ".join(text for _, text in data_card(derma))
+    assert "HAM10000" in text
+    assert "CC BY-NC 4.0, as stated by the publisher" in text
+    assert "Barcelona" not in text
+    blood = replace(data, kind="rebuilt", collection="bloodmnist")
+    text = " ".join(text for _, text in data_card(blood))
+    assert "Barcelona" in text
+    assert "Central 200 of 360 pixels" in text
+
+
 def test_a_card_that_is_passed_on_names_no_machine(data: DataDescription) -> None:
-    subject = _subject(load_preset("paper-cnn"), data)
     headings = {"Software and hardware", "Availability"}
-    assert headings <= dict(model_card(subject)).keys()
-    assert not headings & dict(model_card(replace(subject, facts=None))).keys()
+    assert headings <= dict(_card(load_preset("paper-cnn"), data)).keys()
+    assert not headings & dict(_card(load_preset("paper-cnn"), data, facts=None)).keys()
 
 
 def test_every_part_of_a_card_says_something(data: DataDescription) -> None:
-    for card in (model_card(_subject(load_preset("hemanet"), data)), data_card(data)):
+    for card in (_card(load_preset("hemanet"), data), data_card(data)):
         assert len({heading for heading, _ in card}) == len(card)
         assert all(text.strip() for _, text in card)
 

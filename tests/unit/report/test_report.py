@@ -45,7 +45,7 @@ def _data(predictions: Predictions, **changes: Any) -> DataDescription:
         "md5_of": "file",
         "image": ImageSpec(),
         "image_size": 28,
-        "collection": "",
+        "collection": "bloodmnist",
         "bad": (),
         "class_names": BLOOD_CELLS.names,
         "counts": {"test": len(predictions.labels)},
@@ -125,12 +125,12 @@ def test_the_nearer_preset_is_counted_point_by_point(runs: list[SavedRun]) -> No
     assert curve.full_length
 
 
+@pytest.mark.parametrize(("kind", "collection"), [("other", ""), ("official", "pathmnist")])
 def test_other_data_says_nothing_about_the_study_s_curve(
-    runs: list[SavedRun], random_predictions: Predictions
+    kind: str, collection: str, runs: list[SavedRun], random_predictions: Predictions
 ) -> None:
-    other = [
-        _run(run.settings.name, run.settings.seed, random_predictions, kind="other") for run in runs
-    ]
+    data = {"kind": kind, "collection": collection}
+    other = [_run(run.settings.name, run.settings.seed, random_predictions, **data) for run in runs]
     assert compare(group(other)).findings.curve is None
 
 

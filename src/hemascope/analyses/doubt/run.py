@@ -24,7 +24,7 @@ from hemascope.inference.torch_engine import (
 from hemascope.metrics.uncertainty import judge, together
 from hemascope.report.text import file_stem, seen_sentence
 from hemascope.report.uncertainty import Uncertainty, uncertainty_text
-from hemascope.settings.compute import Compute
+from hemascope.settings.compute import Device
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.model_folder import ArtifactInfo
@@ -51,7 +51,7 @@ def uncertainty(
     output: Output,
     *,
     num_samples: int,
-    compute: Compute,
+    device: Device,
     reporter: Reporter,
 ) -> str:
     """Compares a network's own doubt with MC dropout, Laplace and a deep ensemble.
@@ -62,7 +62,7 @@ def uncertainty(
             every temperature, test the figures.
         output: Gets uncertainty.json, uncertainty.md and the predictions of every way.
         num_samples: How many answers of MC dropout and Laplace.
-        compute: Where to compute.
+        device: Where to compute.
         reporter: Gets progress and notes.
 
     Returns:
@@ -73,7 +73,7 @@ def uncertainty(
         DataError: If models and data do not fit together.
         OutputError: If `output` cannot be written.
     """
-    chosen = pick_device(compute.device)
+    chosen = pick_device(device)
     loaded = [(path, *load_model(path)) for path in paths]
     names = [f"{info.settings.name}-seed{info.settings.seed}" for _, info, _ in loaded]
     if len(set(names)) < len(names):

@@ -24,7 +24,7 @@ from hemascope.inference.explanations import (
 from hemascope.inference.torch_engine import TorchEngine, load_model, pick_device
 from hemascope.report.figures import confident_errors
 from hemascope.report.text import seen_sentence
-from hemascope.settings.compute import Compute
+from hemascope.settings.compute import Device
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
 from hemascope.store.provenance import fingerprint, publish
@@ -43,7 +43,7 @@ def explain(
     output: Output,
     *,
     num_images: int,
-    compute: Compute,
+    device: Device,
     reporter: Reporter,
 ) -> str:
     """Draws contact sheets of the most confident errors and least confident correct answers.
@@ -54,7 +54,7 @@ def explain(
         split: Which images of it.
         output: Gets explanations.json and figures/.
         num_images: How many errors and how many correct predictions.
-        compute: Where to compute.
+        device: Where to compute.
         reporter: Gets progress and notes.
 
     Returns:
@@ -64,7 +64,7 @@ def explain(
         DataError: If model and data do not fit together, or the model answers nonsense.
         OutputError: If `output` cannot be written.
     """
-    chosen_device = pick_device(compute.device)
+    chosen_device = pick_device(device)
     info, model = load_model(path)
     dataset, images, split = load_split(data, split, reporter, model=info)
     found = answers(TorchEngine(model, device=chosen_device), images, dataset.classes)

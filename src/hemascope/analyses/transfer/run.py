@@ -8,7 +8,7 @@ import numpy as np
 
 from hemascope.analyses.compare.run import NUM_RESAMPLES
 from hemascope.analyses.transfer.words import ShiftedCalibration, Transfer, transfer_text
-from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
+from hemascope.core.errors import RESEARCH_USE_ONLY
 from hemascope.core.images import LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.data.colors import fit_colors
@@ -92,19 +92,10 @@ def transfer(
 
 
 def fitted(images: LabeledImages, colors: Colors, info: ArtifactInfo) -> LabeledImages:
-    """Images with colors fitted to those that a network was trained on.
-
-    Raises:
-        DataError: If the model does not say what those are.
-    """
+    """Images with colors fitted to those that a network was trained on."""
     if colors == "none":
         return images
     mean, std = info.trained_on.channel_mean, info.trained_on.channel_std
-    if mean is None or std is None:
-        raise DataError(
-            f"the model '{info.settings.name}' does not say what colors it was trained on; train "
-            'it again, or set colors = "none".'
-        )
     return replace(images, images=fit_colors(images.images, colors, mean=mean, std=std))
 
 
@@ -134,8 +125,6 @@ def try_colors(
     temperature = _temperature(info, views)
     ways: dict[str, Predictions] = {}
     for colors, name in _COLORS.items():
-        if colors != "none" and info.trained_on.channel_mean is None:
-            continue
         found = answers(engine, fitted(images, colors, info), info.classes)
         ways[name] = found
         ways[f"{name}, classes known"] = restricted(found, occurring)

@@ -7,7 +7,6 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
-_TABLES = "quiz_cell quiz event seen reading cell image cases own_class reader"
 _KEPT = "the audit trail is never changed"
 _ITS_CASE = "EXISTS (SELECT 1 FROM cases WHERE id = OLD.case_id)"
 _TRIGGERS = {
@@ -46,11 +45,3 @@ def upgrade() -> None:
         tables = tables.replace(name, kind)
     for statement in (*tables.split(";\n"), *_TRIGGERS[database]):
         op.execute(statement)
-
-
-def downgrade() -> None:
-    """Takes them away, with all that they hold."""
-    for name in _TABLES.split():
-        op.drop_table(name)
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute("DROP FUNCTION event_refused()")
