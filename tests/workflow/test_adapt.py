@@ -68,6 +68,11 @@ def test_a_few_labels_make_a_model_of_the_laboratory(
     assert report.code == 0, report.err
     results = json.loads((tmp_path / "evaluated" / "results.json").read_text())
     assert results["accuracy"] == pytest.approx(rights[1])
+    forgotten = ", ".join(BLOOD_CELLS.names[4:])
+    assert f"the adapted model no longer knows {forgotten}: such cells are set apart" in outcome.err
+    guard = Predictor(out).guard
+    assert guard is not None
+    assert set(guard.kept_labels.tolist()) == set(guard.val_labels.tolist()) == {0, 1, 2, 3}
     card = (out / "MODEL_CARD.md").read_text()
     assert "Adapted to" in card
     assert "Base model" in card
@@ -305,6 +310,9 @@ def test_a_laboratory_unlike_training_is_answered_by_a_layer_moved_to_it(
     compared = hemascope("compare", *both, "--out", tmp_path / "compared")
     assert compared.code == 0, compared.err
     assert ", 8 views, moved last layer" in compared.out
+    transferred = hemascope("transfer", exported, "--data", laboratory, "--frame", frame)
+    assert transferred.code == 0, transferred.err
+    assert "of the frame file the framing is used, not its last layer" in transferred.err
 
     other = tmp_path / "other"
     made = hemascope("adapt", exported, "--data", laboratory, "--out", other, "--unlabeled")

@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 from conftest import Outcome, read
 from hemascope.core.classes import Split
 from hemascope.core.errors import UsageError
+from hemascope.data.collections import BLOOD_CELLS
 from hemascope.data.rendered import render
 from hemascope.inference.onnx_engine import load_onnx
 from hemascope.inference.predictor import Predictor
@@ -208,11 +209,15 @@ def test_a_graph_with_its_preparation_is_made_of_an_exported_model(
     args = ("export", exported, "--whole-pipeline", "--out", out)
     outcome = hemascope(*args, "--crop", "0.8")
     assert outcome.code == 0, outcome.err
+    assert "not in the graph: the guard, the mean over eight views" in outcome.out
     cells = render(np.arange(8), seed=0, image_size=90)
     session = ort.InferenceSession(out / "photographs.onnx")
     probs: Any = session.run(["probs"], {"photographs": cells})[0]
     expected = Predictor(exported, crop=0.8).predict_proba(cells)
     np.testing.assert_allclose(probs, expected, atol=1e-5)
+    about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about["class_names"]) == list(BLOOD_CELLS.names)
+    assert "the guard" in about["preparation"]
     refused = hemascope(*args[:4], tmp_path / "x", "--frame", "cell")
     assert refused.code == 2
     assert "--frame: a graph cannot look for cells" in refused.err

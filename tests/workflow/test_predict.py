@@ -5,6 +5,7 @@ import csv
 import doctest
 import io
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -121,6 +122,36 @@ def test_every_kind_of_source_gives_the_same_answers(
     assert rows_of(tmp_path / "4.csv")[0]["path"] == f"{tmp_path / 'n.npz'}!/test/0"
 
 
+def test_paths_that_are_named_twice_are_said_to_count_twice(
+    cells: Path, exported: Path, hemascope: Run
+) -> None:
+    [first, *_] = sorted(cells.rglob("*.png"))
+    twice = hemascope("predict", cells, first, first, "--model", exported)
+    assert "Note: 2 of the paths are named twice, or lie in a folder" in twice.err
+    assert "12 classified" in twice.err
+    assert "named twice" not in hemascope("predict", cells, "--model", exported).err
+
+
+def test_the_packaged_model_that_was_chosen_is_named(
+    cells: Path, exported: Path, hemascope: Run
+) -> None:
+    assert "Model: hemanet." in hemascope("predict", cells).err
+    assert "Model: " not in hemascope("predict", cells, "--model", exported).err
+
+
+def test_a_carriage_return_in_a_name_breaks_no_row(
+    cells: Path, exported: Path, tmp_path: Path, hemascope: Run
+) -> None:
+    [first, *_] = sorted(cells.rglob("*.png"))
+    first.rename(first.with_name("a\rb.png"))
+    out = tmp_path / "out.csv"
+    assert hemascope("predict", cells, "--model", exported, "--out", out).code == 0
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    assert sum(row["path"].endswith("a\\rb.png") for row in rows) == 1
+
+
 def test_a_bad_picture_has_its_row_and_the_rest_goes_on(
     cells: Path, exported: Path, tmp_path: Path, hemascope: Run
 ) -> None:
@@ -168,14 +199,43 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(
     assert "--resume" in outcome.err
     outcome = hemascope(*args, out, "--resume", "--views", "8")
     assert outcome.code == 2
-    assert "other settings" in outcome.err
+    assert "another model, settings or paths" in outcome.err
+    [*_, last] = sorted(cells.rglob("*.png"))
+    outcome = hemascope("predict", last, "--model", exported, "--out", out, "--resume")
+    assert outcome.code == 2  # of other images
+    [first, *_] = sorted(cells.rglob("*.png"))
+    times = first.stat().st_atime_ns, first.stat().st_mtime_ns
+    os.utime(first, ns=(times[0], part.stat().st_mtime_ns + 10**9))
+    outcome = hemascope(*args, out, "--resume")
+    assert outcome.code == 2
+    assert f"{first} was changed after the interrupted run had answered it" in outcome.err
+    os.utime(first, ns=times)
     outcome = hemascope(*args, out, "--resume")
     assert outcome.code == 0, outcome.err
     assert "after 6 images" in outcome.err
     assert "10 classified" in outcome.err  # all, not those of this run alone
+    assert "no longer there" not in outcome.err
     assert out.read_bytes() == whole.read_bytes()
     assert hemascope(*args, out).code == 2  # it is there
     assert hemascope(*args, out, "--overwrite").code == 0
+
+
+def test_a_resumed_run_says_which_answers_are_of_images_that_are_gone(
+    cells: Path, exported: Path, tmp_path: Path, hemascope: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hemascope.inference.stream._BATCH", 3)
+    args = ("predict", cells, "--model", exported, "--out", tmp_path / "out.csv")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Journal, "finish", stop)
+        assert hemascope(*args).code == 130
+    min(cells.rglob("*.png")).unlink()
+    outcome = hemascope(*args, "--resume")
+    assert outcome.code == 0, outcome.err
+    assert "1 of the answers, from before the interruption, are of images that are" in outcome.err
 
 
 def test_the_least_confident_answers_come_first_if_asked(

@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 RESEARCH_USE_ONLY = "Research use only. Not a medical device; no clinical claim is made."
+NO_GUARD = (
+    "This model cannot tell images unlike those of training: none is set apart, and its last layer "
+    "is never moved."
+)
 _MOST_NAMES, _MOST_LETTERS = 20, 80  # that a sentence holds
 
 

@@ -71,6 +71,14 @@ def check_sources(sources: Sequence[str]) -> None:
         hint = did_you_mean(source, DATASETS)
         raise DataError(f"{source} is not a data set, a file or a folder; {hint}", field="data")
     places = list(map(located, sources))
+    folders = {place for place in places if Path(place).is_dir()}
+    for source, place in zip(sources, places, strict=True):
+        if place in folders and (around := folders & {str(one) for one in Path(place).parents}):
+            raise DataError(
+                f"{source} lies inside {min(around)}, so its images would count twice; leave one "
+                "of them out.",
+                field="data",
+            )
     if again := [source for i, source in enumerate(sources) if places[i] in places[:i]]:
         raise DataError(f"{again[0]} is named twice; name each source once.", field="data")
 
@@ -155,6 +163,11 @@ def _joined(sources: Sequence[Source], classes: ClassSet, request: Request) -> D
     asked = request.settings
     if request.as_found or (request.wanted and request.wanted in parts):
         if (whole := parts.pop(None, None)) is not None:
+            if parts:
+                unsplit = ", ".join(source.title for source in sources if None in source.parts)
+                notes.append(
+                    f"The {len(whole):,} images of {unsplit} have no split: here they are test."
+                )
             parts[Split.TEST] = concatenate([*filter(None, [parts.get(Split.TEST)]), whole])
         splits = {split: part for split, part in parts.items() if split is not None}
     else:

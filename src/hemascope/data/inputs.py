@@ -9,6 +9,7 @@ import io
 import os
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,6 +124,15 @@ def count_items(paths: Sequence[str]) -> int | None:
     if any(path == STDIN or is_url(path) or _kind(path) != "image" for path in paths):
         return None
     return sum(count_files(path) if Path(path).is_dir() else 1 for path in _expanded(paths))
+
+
+def count_again(paths: Sequence[str]) -> int:
+    """How many of some paths are named a second time, or lie in a folder that is named too."""
+    places = [Path(path).resolve() for path in _expanded(paths) if not is_url(path)]
+    named = Counter(places)
+    folders = {place for place in named if place.is_dir()}
+    nested = sum(bool(folders.intersection(place.parents)) for place in named)
+    return nested + len(places) - len(named)
 
 
 def items(

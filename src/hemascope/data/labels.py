@@ -38,13 +38,13 @@ def reconciled(sources: Sequence[Source], request: Request) -> tuple[list[Source
 def _renaming(sources: Sequence[Source], mapping: Mapping[str, str]) -> dict[str, str]:
     """For each name of a class in the data, what it is to be called; "" leaves its images out."""
     own = {name: name for source in sources for name in source.classes.names}
-    classes = ClassSet(tuple(own))
     for name, target in mapping.items():
-        label = classes.index(name)
-        if label is None:
+        this = ClassSet((name,))
+        spellings = [other for other in own if this.index(other) is not None]
+        if not spellings:
             hint = did_you_mean(name, own)
             raise UsageError(f"the data has no class '{name}'; {hint}", field="map")
-        own[classes.names[label]] = target
+        own |= {other: target for other in spellings if other == name or other not in mapping}
     return own
 
 

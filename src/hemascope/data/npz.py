@@ -82,6 +82,11 @@ def read_npz(path: Path, request: Request) -> Source:
         notes.append(f"{num_clear:,} image(s): transparent parts are shown on white.")
     if any(part.images.shape[3] == 1 for part in parts.values()):
         notes.append("The images are grayscale; R, G and B are equal.")
+    if request.settings.group_from:
+        notes.append(
+            "`group_from` is not used: an .npz file holds no files; what images come from is said "
+            "by its arrays train_groups, ..., if there are any."
+        )
     first = next(iter(parts.values())).images  # decides for all splits
     frame = spec.decide(Image.fromarray(one) for one in _as_rgb(np.stack(spread([*first]))))
     framed = spec.framed(frame) if frame else spec

@@ -5,6 +5,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from math import isfinite, nan
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from unicodedata import category
 from hemascope.core.classes import split_named
 from hemascope.core.errors import DataError
 from hemascope.core.images import BadFile
+from hemascope.data.collections import with_aliases
 from hemascope.data.groups import grouped
 from hemascope.data.pictures import SUFFIXES
 from hemascope.data.source import (
@@ -84,10 +86,21 @@ def read_table(path: Path, request: Request) -> Source:
         _record(f"{path}: row {number}", row, path_column, files[number], label)
         for (number, row), label in zip(there.items(), labels, strict=True)
     ]
-    if request.settings.group_from:
-        parents = [PurePosixPath(record.id).parent for record in records]
-        folders = [parent.as_posix() if parent.name else "" for parent in parents]
+    if request.settings.group_from and any(record.group for record in records):
+        notes.append("`group_from` is not used: the column group says what images come from.")
+    elif request.settings.group_from:
+        folders = [
+            "" if with_aliases((row["label"],)).index(folder) == 0 else folder  # of a class
+            for row in there.values()
+            for folder in [PurePosixPath(row[path_column]).parent.name]
+        ]
         records, more = grouped(records, folders, request.settings.group_from)
+        records = [
+            replace(record, group=f"{record.laboratory}/{record.group}")
+            if record.laboratory and record.group != record.id
+            else record
+            for record in records
+        ]
         notes += more
     title = f"{path.name} (table of images)"
     source = read_records(records, request, title=title, path=str(path), notes=notes)

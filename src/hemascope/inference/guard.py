@@ -137,6 +137,27 @@ class Guard:
         contrast, hue = _stain(images)
         return (contrast >= self.contrast) & (hue >= self.hue)
 
+    def relabeled(self, of_old: NDArray[np.int64], *, forget: bool) -> "Guard":
+        """The same for other classes: `of_old` says which, with -1 for none and at its end.
+
+        Args:
+            of_old: Shape (C + 1,).
+            forget: Whether cells of a class that is none of the new ones are unlike training from
+                now on; not where the new classes may be others' new names.
+        """
+        kept, val = of_old[self.kept_labels], of_old[self.val_labels]
+        stay = (kept >= 0) | (self.kept_labels < 0) | (not forget)
+        stays = (val >= 0) | (self.val_labels < 0) | (not forget)
+        own = stay[len(stay) - int(self.num_own) :]
+        return replace(
+            self,
+            kept=self.kept[stay],
+            kept_labels=kept[stay],
+            val=self.val[stays],
+            val_labels=val[stays],
+            num_own=np.asarray(own.sum()),
+        )
+
     def adapted(self, images: Images, features: Floats, labels: NDArray[np.int64]) -> "Guard":
         """The same for a laboratory, whose features (N, K) count as training from now on.
 

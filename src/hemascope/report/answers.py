@@ -10,7 +10,7 @@ from sys import intern
 from rich.console import Console
 from rich.table import Column, Table
 
-from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.core.errors import NO_GUARD, RESEARCH_USE_ONLY
 from hemascope.data.walk import PassedOver
 from hemascope.metrics.two_samples import Shift
 from hemascope.store.answers import Row, confidence_of
@@ -125,6 +125,8 @@ class Outcome:
                 f"Prediction sets: made to hold the true class of {100 * self.coverage:g} % of "
                 "cells like those that the sets were fitted to."
             )
+        if answered and not self.distances:
+            lines.append(NO_GUARD)
         if self.shift and (unlike := shift_sentence(self.shift)):
             lines.append(
                 f"{unlike}: fit the model to it with 'hemascope adapt', best with a few "

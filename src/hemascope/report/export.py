@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.core.errors import NO_GUARD, RESEARCH_USE_ONLY
 from hemascope.core.images import DataDescription
 from hemascope.metrics.summary import estimate
 from hemascope.report.cards import card_markdown, filled, model_card, performance
@@ -30,6 +30,8 @@ def export_text(info: ArtifactInfo, folder: Path) -> str:
             f"{graph.max_logit_difference:>26.2g}{graph.latency_ms_batch1:>13.2f}"
             f"{graph.latency_ms_batch128:>18.3f}"
         )
+    if not any(graph.has_features for graph in info.onnx):
+        lines += ["", NO_GUARD]
     lines += [
         "",
         f"The fastest on this machine, and what predict takes by default: {info.recommended}.",

@@ -17,7 +17,7 @@ import numpy as np
 
 from hemascope.core.answers import Answer
 from hemascope.core.errors import DataError, UsageError
-from hemascope.store.files import explained, written_whole
+from hemascope.store.files import explained, on_one_line, written_whole
 
 Format = Literal["csv", "jsonl", "parquet"]
 Cell = str | float | bool | Sequence[str] | None
@@ -118,8 +118,9 @@ class Journal:
 
     def __init__(self, path: Path, on_row: Callable[[Row], None] = lambda _row: None) -> None:
         self.path = path
-        hashes, whole = array("Q"), 0
+        hashes, whole, self._last = array("Q"), 0, 0
         if path.exists():
+            self._last = path.stat().st_mtime_ns
             with path.open("rb") as file:
                 for line in file:
                     if not line.endswith(b"\n"):
@@ -146,6 +147,18 @@ class Journal:
             return False
         self._left[place] -= 1
         return True
+
+    @property
+    def num_left(self) -> int:
+        """How many of the rows that it held are of photographs that were not taken."""
+        return int(self._left.sum())
+
+    def is_older_than(self, file: Path) -> bool:
+        """Whether a file was changed after the last row that was there when it was opened."""
+        try:
+            return file.stat().st_mtime_ns > self._last
+        except OSError:  # not a file of this machine
+            return False
 
     def add(self, rows: Iterable[Row]) -> None:
         """Adds rows.
@@ -225,7 +238,7 @@ def _write_csv(rows: Iterable[Row], file: IO[bytes], columns: Sequence[str]) -> 
             "prediction_set": _JOINT.join(row.prediction_set),
             "abstain": str(row.abstain).lower(),
         }
-        writer.writerow(cells)
+        writer.writerow({name: on_one_line(value) for name, value in cells.items()})
     text.flush()
     text.detach()  # the file is its owner's to close
 

@@ -120,8 +120,14 @@ def read_json(path: Path) -> dict[str, object]:
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
     """Rows as CSV, whose lines end alike on every system."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([on_one_line(value) for value in row] for row in rows)
     return text.getvalue()
+
+
+def on_one_line(value: object) -> object:
+    """A cell without carriage returns, which csv leaves unquoted and readers take for line ends."""
+    return value.replace("\r", "\\r") if isinstance(value, str) else value
 
 
 def append_line(path: Path, line: str) -> None:

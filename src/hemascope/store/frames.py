@@ -55,6 +55,11 @@ def asked_fit(
     )
 
 
+def holds_layer(frame: str) -> bool:
+    """Whether what is asked for is a frame file with a moved last layer."""
+    return bool(frame) and Path(frame).is_file() and read_fit(Path(frame)).layer is not None
+
+
 def read_fit(path: Path) -> LaboratoryFit:
     """Reads a frame file.
 

@@ -215,7 +215,7 @@ def adapt(
     seen = load_seen(path)
     fitted = None
     if labeled := found.labeled:
-        noted = _noted(base, found)
+        noted = _noted(base, found, keep=keep)
         if seen is not None and (known := int(seen.find(labeled).sum())):
             noted.append(
                 f"{known:,} of these {len(labeled):,} images are among those that the model was "
@@ -265,9 +265,7 @@ def adapt(
     elif fitted:
         names = fitted.classes.names
         of_old = np.array([names.index(n) if n in names else -1 for n in (*base.class_names, "")])
-        guard = replace(
-            guard, kept_labels=of_old[guard.kept_labels], val_labels=of_old[guard.val_labels]
-        )
+        guard = guard.relabeled(of_old, forget=set(names) <= set(base.class_names))
     labels = fitted.labels if fitted else np.full(len(features), -1)
     adapted = guard.adapted(found.images[rest], features[rest], labels[rest])
     apart = before, _share_apart(guard, found.images[rest], features[rest])
@@ -608,9 +606,15 @@ def _fit(
     )
 
 
-def _noted(base: Predictor, found: Laboratory) -> list[str]:
-    """What the figures of labeled cells leave open, in sentences."""
+def _noted(base: Predictor, found: Laboratory, *, keep: bool) -> list[str]:
+    """What labeled cells leave open, in sentences."""
     notes: list[str] = []
+    gone = [name for name in base.class_names if name not in found.classes.names]
+    if gone and not keep:
+        notes.append(
+            f"the adapted model no longer knows {', '.join(gone)}: such cells are set apart at "
+            "best, or get another class; `keep` keeps these classes."
+        )
     if unknown := [name for name in found.classes.names if name not in base.class_names]:
         notes.append(
             f"the model knew no {', '.join(unknown)}: before, all cells of these count as wrong."

@@ -1,5 +1,6 @@
 """`hemascope export`: a trained network as ONNX graphs, which need no torch, and how to decide."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -174,11 +175,14 @@ def export_whole(model: Path, output: Output, *, crop: float | None = None, fram
         )
     decision, jpeg = graph.decisions[0], info.image.jpeg_quality
     content = with_preparation(content, spec, decision.temperature, predictor.engine.head)
-    missing = f"; the JPEG round trip of quality {jpeg} is not in the graph" if jpeg else ""
+    lacks = ["the guard", "the mean over eight views"]
+    lacks += ["framing by the cells (images of other sizes are used whole)"] * spec.is_undecided
+    lacks += [f"the JPEG round trip of quality {jpeg}"] if jpeg else []
+    missing = f"not in the graph: {', '.join(lacks)}"
     said = {
         "input": "photographs: RGB pixels, uint8, NHWC, of any size, one in a call",
         "image_spec": spec.model_dump_json(),
-        "preparation": f"crop, resize and temperature are in the graph{missing}",
+        "preparation": f"crop, resize and temperature are in the graph; {missing}",
         "output": "probs: the probability of each class",
         "abstain_below": f"{decision.abstain_below:.6g}",
     }
@@ -189,7 +193,7 @@ def export_whole(model: Path, output: Output, *, crop: float | None = None, fram
     return "\n".join(
         [
             f"{info.settings.name} with its preparation, from {graph.precision}: {file} "
-            f"({len(content) / 1e6:.2f} MB{missing})",
+            f"({len(content) / 1e6:.2f} MB; {missing})",
             RESEARCH_USE_ONLY,
         ]
     )
@@ -261,7 +265,7 @@ def graph_properties(info: ArtifactInfo, temperature: float | None = None) -> di
         "notice": RESEARCH_USE_ONLY,
         "license": info.about.license,
         "data_licenses": info.about.source_licenses,
-        "class_names": ", ".join(info.class_names),
+        "class_names": json.dumps(info.class_names, ensure_ascii=False),
         "input": "images: RGB pixels, uint8, NHWC; scaling and white point are in the graph",
         "preparation": f"a square crop of the cell, resized to {info.image.size} pixels (bilinear, "
         f"antialiased); {f'then a JPEG round trip of quality {jpeg}' if jpeg else 'no JPEG step'}",

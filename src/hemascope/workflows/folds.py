@@ -1,7 +1,8 @@
 """Cross-validation: folds, laboratories or groups held out in turn; their mean and spread."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -79,6 +80,11 @@ def cross_validate(
     dataset = load_data(settings.data, reporter, as_found=True)
     images = concatenate(list(dataset.splits.values()))
     held = held_out(images, scheme)
+    if count := num_across(images, held.values()):
+        reporter.say(
+            f"Note: {count:,} groups are in several laboratories; what is not held out of a group "
+            "that is held out in part is left out of training."
+        )
     out = output.folder
     with claimed(out):
         if not (output.resume and (out / MARK).is_file()):
@@ -140,11 +146,21 @@ def held_out(images: LabeledImages, scheme: Scheme) -> dict[str, NDArray[np.intp
     return {name: np.flatnonzero(keys == name) for name in names}
 
 
+def num_across(images: LabeledImages, parts: Iterable[NDArray[np.intp]]) -> int:
+    """How many groups have images in several of some parts."""
+    groups = np.array(images.groups or images.ids)
+    counts = Counter(group for rows in parts for group in set(groups[rows].tolist()))
+    return sum(number > 1 for number in counts.values())
+
+
 def fold_of(
     dataset: Dataset, images: LabeledImages, held: NDArray[np.intp], name: str
 ) -> tuple[Dataset, dict[str, int]]:
     """A fold's data: its train and val, and of what it holds out the classes that it trains on."""
     others = np.setdiff1d(np.arange(len(images)), held)
+    if images.groups:
+        groups = np.array(images.groups)
+        others = others[~np.isin(groups[others], groups[held])]
     if not len(others):
         raise DataError(f"leaving out {name} leaves nothing to train on.")
     splits = split_by_shares(images.take(others), dataset.classes, {Split.VAL: _VAL_SHARE})

@@ -16,7 +16,7 @@ from hemascope.core.errors import OutputError
 from hemascope.core.fit import LaboratoryFit
 from hemascope.core.framing import NUM_DECIDING, spread
 from hemascope.core.packaged import FOR_PHOTOGRAPHS, FOR_TILES, TILE_SIZE
-from hemascope.data.inputs import Item, count_items, items
+from hemascope.data.inputs import Item, count_again, count_items, items
 from hemascope.data.pictures import BadPictureError
 from hemascope.data.walk import PassedOver
 from hemascope.inference.efficiency import cores
@@ -98,6 +98,13 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
     stdin = sys.stdin.buffer if sys.stdin else None  # a program may have none
     found = items(asked.paths, passed, stdin)
     predictor, found = open_model(asked, found)
+    if not asked.model:
+        reporter.say(f"Model: {predictor.info.settings.name}.")
+    if again := count_again(asked.paths):
+        reporter.say(
+            f"Note: {again:,} of the paths are named twice, or lie in a folder that is named as "
+            "well; their images count twice."
+        )
     if asked.explain:
         _check_explain(asked.explain, asked.paths, predictor)
     outcome = Outcome(passed, asked.by_confidence, coverage=predictor.coverage)
@@ -155,6 +162,11 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
                 _fit_file(to_file).unlink(missing_ok=True)
             raise
     if journal and to_file and how:
+        if journal.num_left:
+            reporter.say(
+                f"Note: {journal.num_left:,} of the answers, from before the interruption, are "
+                "of images that are no longer there."
+            )
         journal.finish(to_file, how, columns, by_confidence=asked.by_confidence)
     outcome.shift = predictor.shift(outcome.distances, outcome.predicted)
     return outcome
@@ -284,16 +296,26 @@ def _lies_in(path: Path, folder: Path) -> bool:
 
 
 def _unanswered(pictures: Iterator[Item], journal: Journal | None) -> Iterator[tuple[int, Item]]:
-    """The photographs that the journal has no row of, with their numbers among all."""
+    """The photographs that the journal has no row of, with their numbers among all.
+
+    Raises:
+        OutputError: If one has changed since it has a row.
+    """
     for number, item in enumerate(pictures):
         if not (journal and journal.take(item.path)):
             yield number, item
+        elif journal.is_older_than(Path(item.path.partition("!/")[0])):
+            raise OutputError(
+                f"{item.path} was changed after the interrupted run had answered it; leave "
+                "`resume` out and add `overwrite`."
+            )
 
 
 def made_with(predictor: Predictor, asked: Asked) -> str:
-    """A digest of what answers depend on beside the pictures."""
+    """A digest of what answers depend on beside the pictures, and of where these are."""
+    places = [str(Path(path).resolve()) if Path(path).exists() else path for path in asked.paths]
     parts = f"{predictor.digest} {asked.views} {predictor.coverage} {predictor.spec}"
-    parts += f" as trained {predictor.as_trained} {predictor.layer}"
+    parts += f" as trained {predictor.as_trained} {predictor.layer} {places}"
     return blake2b(parts.encode(), digest_size=4).hexdigest()
 
 
@@ -313,7 +335,7 @@ def _journal_path(out: Path, predictor: Predictor, asked: Asked) -> Path:
     others = [path for path in out.parent.glob(f".{out.name}.*.part") if path != journal]
     if others and asked.resume:
         raise OutputError(
-            f"{others[0]} was made with another model or other settings; take those, or leave "
+            f"{others[0]} was made with another model, settings or paths; take those, or leave "
             "`resume` out and add `overwrite`."
         )
     if not asked.resume and (others or journal.exists()):

@@ -9,6 +9,7 @@ from hemascope.core.images import Dataset, LabeledImages, concatenate
 from hemascope.data import load
 from hemascope.data.source import Request
 from hemascope.settings.data import DataSettings
+from hemascope.store.frames import holds_layer
 from hemascope.store.model_folder import ArtifactInfo
 from hemascope.workflows.progress import Reporter
 
@@ -43,7 +44,7 @@ def load_data(
         asked = Request(settings, spec, classes, as_found, wanted, on_download, scratch=scratch)
         dataset = load(asked)
     counts = ", ".join(f"{split} {len(part):,}" for split, part in dataset.splits.items())
-    if not dataset.is_split and as_found:
+    if not dataset.is_split and len(dataset.splits) == 1 and as_found:
         counts = f"{len(dataset.splits[Split.TEST]):,}"
     reporter.say(f"Data: {dataset.title} ({counts} images)")
     for note in dataset.notes:
@@ -57,10 +58,12 @@ def load_split(
     reporter: Reporter,
     *,
     model: ArtifactInfo,
+    is_moved: bool = False,
 ) -> tuple[Dataset, LabeledImages, SplitChoice]:
     """The data that settings name, read for a model, and the images of one of its splits, or all.
 
-    Without a choice, that is test, or all images of data that has no splits.
+    Without a choice, that is test, or all images of data that has no splits. Unless the model is
+    moved by it (`is_moved`), the last layer in a frame file is said not to be used.
 
     Returns:
         The data, the images, and which they are.
@@ -69,12 +72,14 @@ def load_split(
         DataError: As `load_data`, or if the split does not exist.
         UnreachableError: As `load_data`.
     """
+    if holds_layer(settings.frame) and not is_moved:
+        reporter.say("Note: of the frame file the framing is used, not its last layer.")
     if split not in (None, "all"):
         wanted = Split(split)
         dataset = load_data(settings, reporter, model=model, wanted=wanted)
         return dataset, dataset.splits[wanted], split
     dataset = load_data(settings, reporter, model=model, as_found=True)
-    if split == "all" or not dataset.is_split:
+    if split == "all" or (not dataset.is_split and len(dataset.splits) == 1):
         return dataset, concatenate(list(dataset.splits.values())), "all"
     if Split.TEST not in dataset.splits:
         found = ", ".join(dataset.splits)

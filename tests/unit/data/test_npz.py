@@ -127,6 +127,11 @@ def test_what_is_transparent_is_shown_on_white(tmp_path: Path) -> None:
     assert (images[:, 4:] == 255).all()
 
 
+def test_a_pattern_for_file_names_is_said_not_to_be_used(tmp_path: Path) -> None:
+    dataset = _as_found(_saved(tmp_path, SMALL), group_from="^(.)", collection="bloodmnist")
+    assert any(note.startswith("`group_from` is not used") for note in dataset.notes)
+
+
 def test_a_file_s_own_names_in_its_own_order_count(tmp_path: Path) -> None:
     order = ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil")
     arrays = {"images": SMALL["train_images"][:40], "labels": np.arange(40) % 5}

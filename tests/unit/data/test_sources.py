@@ -69,6 +69,11 @@ def test_a_map_renames_joins_and_leaves_out(tmp_path: Path) -> None:
     dataset = _load(source, map=mapping)
     assert _counts(dataset) == {"neutrophil": 5, "platelet": 5}
     assert "4 image(s) of classes that are not wanted were left out." in dataset.notes
+    both = save_cells(tmp_path / "b", {"band": 2, "Bands": 3, "platelet": 5})
+    assert _counts(_load(both, map={"band": ""})) == {"platelet": 5}
+    assert _counts(_load(both, map={"bands": "stab"})) == {"platelet": 5, "stab": 5}
+    exact = _load(both, map={"band": "", "Bands": "stab"})
+    assert _counts(exact) == {"platelet": 5, "stab": 3}
     with pytest.raises(UsageError, match=r"no class 'smuge'; did you mean 'smudge'\?") as error:
         _load(source, map={"smuge": ""})
     assert error.value.field == "map"
@@ -166,6 +171,19 @@ def test_one_place_named_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is named twice"):
         check_sources([str(first), f"{tmp_path}/b/../a"])
     check_sources([str(first), str(second)])
+    with pytest.raises(DataError, match=rf"{first}/ig lies inside {first}, so its images would"):
+        check_sources([f"{first}/ig", str(second), str(first)])
+
+
+def test_images_without_a_split_beside_others_are_test_and_it_is_said(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    for split in Split:
+        save_cells(given / split, {"ig": 2, "platelet": 2})
+    dataset = _load(given, save_cells(tmp_path / "loose", {"ig": 3, "platelet": 4}))
+    assert [len(dataset.splits[split]) for split in Split] == [4, 4, 11]
+    assert "The 7 images of loose (folder of images) have no split: here they are test." in (
+        dataset.notes
+    )
 
 
 @pytest.mark.parametrize(

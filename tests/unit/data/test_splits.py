@@ -91,6 +91,18 @@ def test_no_group_is_on_two_sides_of_what_is_held_out(scheme: cross.Scheme) -> N
         assert set(data.splits[Split.TEST].ids) == {str(row) for row in rows}
 
 
+def test_a_group_of_two_laboratories_is_not_trained_on_where_a_part_is_held_out() -> None:
+    groups = [f"g{i // 5}" for i in range(60)]
+    groups[40] = "g0"
+    images = _images([i % 3 for i in range(60)], groups, ["n"] * 30 + ["e"] * 30)
+    dataset = Dataset("t", {Split.TEST: images}, CLASSES, "t", "0" * 32)
+    held = cross.held_out(images, "laboratory")
+    assert cross.num_across(images, held.values()) == 1
+    data, _ = cross.fold_of(dataset, images, held["n"], "n")
+    assert not _overlap(dict(data.splits))
+    assert sum(len(part) for part in data.splits.values()) == 59
+
+
 def test_a_class_that_only_what_is_held_out_has_is_counted_and_left_out() -> None:
     labels = [i % 2 for i in range(40)] + [2] * 5
     images = _images(labels, laboratories=["n"] * 20 + ["s"] * 25)

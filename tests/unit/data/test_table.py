@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from conftest import read, save_cells
 from hemascope.core.classes import Split
-from hemascope.core.errors import DataError
+from hemascope.core.errors import DataError, UsageError
 from hemascope.core.images import Dataset, concatenate
 from hemascope.data import load
 from hemascope.data.source import Request
@@ -232,6 +232,31 @@ def test_folders_of_the_paths_can_be_groups(cells: Path) -> None:
         rows += [[f"{patient}/{i}.png", NAMES[i % 2]] for i in range(4)]
     dataset = read(_write(cells, rows), group_from="folder")
     assert {g for part in dataset.splits.values() for g in part.groups or ()} == set("abcd")
+
+
+def test_a_folder_of_a_class_is_part_of_no_group(cells: Path) -> None:
+    """CLASS/PATIENT/image: a patient's cells of two classes are one group."""
+    rows = [["path", "label"]]
+    for name in NAMES:
+        for patient in "abcd":
+            save_cells(cells / name / patient, {"": 2})
+            rows += [[f"{name}/{patient}/{i}.png", name] for i in range(2)]
+    dataset = read(_write(cells, rows), group_from="folder")
+    assert {g for part in dataset.splits.values() for g in part.groups or ()} == set("abcd")
+    loose = [["path", "label"]]
+    for name in NAMES:
+        save_cells(cells / name.title(), {"": 2})
+        loose += [[f"{name.title()}/{i}.png", name] for i in range(2)]
+    with pytest.raises(UsageError, match="finds no folder for any of 4 images"):
+        _as_found(_write(cells, loose), group_from="folder")
+
+
+def test_a_column_of_groups_is_not_overridden(cells: Path) -> None:
+    path = _write(cells, _rows("path", "label", "group", "laboratory"))
+    dataset = _as_found(path, group_from=r"^(.)")
+    [part] = dataset.splits.values()
+    assert len(set(part.groups or ())) == 8
+    assert any(note.startswith("`group_from` is not used") for note in dataset.notes)
 
 
 def test_tables_that_are_none(cells: Path) -> None:

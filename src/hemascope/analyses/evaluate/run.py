@@ -70,14 +70,15 @@ def evaluate(
     """
     loaded = load_engine(path, compute)
     info, engine = loaded.info, loaded.engine
-    dataset, images, split = load_split(data, split, reporter, model=info)
+    by_itself = as_trained or not info.onnx
+    dataset, images, split = load_split(data, split, reporter, model=info, is_moved=not by_itself)
     num_seen = count_seen(path, images)
     warnings = _warnings(info, dataset)
     if sentence := seen_sentence(info.settings.name, num_seen):
         warnings.append(sentence)
     warnings += _color_warnings(loaded, images)
     num_views, is_moved = compute.num_views, False
-    if as_trained or not info.onnx:
+    if by_itself:
         predictions = answers(engine, images, info.classes)
     else:
         answered = _as_predict(loaded, data, images, compute)

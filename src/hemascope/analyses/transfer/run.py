@@ -9,7 +9,7 @@ import numpy as np
 from hemascope.analyses.compare.run import NUM_RESAMPLES
 from hemascope.analyses.transfer.words import ShiftedCalibration, Transfer, transfer_text
 from hemascope.core.errors import RESEARCH_USE_ONLY
-from hemascope.core.images import LabeledImages
+from hemascope.core.images import Dataset, LabeledImages
 from hemascope.core.predictions import Predictions
 from hemascope.data.colors import fit_colors
 from hemascope.inference import Engine
@@ -67,9 +67,7 @@ def transfer(
     loaded = load_engine(path, compute)
     info, engine = loaded.info, loaded.engine
     dataset, images, split = load_split(data, split, reporter, model=info)
-    found = try_colors(
-        engine, images, info, views=compute.num_views, data=dataset.title, split=split
-    )
+    found = try_colors(engine, images, info, views=compute.num_views, dataset=dataset, split=split)
     title = f"{found.name} on {found.data}, split {split}"
     parts = [title, transfer_text(found)]
     if sentence := seen_sentence(info.settings.name, count_seen(path, images)):
@@ -105,7 +103,7 @@ def try_colors(
     info: ArtifactInfo,
     *,
     views: int,
-    data: str,
+    dataset: Dataset,
     split: str,
 ) -> Transfer:
     """Every way to fit colors on the same cells, compared in pairs.
@@ -118,7 +116,7 @@ def try_colors(
         images: All images, labeled with the network's classes.
         info: Of the network.
         views: How many views of each image the engine takes.
-        data: What the images are called.
+        dataset: The data that the images are of.
         split: Which of them they are.
     """
     occurring = np.unique(images.labels).tolist()
@@ -131,9 +129,10 @@ def try_colors(
     scaled = {name: found.scaled(temperature or 1.0) for name, found in ways.items()}
     return Transfer(
         name=info.settings.name,
-        data=data,
+        data=dataset.title,
         split=split,
-        image=info.image,
+        image=dataset.spec,
+        frames=dataset.frames,
         temperature=temperature,
         calibration={
             name: ShiftedCalibration(

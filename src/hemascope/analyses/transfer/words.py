@@ -1,8 +1,9 @@
 """What `hemascope transfer` found on another laboratory's cells, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hemascope.core.framing import Frame
 from hemascope.core.image_spec import ImageSpec
 from hemascope.metrics.comparison import Comparison
 from hemascope.report.statistics import left_out_sentence, networks_table, pairs_table
@@ -26,7 +27,8 @@ class Transfer:
         name: What the network is called.
         data: What the images are called.
         split: Which of them.
-        image: How photographs become images.
+        image: How photographs become images, but for those that
+        frames: of each laboratory, where its photographs decided.
         temperature: What logits were divided by for the calibration; None where none was fitted.
         calibration: For each way.
         comparison: Every way as a network, with intervals, and all pairs with their tests.
@@ -36,6 +38,7 @@ class Transfer:
     data: str
     split: str
     image: ImageSpec
+    frames: Sequence[Frame]
     temperature: float | None
     calibration: Mapping[str, ShiftedCalibration]
     comparison: Comparison
@@ -43,16 +46,17 @@ class Transfer:
 
 def transfer_text(transfer: Transfer) -> str:
     """Preprocessing, every way to fit colors with its intervals and calibration, and the tests."""
-    comparison, temperature, image = transfer.comparison, transfer.temperature, transfer.image
+    comparison, temperature, size = transfer.comparison, transfer.temperature, transfer.image.size
+    framed = " ".join(frame.describe() for frame in transfer.frames)
+    cropped = f"The central {100 * transfer.image.crop:.3g} % of images of other sizes was used."
     calibration = [["colors", "ECE", "NLL (nats)", "mean confidence"]]
     for name, row in transfer.calibration.items():
         calibration.append([name, f"{row.ece:.3f}", f"{row.nll:.3f}", f"{row.confidence:.3f}"])
     scaling = f"temperature {temperature:.3f}, of val" if temperature else "no temperature"
     return "\n\n".join(
         [
-            f"Preprocessing: the central {100 * image.crop:.3g} % of images of other sizes, "
-            f"bilinear to {image.size} pixels; colors as they are, or fitted to the training "
-            "images' mean and spread of each channel.",
+            f"Preprocessing: {framed or cropped} Bilinear to {size} pixels; colors as they are, "
+            "or fitted to the training images' mean and spread of each channel.",
             f"{comparison.num_images:,} images, every way to fit their colors; 'classes known' "
             "answers only with classes that occur. Per cent, with 95 % bootstrap intervals. "
             f"{left_out_sentence(comparison)}".strip(),
