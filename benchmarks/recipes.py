@@ -634,7 +634,7 @@ def _with(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def work(cells: Path, device: str, jobs: Any, done: Any, until: float, eight: bool) -> None:
+def work(cells: Path, device: str, jobs: Any, done: Any, until: float, *, eight: bool) -> None:
     """Takes jobs until there are no more, or it is too late to begin one."""
     torch.set_num_threads(1)
     fold = Fold(cells, torch.device(device))
@@ -675,7 +675,9 @@ def run(asked: argparse.Namespace) -> None:
     until = time.time() + asked.seconds
     workers = [
         context.Process(
-            target=work, args=(asked.cells, asked.device, jobs, done, until, not asked.one_view)
+            target=work,
+            args=(asked.cells, asked.device, jobs, done, until),
+            kwargs={"eight": not asked.one_view},
         )
         for _ in range(asked.jobs)
     ]
