@@ -243,7 +243,9 @@ def test_ctrl_c_says_how_to_go_on_and_going_on_gives_the_same_file(
     }
 
 
-def test_a_killed_run_can_be_gone_on_with(hemascope: Run, tmp_path: Path) -> None:
+def test_a_killed_run_can_be_gone_on_with(
+    hemascope: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fifo, out, whole = tmp_path / "list", tmp_path / "o.csv", tmp_path / "whole.csv"
     names: list[str] = []
     for i in range(150):
@@ -261,7 +263,10 @@ def test_a_killed_run_can_be_gone_on_with(hemascope: Run, tmp_path: Path) -> Non
         running.send_signal(signal.SIGKILL)
     listed = [*names, *names]
     assert not out.exists()
-    assert hemascope("predict", *listed, "--out", out, "--resume").code == 0
+    with monkeypatch.context() as given:
+        again = io.TextIOWrapper(io.BytesIO("\n".join(listed).encode()))
+        given.setattr("sys.stdin", again)
+        assert hemascope("predict", "-", "--out", out, "--resume").code == 0
     frame = tmp_path / "o.csv.frame.json"  # decided by the first 200, all there were of the list
     assert hemascope("predict", *listed, "--out", whole, "--frame", frame).code == 0
     assert out.read_bytes() == whole.read_bytes()

@@ -61,8 +61,8 @@ def predict(asked: plain.Asked, out: str, workers: int, reporter: Reporter) -> O
     with folder.claimed():
         is_new = folder.open(asked)
         passed = PassedOver()
-        found = items(asked.paths, PassedOver())
-        predictor, found = plain.open_model(asked, chain([next(found)], found))  # refused if none
+        found = items(asked.paths, PassedOver())  # refused if there is none
+        predictor, found = plain.open_model(asked, chain([next(found)], found), reporter)
         made_with = plain.made_with(predictor, asked)
         header: dict[str, object] = {"made_with": made_with, "paths": list(asked.paths)}
         if is_new:

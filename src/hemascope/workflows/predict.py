@@ -97,14 +97,7 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
     passed = PassedOver()
     stdin = sys.stdin.buffer if sys.stdin else None  # a program may have none
     found = items(asked.paths, passed, stdin)
-    predictor, found = open_model(asked, found)
-    if not asked.model:
-        reporter.say(f"Model: {predictor.info.settings.name}.")
-    if again := count_again(asked.paths):
-        reporter.say(
-            f"Note: {again:,} of the paths are named twice, or lie in a folder that is named as "
-            "well; their images count twice."
-        )
+    predictor, found = open_model(asked, found, reporter)
     if asked.explain:
         _check_explain(asked.explain, asked.paths, predictor)
     outcome = Outcome(passed, asked.by_confidence, coverage=predictor.coverage)
@@ -172,8 +165,10 @@ def predict(asked: Asked, reporter: Reporter) -> Outcome:
     return outcome
 
 
-def open_model(asked: Asked, found: Iterator[Item]) -> tuple[Predictor, Iterator[Item]]:
-    """The model that is asked, and all images again.
+def open_model(
+    asked: Asked, found: Iterator[Item], reporter: Reporter
+) -> tuple[Predictor, Iterator[Item]]:
+    """The model that is asked, and all images again; says what was chosen and what counts twice.
 
     Raises:
         UsageError: If it cannot do what is asked.
@@ -190,6 +185,13 @@ def open_model(asked: Asked, found: Iterator[Item]) -> tuple[Predictor, Iterator
         as_trained=asked.as_trained or asked.explain is not None,
         threads=1,
     )
+    if not asked.model:
+        reporter.say(f"Model: {predictor.info.settings.name}.")
+    if again := count_again(asked.paths):
+        reporter.say(
+            f"Note: {again:,} of the paths are named twice, or lie in a folder that is named as "
+            "well; their images count twice."
+        )
     return predictor, found
 
 
@@ -312,7 +314,7 @@ def _unanswered(pictures: Iterator[Item], journal: Journal | None) -> Iterator[t
 
 
 def made_with(predictor: Predictor, asked: Asked) -> str:
-    """A digest of what answers depend on beside the pictures, and of where these are."""
+    """A digest of what answers depend on beside the images, and of where these are."""
     places = [str(Path(path).resolve()) if Path(path).exists() else path for path in asked.paths]
     parts = f"{predictor.digest} {asked.views} {predictor.coverage} {predictor.spec}"
     parts += f" as trained {predictor.as_trained} {predictor.layer} {places}"
