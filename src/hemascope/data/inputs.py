@@ -128,7 +128,8 @@ def count_items(paths: Sequence[str]) -> int | None:
 
 def count_again(paths: Sequence[str]) -> int:
     """How many of some paths are named a second time, or lie in a folder that is named too."""
-    places = [Path(path).resolve() for path in _expanded(paths) if not is_url(path)]
+    own = [path for path in paths if not is_url(path)]  # others would be listed once more
+    places = [Path(path).resolve() for path in _expanded(own)]
     named = Counter(places)
     folders = {place for place in named if place.is_dir()}
     nested = sum(bool(folders.intersection(place.parents)) for place in named)
