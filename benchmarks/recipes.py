@@ -27,6 +27,7 @@ import copy
 import json
 import math
 import queue
+import shutil
 import sys
 import time
 import traceback
@@ -372,6 +373,8 @@ class Step:
         from hemascope.training.optimizers import Muon, make_optimizers
 
         self.model, self.settings, self.device = model, settings, device
+        if shutil.which("g++") and device.type == "cpu":  # a sixth faster
+            self.model = torch.compile(model)
         pixels, num_classes = shape
         self.inputs = torch.zeros(_BATCH, 3, pixels, pixels, device=device).contiguous(
             memory_format=torch.channels_last

@@ -185,7 +185,8 @@ class Killer(threading.Thread):
     def run(self) -> None:
         end = time.monotonic() + 200
         while not self.killed and time.monotonic() < end:
-            for link in Path("/proc").glob("[0-9]*/fd/*"):
+            is_there = any(self.out.glob(".part-000001*"))
+            for link in Path("/proc").glob("[0-9]*/fd/*") if is_there else ():
                 with suppress(OSError):
                     if str(link.readlink()).startswith(f"{self.out}/.part-000001"):
                         self.killed = int(link.parts[2])

@@ -15,6 +15,7 @@ from hemascope.core.framing import (
     Cell,
     Frame,
     are_apart,
+    are_sheets,
     are_small,
     are_too_large,
     background,
@@ -115,8 +116,8 @@ class ImageSpec(BaseModel):
                 diameters.append(look.cell.diameter / look.known)
         # Some have a size of training's by chance.
         of_all_sizes = len(others) > len(known) and not are_apart(known, others)
-        of_all_sizes |= are_too_large(diameters)
-        is_small = not others and are_small(diameters)
+        of_all_sizes |= are_too_large(diameters) or are_sheets([*known, *others])
+        is_small = not (others or of_all_sizes) and are_small(diameters)
         if not (others or of_all_sizes or is_small):
             return None
         cells = [*others, *known] if of_all_sizes or is_small else others
@@ -191,6 +192,8 @@ class ImageSpec(BaseModel):
         known = self.knows(picture)
         if self.frame != "whole" and (known is None or self.frame in ("cell", "centered")):
             is_field = self.frame == "field"
+            if self.frame == "framed" and max(picture.size) > SQUARE * min(picture.size):
+                is_field = find_cell(picture).is_in_field  # a field among photographs of cells
             if self.frame not in ("framed", "field"):
                 cell = find_cell(picture)
                 if self.is_undecided:

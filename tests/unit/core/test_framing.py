@@ -77,6 +77,23 @@ def test_one_share_for_all_and_a_word_on_fields() -> None:
     assert around.framed(field).prepare(pictures).fields == (False, False)
 
 
+@pytest.mark.parametrize("size", [360, 450])  # one that training had, and another
+def test_sheets_of_cells_are_not_answered_as_the_one_in_the_middle(size: int) -> None:
+    sheet = Image.new("RGB", (size, size))
+    for place in range(9):
+        part = size // 3
+        one = drawn((part, part), (part / 2, part / 2, 0.4 * part))
+        sheet.paste(one, (place % 3 * part, place // 3 * part))
+    spec = ImageSpec(size=64, frame="auto", geometries=((360, 0.5),))
+    frame = spec.decide([sheet] * 12)
+    assert frame is not None
+    assert spec.framed(frame).prepare([sheet]).fields == (True,)
+    several = drawn((size, size), (size / 2, size / 2, size / 4))  # with another cell at its edge
+    several.paste(sheet.crop((0, 0, size // 3, size // 3)), (0, 0))
+    frame = spec.decide([several] * 12)
+    assert frame is None or not frame.is_field
+
+
 def test_those_that_decide_are_spread_evenly() -> None:
     assert spread(list(range(1000))) == list(range(0, 1000, 5))
     assert spread([3, 4]) == [3, 4]
