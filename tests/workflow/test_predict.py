@@ -614,3 +614,7 @@ def test_folders_are_looked_at_to_their_end(tmp_path: Path) -> None:
     decide_fit(Looking(), iter(()), [str(tmp_path)])
     assert len(seen) == 1000
     assert seen[-1] > 1490
+    seen.clear()
+    first = str(tmp_path / "0000.png")
+    decide_fit(Looking(), iter(()), [first, first, f"{tmp_path}/./0001.png"])
+    assert seen == [0, 1]  # what is named twice decides once

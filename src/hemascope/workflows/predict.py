@@ -237,7 +237,7 @@ def decide_fit(
 ) -> tuple[LaboratoryFit | None, Iterator[Item]]:
     """How the photographs of some paths are framed and answered, and all of them again.
 
-    Those of folders are looked at all over; of an archive or a list, the first.
+    Those of folders are looked at all over, each once; of an archive or a list, the first.
     """
     if not predictor.spec.is_undecided:
         return None, found
@@ -254,7 +254,8 @@ def decide_fit(
         wanted = set(spread(range(count), NUM_MOVING))
         every = enumerate(items(paths, PassedOver()))
         looked_at = [item for number, item in every if number in wanted]
-    return predictor.decide([item.read for item in looked_at]), found
+    once = {str(Path(item.path)): item for item in looked_at}  # paths may be named twice
+    return predictor.decide([item.read for item in once.values()]), found
 
 
 def _fit_file(out: Path) -> Path:
