@@ -123,7 +123,9 @@ class Frame(BaseModel):
             f"nuclei are {100 * self.nucleus:.0f} % of the side, of {self.num_pictures} image(s)"
         )
         if self.is_field:
-            return f"These are whole fields or sheets, not single cells ({found}): give `frame` cell."
+            return (
+                f"These are whole fields or sheets, not single cells ({found}): give `frame` cell."
+            )
         if self.is_small:
             return (
                 "Images have a size that training's have, and are framed as those were, but their "
