@@ -373,8 +373,8 @@ class Step:
         from hemascope.training.optimizers import Muon, make_optimizers
 
         self.model, self.settings, self.device = model, settings, device
-        if shutil.which("g++") and device.type == "cpu":  # a sixth faster
-            self.model = torch.compile(model)
+        is_compiled = shutil.which("g++") and device.type == "cpu"  # a sixth faster
+        self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if is_compiled else model
         pixels, num_classes = shape
         self.inputs = torch.zeros(_BATCH, 3, pixels, pixels, device=device).contiguous(
             memory_format=torch.channels_last
@@ -426,7 +426,7 @@ class Step:
         """Forward, backward, optimizers."""
         self.model.zero_grad()
         with _autocast(self.device):
-            logits = self.model(self.inputs)
+            logits = self.forward(self.inputs)
         loss = functional.cross_entropy(
             logits.float(), self.targets, label_smoothing=self.settings.label_smoothing
         )
