@@ -37,9 +37,7 @@ _CENTRAL = 0.3  # of the shorter side: how far from the middle a cell is expecte
 _ASIDE = 0.12  # of it: how far the cells of a field are from the middle, or
 _BORDER, _MIDDLE, _DARKER = 0.1, 0.3, 0.05  # of the side, and difference in brightness
 _OBLONG = 1.2  # longer over shorter side of a field
-_MANY = (
-    4  # nuclei of a like size, as in a sheet of cells; in photographs of one 3 at most, but rarely
-)
+_MANY = 4  # nuclei of a like size in a sheet of cells; a photograph of one hardly ever has them
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,15 @@ class Cell:
         return bool(np.hypot(self.x, self.y) > _ASIDE)
 
     @property
+    def is_in_sheet(self) -> bool:
+        """Whether the photograph shows many white cells."""
+        return self.num_nuclei >= _MANY
+
+    @property
     def is_in_field(self) -> bool:
         """Whether the photograph is rather a field that holds the cell than a photograph of it."""
         is_far = 0 < self.area < _FIELD_BELOW and (self.is_aside or self.aspect > _OBLONG)
-        return is_far or self.num_nuclei >= _MANY
+        return is_far or self.is_in_sheet
 
 
 class Frame(BaseModel):
@@ -229,7 +232,7 @@ def are_apart(some: Sequence[Cell], others: Sequence[Cell]) -> bool:
 
 def are_sheets(cells: Sequence[Cell]) -> bool:
     """Whether most photographs show many white cells."""
-    return 2 * sum(cell.num_nuclei >= _MANY for cell in cells) > len(cells)
+    return 2 * sum(cell.is_in_sheet for cell in cells) > len(cells)
 
 
 def are_too_large(diameters: Sequence[float]) -> bool:
