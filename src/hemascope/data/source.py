@@ -17,7 +17,7 @@ from PIL import Image
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import DataError
 from hemascope.core.framing import Frame, spread
-from hemascope.core.image_spec import DEFAULT_IMAGE_SIZE, ImageSpec
+from hemascope.core.image_spec import DEFAULT_IMAGE_SIZE, ImageSpec, Prepared
 from hemascope.core.images import BadFile, Kind, LabeledImages, stored
 from hemascope.data.collections import collection, with_aliases
 from hemascope.data.pictures import BadPictureError, read_picture, readable
@@ -29,6 +29,7 @@ OnDownload = Callable[[int, int], None]  # bytes so far, bytes in all (0 where n
 _CHUNK = 128  # pictures that one thread decodes before it takes more
 _SEED = 0  # the order of files is part of the data, not of a run
 _NAMED = 20  # of damaged files, in a sentence
+_FIELD = "a whole field or sheet: its middle is taken as a cell of its label"
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,14 @@ def prepared(images: NDArray[np.uint8], spec: ImageSpec) -> tuple[NDArray[np.uin
     if images.shape[1:3] == (spec.size, spec.size):
         return images, []
     made = spec.prepare(map(Image.fromarray, images))
-    counts = Counter(note for note in made.notes if note)
+    counts = Counter(_noted(made))
     counts[f"resized to {spec.size}x{spec.size}"] = len(images)
     return made.images, list(_counted(counts))
+
+
+def _noted(made: Prepared) -> list[str]:
+    """What is to be said of images; unlike `predict`, labels take whole fields for cells."""
+    return [*filter(None, made.notes), *[_FIELD] * sum(made.fields)]
 
 
 def _framed(
@@ -231,7 +237,7 @@ def _decode(
                 continue
             made = specs[records[i].laboratory].prepare([picture.image])
             images[i], sizes[i] = made.images[0], picture.image.size
-            noted.update([*picture.notes, *filter(None, made.notes)])
+            noted.update([*picture.notes, *_noted(made)])
             if picture.image.size != (spec.size, spec.size):
                 noted[resized] += 1
         return noted, bad

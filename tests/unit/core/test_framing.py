@@ -94,6 +94,16 @@ def test_sheets_of_cells_are_not_answered_as_the_one_in_the_middle(size: int) ->
     assert frame is None or not frame.is_field
 
 
+def test_an_oblong_field_among_photographs_of_cells_is_seen() -> None:
+    spec = ImageSpec(size=64, frame="auto")
+    one, field = drawn((300, 300), (150, 150, 100)), drawn((640, 480), (500, 120, 60))
+    beside = drawn((400, 300), (200, 150, 100))  # oblong, and of one cell
+    frame = spec.decide([one] * 12 + [field, beside])
+    assert frame is not None
+    made = spec.framed(frame).prepare([one, field, beside])
+    assert made.fields == (False, True, False)
+
+
 def test_those_that_decide_are_spread_evenly() -> None:
     assert spread(list(range(1000))) == list(range(0, 1000, 5))
     assert spread([3, 4]) == [3, 4]

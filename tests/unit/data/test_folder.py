@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from conftest import read, save_cells
 from hemascope.core.classes import Split
@@ -308,6 +309,20 @@ def test_pictures_of_another_size_become_images_as_the_options_say(tmp_path: Pat
     assert dataset.splits[Split.TRAIN].images.shape[1:] == (16, 16, 3)
     assert (dataset.spec.size, dataset.spec.crop, dataset.spec.photo_size) == (16, 0.5, 56)
     assert "20 image(s): cropped to 50 % of the middle and resized to 16x16." in dataset.notes
+
+
+def test_labeled_fields_are_counted(tmp_path: Path) -> None:
+    """A model sets them apart; a label takes what is in their middle for a cell."""
+    single, field = ((300, 300), 100), ((640, 480), 60)
+    for i, (size, diameter) in enumerate([*[single] * 12, field]):
+        picture = Image.new("RGB", size, (238, 230, 226))
+        middle = (size[0] - 150, size[1] - 150)
+        ImageDraw.Draw(picture).circle(middle, diameter / 2, fill=(105, 60, 150))
+        (tmp_path / "ig").mkdir(exist_ok=True)
+        picture.save(tmp_path / "ig" / f"{i}.png")
+    notes = " ".join(_as_found(tmp_path, frame="auto").notes)
+    assert "1 image(s): a whole field or sheet: its middle is taken as a cell" in notes
+    assert "a whole field" not in " ".join(_as_found(tmp_path, frame="cell").notes)
 
 
 def test_empty_and_small_folders(tmp_path: Path) -> None:
