@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -215,10 +216,12 @@ def test_predict_takes_the_frame_of_an_earlier_answer(local_desk: Desk, count: i
         assert ask(files, wrong, 422)["field"] == "frame"
 
 
-def test_the_frame_is_fixed_by_the_first_analysis(local_desk: Desk) -> None:
-    desk, case = local_desk, local_desk.case()
-    desk.upload(case, cell_files(12))
-    frame = desk.analyze(case)[-1]["frame"]
+def test_the_frame_is_fixed_by_the_first_analysis_that_was_read(local_desk: Desk) -> None:
+    desk, case, unread = local_desk, local_desk.case(), local_desk.case("unread")
+    for one in (case, unread):
+        desk.upload(one, cell_files(12))
+        frame = desk.analyze(one)[-1]["frame"]
+    desk.identify(case)
     small = {  # cells in the middle of much background, which by themselves are framed otherwise
         f"wide-{i}.png": png(padded(one)) for i, one in enumerate(render(np.arange(12) % 7, seed=6))
     }
@@ -228,6 +231,27 @@ def test_the_frame_is_fixed_by_the_first_analysis(local_desk: Desk) -> None:
     other = desk.case("other")
     desk.upload(other, small)
     assert desk.analyze(other)[-1]["frame"] != frame
+    # Where nobody has read, a few do not decide for those that come later.
+    whole = desk.case("whole")
+    desk.upload(whole, cell_files(12) | small)
+    desk.upload(unread, small)
+    assert desk.analyze(unread)[-1]["frame"] == desk.analyze(whole)[-1]["frame"] != frame
+    shown = ("name", "class", "confidence", "note", "warning", "error")
+    first, again = (
+        [[cell[name] for name in shown] for cell in desk.cells(one)] for one in (whole, unread)
+    )
+    assert again == first
+
+
+def test_a_case_is_not_continued_with_another_frame(packaged: Predictor, tmp_path: Path) -> None:
+    with desk_at(tmp_path / "station", packaged) as desk:
+        case = desk.filled(6)
+    with desk_at(tmp_path / "station", Predictor(PACKAGED, frame="whole", threads=1)) as desk:
+        desk.upload(case, cell_files(8, 8))
+        refused = desk.ask(
+            *("POST", f"/cases/{case}/analysis"), json={"reader": desk.reader("Ann")}, status=409
+        )
+        assert "another `frame`" in refused.json()["detail"]
 
 
 def padded(pixels: Any) -> Image.Image:
@@ -387,6 +411,44 @@ def test_the_second_reader_is_blind_until_the_end(desk: Desk) -> None:
     assert {one["cell"] for one in agreement["differing"]} <= {one["id"] for one in shown}
     assert "SECRET" in desk.ask("GET", f"/cases/{case}/trail").text
     assert "SECRET" in desk.ask("GET", f"/cases/{case}/export.json").text
+
+
+def test_of_a_signed_case_everybody_sees_what_was_signed(desk: Desk) -> None:
+    case = desk.filled(8)
+    desk.act(case, "second", "Ben")
+    desk.identify(case, "Ben", "basophil")
+    desk.act(case, "finish", "Ben")
+    blind = desk.get(f"/cases/{case}/agreement")
+    seconds = desk.cells(case, "Ben")
+    for one in desk.cells(case):
+        desk.correct(case, [change(one, "eosinophil")])
+    desk.identify(case)
+    desk.act(case, "sign")
+    for reader in ("Ann", "Ben", "Eve"):
+        assert {cell["class"] for cell in desk.cells(case, reader)} == {"eosinophil"}
+        info = desk.info(case, reader)
+        assert (info["blockers"], info["unseen"]) == ([], [])
+        counts = {row["class"]: row["count"] for row in info["differential"]["rows"]}
+        assert counts["eosinophil"] == 8
+    after = desk.get(f"/cases/{case}/agreement")  # of the two readings, not of what was signed
+    assert after["n"] == 8
+    alike = sum(one["class"] == "eosinophil" for one in seconds)
+    assert after["agree_percent"] == 100 * alike / 8
+    assert "after the second had finished" not in blind["note"]
+    changed = re.search(r"changed (\d) cell\(s\) after the second had finished", after["note"])
+    assert changed
+    assert int(changed[1]) >= 6
+
+
+def test_what_cannot_be_read_is_no_agreement(desk: Desk) -> None:
+    case = desk.case()
+    desk.upload(case, cell_files(4) | {f"broken-{i}.png": b"no image" for i in range(4)})
+    desk.analyze(case)
+    desk.act(case, "second", "Ben")
+    for reader in ("Ann", "Ben"):
+        desk.identify(case, reader)
+    desk.act(case, "finish", "Ben")
+    assert desk.get(f"/cases/{case}/agreement")["n"] == 4
 
 
 def test_there_is_one_second_reader_and_it_is_another(desk: Desk) -> None:
@@ -725,6 +787,18 @@ def test_classes_of_the_station_s_own(desk: Desk) -> None:
     assert {row["class"]: row["count"] for row in found["rows"]}["kind 3"] == 1
 
 
+def test_a_class_that_a_model_has_learned_keeps_the_role_it_was_given(desk: Desk) -> None:
+    for name, role in (("blast", "not_counted"), ("smudge cell", "white")):  # not the usual ones
+        desk.post("/classes", {"name": name, "role": role}, 201)
+    learned = {"class_names": ["neutrophil", "blast", "smudge cell"]}
+    with desk.station.database.read() as session:
+        found = {one.name: one for one in desk.station.classes(session, learned)}
+    assert [found[name].role for name in learned["class_names"]] == [
+        *("white", "not_counted", "white")
+    ]
+    assert not any(one.guessed or one.own for one in found.values())
+
+
 _FIVE = ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil")
 
 
@@ -961,8 +1035,10 @@ def test_signed_cells_become_data_with_the_case_as_group(
     assert again.code == 2
     assert "exists and is not empty" in again.err
     some = tmp_path / "some"
-    outcome = hemascope(*("review", "export", cases[0], "--as-dataset", some, "--data-dir", folder))
+    twice = (cases[0], cases[0])
+    outcome = hemascope(*("review", "export", *twice, "--as-dataset", some, "--data-dir", folder))
     assert outcome.code == 0, outcome.err
+    assert "8 cells of 1 case(s)" in outcome.out
     assert len(list((some / "images").iterdir())) == 8
 
 

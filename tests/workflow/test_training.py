@@ -217,6 +217,18 @@ def test_a_start_of_another_architecture_is_refused(
     assert not (tmp_path / "x").exists()
 
 
+def test_a_start_with_other_options_is_refused_though_its_weights_fit(
+    hemascope: Run, tmp_path: Path
+) -> None:
+    """Else a network with a white point inside would go on without it, in silence."""
+    cells = save_cells(tmp_path / "cells", {"blast": 6, "smudge": 6}, size=64)
+    train = ("train", "--data", cells, "--out", tmp_path / "x", "--start", "hemanet-64-labs")
+    outcome = hemascope(*train, "--preset", "hemanet-64")
+    assert outcome.code == 2
+    assert "white_point True" in outcome.err
+    assert not (tmp_path / "x").exists()
+
+
 def test_other_classes_get_a_new_last_layer_and_keep_the_rest(
     hemascope: Run, run_folder: Path, tmp_path: Path
 ) -> None:

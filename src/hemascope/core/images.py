@@ -115,31 +115,41 @@ class StoredImages:
     def __init__(
         self, stores: Sequence[NDArray[np.uint8]], rows: NDArray[np.intp] | None = None
     ) -> None:
-        self._stores = stores
+        self.stores = stores
         self._ends = np.cumsum([len(store) for store in stores])
-        self._rows = np.arange(self._ends[-1]) if rows is None else rows
+        self.rows = np.arange(self._ends[-1]) if rows is None else rows
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, H, W, 3)."""
-        return (len(self), *self._stores[0].shape[1:])
+        return (len(self), *self.stores[0].shape[1:])
 
     def __getitem__(self, key: int | slice | NDArray[np.intp]) -> NDArray[np.uint8]:
-        rows = np.atleast_1d(self._rows[key])
+        rows = np.atleast_1d(self.rows[key])
         images = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
         numbers = np.searchsorted(self._ends, rows, side="right")
         for number in np.unique(numbers).tolist():
-            here, store = np.flatnonzero(numbers == number), self._stores[number]
+            here, store = np.flatnonzero(numbers == number), self.stores[number]
             images[here] = store[rows[here] - (self._ends[number] - len(store))]
-        return images if np.ndim(self._rows[key]) else images[0]
+        return images if np.ndim(self.rows[key]) else images[0]
 
     def take(self, indices: NDArray[np.intp], axis: Literal[0] = 0) -> "StoredImages":
         """Some of the images, of which none is read yet."""
         del axis
-        return StoredImages(self._stores, self._rows[indices])
+        return StoredImages(self.stores, self.rows[indices])
+
+    @classmethod
+    def joined(cls, parts: "Sequence[NDArray[np.uint8] | StoredImages]") -> "StoredImages":
+        """The images of several parts in order; none is read, and those in memory stay there."""
+        stores, rows = list[NDArray[np.uint8]](), list[NDArray[np.intp]]()
+        for part in parts:
+            one = part if isinstance(part, cls) else cls([cast("NDArray[np.uint8]", part)])
+            rows.append(one.rows + sum(map(len, stores)))
+            stores += one.stores
+        return cls(stores, np.concatenate(rows))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001 - NumPy's
         return self[:].astype(dtype or self.dtype, copy=False)
@@ -319,6 +329,8 @@ def concatenate(parts: Sequence[LabeledImages]) -> LabeledImages:
     def joined(values: Sequence[Any]) -> Any:
         if any(own is None for own in values):
             return None
+        if any(isinstance(own, StoredImages) for own in values):
+            return StoredImages.joined(values)
         if isinstance(values[0], np.ndarray):
             return np.concatenate(values)
         return tuple(chain.from_iterable(values))

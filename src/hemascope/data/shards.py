@@ -4,7 +4,7 @@ See docs/decisions/0018.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from hemascope.core.classes import ClassSet, Split
 from hemascope.core.errors import DataError
+from hemascope.core.image_spec import ImageSpec
 from hemascope.core.images import (
     BadFile,
     DataDescription,
@@ -107,6 +108,11 @@ def read_shards(folder: Path, request: Request) -> Source:
     if not found:
         raise DataError(f"{folder} has no shard that is whole; write the shards again.")
     parts = {split: _together(own) for split, own in found.items()}
+    if _is_made_otherwise(data.image, spec, parts.values()):
+        raise DataError(
+            f"{folder} holds images that were cropped, framed or resized otherwise than the "
+            "model's are; give the photographs that they were made of."
+        )
     source = Source(
         *(data.title, str(folder), parts, ClassSet(data.class_names), spec, md5.hexdigest()),
         *(data.kind, data.collection),
@@ -114,6 +120,14 @@ def read_shards(folder: Path, request: Request) -> Source:
         notes=data.notes,
     )
     return with_bad(source, bad)
+
+
+def _is_made_otherwise(made: ImageSpec, wanted: ImageSpec, parts: Iterable[LabeledImages]) -> bool:
+    """Whether photographs would become other images; those of the images' own size never do."""
+    names = ("crop", "jpeg_quality", "frame", "geometries")
+    if all(getattr(made, name) == getattr(wanted, name) for name in names):
+        return False
+    return any(one.sizes is not None and (one.sizes != made.size).any() for one in parts)
 
 
 def _write(part: LabeledImages, path: Path) -> None:

@@ -21,7 +21,8 @@ from hemascope.review.station import Station
 
 Place = tuple[str, str]  # in the list of cases: when one was made, and its id
 _BY_MODEL = case((Cell.abstain, ""), else_=func.coalesce(Cell.predicted_class, ""))
-_NOW = func.coalesce(Reading.class_name, _BY_MODEL)  # what a cell is to a reader
+_READ = func.coalesce(Reading.class_name, _BY_MODEL)  # what a cell is to a reader
+_NOW = func.coalesce(Cell.final_class, _READ)  # of a signed case, what was signed
 
 
 def urls(digest: str | None) -> dict[str, str]:
@@ -104,12 +105,12 @@ class Sitting:
     def _cells(self, *columns: Any) -> Any:
         return cells_of(self.case, self.reader_id, *columns)
 
-    def counted(self) -> list[Counted]:
+    def counted(self, name: Any = _NOW) -> list[Counted]:
         """All cells as the reader has them: enough to count them."""
         bare = and_(Cell.answer.is_(None), Cell.error == "")
         predicted = func.coalesce(Cell.predicted_class, "")
         is_read = Reading.class_name.is_not(None)
-        columns = (Cell.id, _NOW, predicted, is_read, Cell.image, bare, Cell.error != "")
+        columns = (Cell.id, name, predicted, is_read, Cell.image, bare, Cell.error != "")
         return [Counted(*row) for row in self.session.execute(self._cells(*columns))]
 
     def cells(
@@ -123,10 +124,11 @@ class Sitting:
         return [_shown(*row) for row in self.session.execute(query)]
 
     def seen(self, cells: Iterable[Counted]) -> told.SeenInfo:
-        """The classes that there are, looked through or not."""
+        """The classes that there are, looked through or not; all, once the case is signed."""
         query = select(Seen.class_name).where(Seen.case_id == self.case.id)
         marked = set(self.session.scalars(query.where(Seen.reader_id == self.reader_id)))
         there = {one.now for one in cells} - {"", NOT_COUNTED}
+        marked |= there if self.case.signed_at else set()
         return told.SeenInfo(seen=sorted(there & marked), unseen=sorted(there - marked))
 
     def info(self) -> told.CaseInfo:
@@ -154,7 +156,7 @@ class Sitting:
         """Why the reading is not done yet."""
         counts, unseen = _counts(cells), self.seen(cells).unseen
         unidentified = counts.unidentified - counts.waiting
-        blind = self.case.is_blind and self.role != "second"
+        blind = self.case.is_blind and self.role != "second" and not self.case.signed_at
         found = {
             "There are no cells.": not cells,
             f"Cells not analyzed yet: {counts.waiting}.": counts.waiting,
@@ -169,9 +171,18 @@ class Sitting:
         if not self.case.second_finished:
             raise Refused(409, "the second reader has not finished; until then, readers are blind.")
         readers = (self.case.first_id, self.case.second_id)
-        first, second = (self.of(one).counted() for one in readers)
-        pairs = zip(first, second, strict=True)
-        return agreement(self.classes, [(a.id, a.now, b.now) for a, b in pairs if a.now and b.now])
+        first, second = (self.of(one).counted(_READ) for one in readers)
+        pairs = [pair for pair in zip(first, second, strict=True) if not pair[0].is_unreadable]
+        named = [(a.id, a.now, b.now) for a, b in pairs if a.now and b.now]
+        return agreement(self.classes, named, num_changed=self._num_changed_since())
+
+    def _num_changed_since(self) -> int:
+        """How many cells the first reader changed after the second had finished."""
+        of_case = Event.case_id == self.case.id
+        last = select(func.max(Event.id)).where(of_case, Event.kind == "finished").scalar_subquery()
+        kinds = Event.kind.in_(("named", "taken back")), Event.before != Event.after
+        query = select(func.count(Event.cell_id.distinct())).where(of_case, Event.id > last, *kinds)
+        return self.session.scalar(query) or 0
 
     # --- what readers do -------------------------------------------------------------------------
 

@@ -104,7 +104,7 @@ class Case(_Own, Base):
     created_at: Mapped[str] = mapped_column(String(32), default=now, index=True)
     version: Mapped[int] = mapped_column(default=1)
     model: Mapped[dict[str, Any]] = mapped_column(JSON)
-    frame: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    frame: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     shift: Mapped[str] = mapped_column(Text, default="")
     first_id: Mapped[str] = mapped_column(ForeignKey("reader.id"))
     second_id: Mapped[str | None] = mapped_column(ForeignKey("reader.id"))
@@ -152,7 +152,7 @@ class Cell(Base):
     look: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     predicted_class: Mapped[str | None] = mapped_column(String(200))
     abstain: Mapped[bool] = mapped_column(default=True)
-    answer: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    answer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     features: Mapped[bytes | None]
     final_class: Mapped[str | None] = mapped_column(String(200), index=True)
 
@@ -236,6 +236,8 @@ class Database:
             why = str(getattr(error, "orig", None) or error).partition("\n")[0]
             said = f"the database {self.engine_name} cannot be opened ({why})"
             remedy = "check the path or the URL, and that its server runs."
+            if isinstance(error, ImportError):
+                remedy = "install its driver: for PostgreSQL, pip install 'hemascope[postgres]'."
             raise OutputError(f"{said}; {remedy}", field="database") from error
         if current and current not in REVISIONS:
             self.engine.dispose()

@@ -119,7 +119,8 @@ def as_dataset(
     """
     with database.read() as session:
         signed = session.scalars(select(Case).where(Case.signed_at.is_not(None)))
-        chosen = [_chosen(session, name) for name in cases] or list(signed)
+        named = dict.fromkeys(_chosen(session, name) for name in cases)  # each once
+        chosen = list(named) or list(signed)
         if not chosen:
             raise DataError("no case is signed: only signed cells become data.", field="case")
         rows: list[tuple[str, str, str]] = []

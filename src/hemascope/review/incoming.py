@@ -16,11 +16,12 @@ from hemascope.core.framing import Cell as Found
 from hemascope.core.framing import spread
 from hemascope.core.image_spec import Look
 from hemascope.data.walk import PassedOver
+from hemascope.inference.last_layer import LEAST_TO_MOVE
 from hemascope.inference.stream import Reply, answer_stream
 from hemascope.report.answers import shift_sentence
 from hemascope.review import schemas as told
 from hemascope.review.cases import Sitting, changing, reading
-from hemascope.review.database import Case, Cell, Seen, StoredImage
+from hemascope.review.database import Case, Cell, Reading, Seen, StoredImage
 from hemascope.review.images import Encoded, encoded
 from hemascope.review.intake import Files, received, stored_item
 from hemascope.review.problems import Refused
@@ -28,7 +29,7 @@ from hemascope.review.station import Station
 from hemascope.store.answers import row_of
 
 _AT_ONCE = 64  # pictures of an upload that are stored in one transaction
-_OF_ANSWER = ("confidence", "prediction_set", "probs", "warning", "distance")
+_OF_ANSWER = ("confidence", "prediction_set", "probs", "warning", "distance", "note")
 
 
 def add_files(station: Station, case_id: str, reader_id: str, files: Files) -> told.Added:
@@ -109,7 +110,14 @@ def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[st
         if at.reader and model["sha256"] != station.model.sha256 and not at.case.signed_at:
             why = f"this case is read with {model['name']}, the station runs {station.model.name}"
             raise Refused(409, f"{why}; start it with that model, or begin another case.")
-    fit = _decide(station, case_id) if station.predictor.spec.is_undecided else None
+        framing = station.predictor.spec.digest
+        if at.reader and model.get("framing", framing) != framing and not at.case.signed_at:
+            why = "this case was begun with another `frame` than the station was started with"
+            raise Refused(409, f"{why}; start it with that one, or begin another case.")
+    fit = None
+    if station.predictor.spec.is_undecided:
+        _begin_again(station, case_id)
+        fit = _decide(station, case_id)
     mine = Cell.case_id == case_id
     with station.database.read() as session:
         query = select(Cell.position, Cell.name, Cell.image).where(mine, Cell.answer.is_(None))
@@ -122,7 +130,8 @@ def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[st
     with closing(stream) as replies:
         for batch in replies:
             with changing(station, case_id, reader_id) as at:
-                cells = _keep(at, {reply.number: reply for reply in batch})
+                is_so = fit is None or at.case.fit == fit  # or another process began again
+                cells = _keep(at, {reply.number: reply for reply in batch if is_so})
             done += len(batch)
             said = [one.model_dump(by_alias=True) for one in cells]
             yield {"cells": said, "done": done, "total": total}
@@ -135,8 +144,32 @@ def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[st
     yield {"complete": True, "done": done, "total": total, "frame": said, "shift": shift}
 
 
+def _begin_again(station: Station, case_id: str) -> None:
+    """Forgets what too few images decided, and answers by it, where more came and nobody read."""
+    with changing(station, case_id) as at:
+        of_case = Cell.case_id == case_id
+        query = select(Cell).where(of_case, Cell.answer.is_not(None)).limit(LEAST_TO_MOVE)
+        answered = at.session.scalars(query).all()
+        waiting = select(Cell.id).where(of_case, Cell.answer.is_(None), Cell.image.is_not(None))
+        if not 0 < len(answered) < LEAST_TO_MOVE or not at.session.scalar(waiting.limit(1)):
+            return
+        read = select(Reading.cell_id).join(Cell, Cell.id == Reading.cell_id).where(of_case)
+        seen = select(Seen.case_id).where(Seen.case_id == case_id)
+        touched = any(at.session.scalar(query.limit(1)) for query in (read, seen))
+        if touched or at.case.signed_at:
+            return
+        at.case.frame = None
+        for cell in answered:
+            cell.note = cell.note.removesuffix((cell.answer or {}).get("note", "")).rstrip("; ")
+            cell.answer, cell.features, cell.predicted_class = None, None, None
+            cell.error, cell.abstain = "", True
+
+
 def _decide(station: Station, case_id: str) -> LaboratoryFit:
-    """How the images of a case are framed and answered: decided once, kept with the case."""
+    """How the images of a case are framed and answered: decided once, kept with the case.
+
+    Of fewer than `LEAST_TO_MOVE` images it is decided again when more come; see `_begin_again`.
+    """
     with station.database.read() as session:
         query = select(Cell.name, Cell.image, Cell.look).where(Cell.case_id == case_id)
         rows = session.execute(query.where(Cell.image.is_not(None)).order_by(Cell.name)).all()

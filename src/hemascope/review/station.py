@@ -85,11 +85,16 @@ class Station:
         )
 
     def classes(self, session: Session, model: Mapping[str, Any] | None = None) -> list[ClassInfo]:
-        """The classes of a case's model, by default the station's, and the station's own."""
+        """The classes of a case's model, by default the station's, and the station's own.
+
+        A class that a model has learned keeps the role that it was given in the station.
+        """
         names = list(model["class_names"] if model else self.predictor.class_names)
-        roles = {name: self.meanings.roles.get(name) or role_of(name) for name in names}
         own = session.scalars(select(OwnClass).order_by(OwnClass.created_at, OwnClass.name))
-        mine = {one.name: Role(one.role) for one in own if one.name not in roles}
+        given = {one.name: Role(one.role) for one in own}
+        chosen = given | self.meanings.roles
+        roles = {name: chosen.get(name) or role_of(name) for name in names}
+        mine = {name: role for name, role in given.items() if name not in roles}
         colors = _COLORS.split()
         infos = [
             ClassInfo(
@@ -108,7 +113,8 @@ class Station:
     def described_model(self) -> dict[str, Any]:
         """The model as a case remembers it."""
         names, graph = list(self.predictor.class_names), self.predictor.graph.sha256
-        return {**self.model.model_dump(), "class_names": names, "graph_sha256": graph}
+        told = {"class_names": names, "graph_sha256": graph, "framing": self.predictor.spec.digest}
+        return {**self.model.model_dump(), **told}
 
     def has_maps(self, case: Case) -> bool:
         """Whether it can show where the network sees what this case's cells were answered."""

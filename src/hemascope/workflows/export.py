@@ -174,6 +174,7 @@ def export_whole(model: Path, output: Output, *, crop: float | None = None, fram
             field="frame" if frame else "crop",
         )
     decision, jpeg = graph.decisions[0], info.image.jpeg_quality
+    least = predictor.decision_of(predictor.layer).abstain_below  # a moved layer's is stricter
     content = with_preparation(content, spec, decision.temperature, predictor.engine.head)
     lacks = ["the guard", "the mean over eight views"]
     lacks += ["framing by the cells (images of other sizes are used whole)"] * spec.is_undecided
@@ -184,7 +185,7 @@ def export_whole(model: Path, output: Output, *, crop: float | None = None, fram
         "image_spec": spec.model_dump_json(),
         "preparation": f"crop, resize and temperature are in the graph; {missing}",
         "output": "probs: the probability of each class",
-        "abstain_below": f"{decision.abstain_below:.6g}",
+        "abstain_below": f"{least:.6g}",
     }
     properties = graph_properties(info, decision.temperature) | said
     with begun_out(output, provenance()) as out:

@@ -1,7 +1,10 @@
 """Reads data for a command, telling the user what was read and what was noticed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from hemascope.core.classes import Split
 from hemascope.core.errors import DataError
@@ -77,13 +80,18 @@ def load_split(
     if split not in (None, "all"):
         wanted = Split(split)
         dataset = load_data(settings, reporter, model=model, wanted=wanted)
-        return dataset, dataset.splits[wanted], split
+        return dataset, _in_memory(dataset.splits[wanted]), split
     dataset = load_data(settings, reporter, model=model, as_found=True)
     if split == "all" or (not dataset.is_split and len(dataset.splits) == 1):
-        return dataset, concatenate(list(dataset.splits.values())), "all"
+        return dataset, _in_memory(concatenate(list(dataset.splits.values()))), "all"
     if Split.TEST not in dataset.splits:
         found = ", ".join(dataset.splits)
         raise DataError(
             f"{settings.title} has no test split, only {found}; choose one, or all.", field="split"
         )
-    return dataset, dataset.splits[Split.TEST], "test"
+    return dataset, _in_memory(dataset.splits[Split.TEST]), "test"
+
+
+def _in_memory(images: LabeledImages) -> LabeledImages:
+    """The same with its pixels read, where they are in shards."""
+    return replace(images, images=np.asarray(images.images))

@@ -27,7 +27,7 @@ from hemascope.core.seen import Seen
 from hemascope.data import located
 from hemascope.inference.efficiency import peak_memory_bytes, reset_peak_memory
 from hemascope.inference.torch_engine import load_model, pick_device, pick_precision
-from hemascope.models import head_of
+from hemascope.models import check_model, head_of
 from hemascope.report.run_page import write_run_page
 from hemascope.report.text import epoch_line, results_text
 from hemascope.settings.compute import Precision
@@ -66,6 +66,7 @@ _HISTORY = (
     *("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"),
     *("test_loss", "test_accuracy", "test_f1_weighted", "train_seconds"),
 )
+_OF_TRAINING = ("dropout", "pretrained")  # options that a trained network does not depend on
 
 
 def train_and_tell(
@@ -298,6 +299,14 @@ def starting_model(
                 f"whose weights do not fit the '{settings.model.name}' to be trained; choose a "
                 "model of the same architecture."
             ) from error
+        own, theirs = check_model(settings.model), check_model(info.model)
+        other = [one for one in theirs if own.get(one) != theirs[one] and one not in _OF_TRAINING]
+        if other:  # the weights fit, and would mean something else
+            listed = ", ".join(f"{one} {theirs[one]}" for one in other)
+            raise DataError(
+                f"{settings.start} was trained with the model option(s) {listed}, which are others "
+                "here; choose the preset that it was trained by."
+            )
     if settings.training.freeze:
         model.requires_grad_(requires_grad=False)
         head_of(model).requires_grad_()

@@ -1,6 +1,7 @@
 """What the station remembers: migrations, and an audit trail that nobody changes."""
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,12 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(url: str
     assert said.value.field == "database"
     assert "secret" not in str(said.value)
     assert "\n" not in str(said.value)
+
+
+def test_a_missing_driver_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(OutputError, match=r"pip install 'hemascope\[postgres\]'"):
+        Database("postgresql+psycopg://someone@127.0.0.1:1/none")
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -46,17 +46,19 @@ class Transfer:
 
 def transfer_text(transfer: Transfer) -> str:
     """Preprocessing, every way to fit colors with its intervals and calibration, and the tests."""
-    comparison, temperature, size = transfer.comparison, transfer.temperature, transfer.image.size
-    framed = " ".join(frame.describe() for frame in transfer.frames)
-    cropped = f"The central {100 * transfer.image.crop:.3g} % of images of other sizes was used."
+    comparison, temperature = transfer.comparison, transfer.temperature
+    image, framed = transfer.image, " ".join(frame.describe() for frame in transfer.frames)
+    known = ", of sizes that training had what training used" if image.geometries else ""
+    cropped = f"The central {100 * image.crop:.3g} % of images of other sizes was used{known}."
+    jpeg = f", JPEG of quality {image.jpeg_quality}" if image.jpeg_quality else ""
     calibration = [["colors", "ECE", "NLL (nats)", "mean confidence"]]
     for name, row in transfer.calibration.items():
         calibration.append([name, f"{row.ece:.3f}", f"{row.nll:.3f}", f"{row.confidence:.3f}"])
     scaling = f"temperature {temperature:.3f}, of val" if temperature else "no temperature"
     return "\n\n".join(
         [
-            f"Preprocessing: {framed or cropped} Bilinear to {size} pixels; colors as they are, "
-            "or fitted to the training images' mean and spread of each channel.",
+            f"Preprocessing: {framed or cropped} Bilinear to {image.size} pixels{jpeg}; colors as "
+            "they are, or fitted to the training images' mean and spread of each channel.",
             f"{comparison.num_images:,} images, every way to fit their colors; 'classes known' "
             "answers only with classes that occur. Per cent, with 95 % bootstrap intervals. "
             f"{left_out_sentence(comparison)}".strip(),
