@@ -12,7 +12,7 @@ from PIL import Image
 from conftest import Outcome, read, save_cells
 from hemascope.core.classes import Split
 from hemascope.core.errors import DataError
-from hemascope.core.images import LabeledImages, StoredImages, stored
+from hemascope.core.images import LabeledImages, StoredImages, concatenate, stored
 from hemascope.data import load
 from hemascope.data.rendered import render
 from hemascope.data.shards import write_shards
@@ -157,3 +157,51 @@ def test_training_from_shards_is_training_from_memory_to_the_bit(
         for path in (out, trained)
     )
     np.testing.assert_array_equal(one.logits, other.logits)
+
+
+def test_shards_are_joined_with_each_other_and_with_images_in_memory() -> None:
+    array = np.random.default_rng(0).integers(256, size=(30, 8, 8, 3)).astype(np.uint8)
+    labels, ids = np.arange(30), tuple(map(str, range(30)))
+    parts = [
+        LabeledImages(images, labels[first : first + 10], ids[first : first + 10])
+        for first, images in (
+            (0, stored([array[:4], array[4:20]]).take(np.arange(10), axis=0)),
+            (10, array[10:20]),
+            (20, stored([array[20:]])),
+        )
+    ]
+    together = concatenate(parts)
+    assert isinstance(together.images, StoredImages)
+    np.testing.assert_array_equal(together.images, array)
+    assert _same(together, LabeledImages(array, labels, ids))
+
+
+@pytest.mark.parametrize("split", ["train", "all"])
+def test_a_packaged_model_judges_shards_as_the_images_they_are_made_of(
+    hemascope: Run, tmp_path: Path, split: str
+) -> None:
+    cells = save_cells(tmp_path / "cells", {"ig": 12, "platelet": 12}, size=64)
+    shards = tmp_path / "shards"
+    outcome = hemascope("data", "shard", cells, "--image-size", 64, "--out", shards)
+    assert outcome.code == 0, outcome.err
+    found: list[str] = []
+    for source in (cells, shards):
+        out = tmp_path / f"of-{source.name}"
+        outcome = hemascope(
+            *("evaluate", "hemanet-64-labs", "--data", source, "--split", split, "--out", out)
+        )
+        assert outcome.code == 0, outcome.err
+        found.append(next(out.glob("predictions-*.csv")).read_text())
+    rows = [{tuple(line.split(",")[1:]) for line in text.splitlines()} for text in found]
+    assert rows[0] == rows[1]
+
+
+def test_shards_of_images_that_a_model_makes_otherwise_are_refused(
+    hemascope: Run, tmp_path: Path
+) -> None:
+    cells = save_cells(tmp_path / "cells", {"ig": 12, "platelet": 12}, size=100)
+    outcome = hemascope("data", "shard", cells, "--image-size", 28, "--out", tmp_path / "shards")
+    assert outcome.code == 0, outcome.err
+    outcome = hemascope("evaluate", "hemanet", "--data", tmp_path / "shards")
+    assert outcome.code == 2
+    assert "otherwise than the model's" in outcome.err
