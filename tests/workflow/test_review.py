@@ -940,6 +940,10 @@ def test_a_quiz_is_blind_and_then_says_how_it_went(desk: Desk) -> None:
     assert desk.post(path, {"number": 99, "class": "basophil"}, 404)["field"] == "number"
     assert desk.post(path, {"number": 1, "class": "no class"}, 422)["field"] == "class"
     desk.ask("GET", f"/quizzes/{'0' * 32}", status=404)
+    desk.ask("DELETE", f"/cases/{case}", status=204)
+    kept = desk.get(f"/quizzes/{quiz['id']}")
+    assert (kept["size"], kept["items"], kept["result"]) == (5, [], result)
+    assert desk.get(f"/readers/{ben}/quizzes")["items"] == [line]
 
 
 # --- exports -------------------------------------------------------------------------------------

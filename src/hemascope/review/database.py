@@ -193,10 +193,14 @@ class Event(Base):
 
 
 class Quiz(_Own, Base):
-    """Signed cells that are shown to a reader again, blind."""
+    """Signed cells that are shown to a reader again, blind.
+
+    A result is kept here when some of its cells are deleted; until then it is what they say.
+    """
 
     __tablename__ = "quiz"
     reader_id: Mapped[str] = mapped_column(ForeignKey("reader.id"), index=True)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     cells: Mapped[list["QuizCell"]] = relationship(order_by="QuizCell.number")
 
 

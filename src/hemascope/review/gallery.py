@@ -177,8 +177,20 @@ def quiz_info(quiz: Quiz) -> told.QuizInfo:
         told.QuizItem(number=one.number, answer=one.answer, **urls(one.cell.image))
         for one in quiz.cells
     ]
-    more = {"size": len(items), "items": items, "result": _result(quiz.cells)}
+    found = quiz.result and told.QuizResult.model_validate(quiz.result)
+    result = found or _result(quiz.cells)
+    more = {"size": result.n if result else len(items), "items": items, "result": result}
     return told.QuizInfo.model_validate({**quiz.values(), **more})
+
+
+def keep_results(session: Session, case_id: str) -> None:
+    """Keeps the results of quizzes that hold cells of a case, which is about to be deleted."""
+    of_case = select(QuizCell.quiz_id).join(Cell).where(Cell.case_id == case_id)
+    query = select(Quiz).where(Quiz.result.is_(None), Quiz.id.in_(of_case))
+    for quiz in session.scalars(query):
+        result = _result(quiz.cells)
+        quiz.result = result and result.model_dump(mode="json")
+    session.flush()
 
 
 def _result(cells: Sequence[QuizCell]) -> told.QuizResult | None:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from hemascope.review.cases import changing
 from hemascope.review.database import Case, Cell, Event, QuizCell, Reading, Seen, StoredImage
+from hemascope.review.gallery import keep_results
 from hemascope.review.station import Station
 
 
@@ -18,6 +19,7 @@ def remove(station: Station, case_id: str, *, signed_before: str | None = None) 
         if signed_before and (at.case.signed_at or signed_before) >= signed_before:
             return
         session, of_case = at.session, select(Cell.id).where(Cell.case_id == case_id)
+        keep_results(session, case_id)
         held = set(session.scalars(select(Cell.image).where(Cell.case_id == case_id)))
         for statement in (
             delete(QuizCell).where(QuizCell.cell_id.in_(of_case)),
