@@ -177,8 +177,8 @@ def quiz_info(quiz: Quiz) -> told.QuizInfo:
         told.QuizItem(number=one.number, answer=one.answer, **urls(one.cell.image))
         for one in quiz.cells
     ]
-    found = quiz.result and told.QuizResult.model_validate(quiz.result)
-    result = found or _result(quiz.cells)
+    kept, cells = quiz.result, quiz.cells
+    result = told.QuizResult.model_validate(kept) if kept else _result(cells)
     more = {"size": result.n if result else len(items), "items": items, "result": result}
     return told.QuizInfo.model_validate({**quiz.values(), **more})
 
