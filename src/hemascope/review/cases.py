@@ -156,7 +156,7 @@ class Sitting:
         """Why the reading is not done yet."""
         counts, unseen = _counts(cells), self.seen(cells).unseen
         unidentified = counts.unidentified - counts.waiting
-        blind = self.case.is_blind and self.role != "second" and not self.case.signed_at
+        blind = self.case.is_blind and self.role != "second"
         found = {
             "There are no cells.": not cells,
             f"Cells not analyzed yet: {counts.waiting}.": counts.waiting,
