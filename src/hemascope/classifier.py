@@ -4,6 +4,7 @@ Research use only. Not a medical device; no clinical claim is made.
 """
 
 import math
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -239,6 +240,11 @@ def _images_in(table: NDArray[Any]) -> NDArray[np.uint8]:
             raise ValueError(
                 f"X must be {_EXPECTED}; multiply images in [0, 1] by 255 and round them."
             )
+    if table.size and table.max() == 1:
+        warnings.warn(
+            f"no value in X is above 1, which is nearly black: X must be {_EXPECTED}.",
+            stacklevel=3,
+        )
     size = math.isqrt(table.shape[1] // 3)
     if size < _SMALLEST or table.shape[1] != 3 * size**2:
         raise ValueError(f"X must be {_EXPECTED}; got {table.shape[1]} numbers an image.")

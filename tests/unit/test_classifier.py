@@ -109,6 +109,11 @@ def test_images_may_come_in_any_shape(fitted: CellClassifier, images: Any) -> No
     assert_array_equal(model.predict_proba(images), fitted.predict_proba(X))
 
 
+def test_says_that_zeros_and_ones_are_no_pixels(fitted: CellClassifier) -> None:
+    with pytest.warns(UserWarning, match="no value in X is above 1"):
+        fitted.predict_proba(TABLE > 127)
+
+
 def test_a_random_state_decides_the_network_and_leaves_other_random_numbers_alone() -> None:
     before = torch.get_rng_state()
     first, again = (_untrained().fit(X, Y).predict_proba(X) for _ in range(2))

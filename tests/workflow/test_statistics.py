@@ -127,6 +127,13 @@ def test_compare_refuses_other_images_and_says_where_they_differ(
     path.write_text("\n".join(lines))
     shutil.copytree(runs / "poor-0", runs / "again")
     refused("the second run called 'poor' with seed 0")
+    results = json.loads((runs / "again" / "results.json").read_text())
+    results |= {"seed": 99, "trained_on": "another laboratory's cells"}
+    (runs / "again" / "results.json").write_text(json.dumps(results))
+    refused("both called 'poor'", "more than the seed")
+    table = hemascope("table", runs / "poor-0", runs / "again")
+    assert table.code == 2
+    assert "not of one network over several seeds" in table.err
 
 
 def _keep_one(path: Path, class_name: str) -> None:

@@ -58,6 +58,22 @@ def search(file: Path, data: Path, out: Path, **asked: Any) -> str:
     return sweeps.sweep(file, data_settings(data), output, reporter=reporter, **options)
 
 
+def test_a_trial_is_judged_by_the_network_that_it_keeps(small_npz: Path, tmp_path: Path) -> None:
+    """Also where `patience` is what is searched."""
+    text = FILE.replace('training.optimizer = {{ choices = ["adam", "sgd"] }}', "")
+    text = text.replace("epochs = 2", "epochs = 4").replace("low = 1e-4", "low = 0.3")
+    file = write(tmp_path / "search.toml", text + "training.patience = {{ choices = [0, 3] }}\n")
+    search(file, small_npz, tmp_path / "sweep")
+    rows = trials_of(tmp_path / "sweep")
+    assert {row["training.patience"] for row in rows} == {"0", "3"}
+    for row in rows:
+        folder = tmp_path / "sweep" / f"trial-{int(row['trial']):04}"
+        with (folder / "history.csv").open() as history:
+            losses = [float(one["val_loss"]) for one in csv.DictReader(history)]
+        kept = min(losses) if row["training.patience"] == "3" else losses[-1]
+        assert float(row["val_loss"]) == pytest.approx(kept, rel=1e-3)
+
+
 class WithoutTest(Mapping[Split, LabeledImages]):
     """Splits whose test split ends whoever looks at it."""
 

@@ -323,6 +323,13 @@ def test_folds_say_that_images_of_one_are_in_another(
     assert warning.startswith(f"tiny was trained on {num_seen} of these images")
     assert warning in (out / "folds.md").read_text()
     assert warning in outcome.out
+    # A fold is other data than the whole, and than a fold of another number.
+    again = hemascope(*("train", *args[:5], 3, *args[6:]), "--out", out, "--resume")
+    assert again.code == 2
+    assert "other data" in again.err
+    exported = hemascope("export", out / "fold-1", "--out", tmp_path / "model")
+    assert exported.code == 2
+    assert "was trained on other data" in exported.err
 
 
 def test_a_teacher_is_followed(run_folder: Path, small_npz: Path, tmp_path: Path) -> None:

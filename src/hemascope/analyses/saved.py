@@ -8,6 +8,7 @@ from hemascope.core.classes import Split
 from hemascope.core.errors import DataError
 from hemascope.core.predictions import Predictions
 from hemascope.report.text import seen_sentence
+from hemascope.settings.run import load_config
 from hemascope.store.files import FIGURES
 from hemascope.store.predictions import read_predictions
 from hemascope.store.run_folder import RunFolder, find_results
@@ -25,6 +26,7 @@ class Saved:
     num_parameters: int
     data_md5: str
     num_seen: int | None  # of these images, trained on; None if unknown
+    made_by: tuple[object, ...]  # what it was trained on and how, but for the seed
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,16 @@ def _read(folder: RunFolder, split: Split | None, *, views: bool) -> Saved:
         num_parameters=results.num_parameters,
         data_md5=results.data_md5,
         num_seen=results.num_seen if chosen == results.split else results.num_seen_val,
+        made_by=(results.trained_on, *_settings_of(folder)),
     )
+
+
+def _settings_of(folder: RunFolder) -> tuple[object, ...]:
+    """What a run was trained by, where its folder says so."""
+    if not folder.config.is_file():
+        return ()
+    settings = load_config(folder.config)
+    return settings.model, settings.training, bool(settings.start), bool(settings.teacher)
 
 
 def leaks(networks: Mapping[str, Sequence[Saved]]) -> list[str]:
@@ -116,6 +127,12 @@ def _by_network(saved: Sequence[Saved]) -> dict[str, list[Saved]]:
                 f"{one.path} and {members[-1].path} are both called '{one.name}', but have "
                 f"{one.num_parameters:,} and {members[-1].num_parameters:,} parameters; give each "
                 "network its own `name` when training."
+            )
+        if members and members[-1].made_by != one.made_by:
+            raise DataError(
+                f"{one.path} and {members[-1].path} are both called '{one.name}', but differ in "
+                "more than the seed (data, settings, start or teacher); give each network its own "
+                "`name` when training."
             )
         members.append(one)
     order = dict.fromkeys(one.name for one in saved)

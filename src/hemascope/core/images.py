@@ -314,12 +314,14 @@ class DataDescription:
 
 
 def pixels_md5(splits: Mapping[Split, LabeledImages]) -> str:
-    """An md5 of all pixels and labels, naming data that has no single file."""
+    """An md5 of all pixels, labels and weights, naming data that has no single file."""
     digest = hashlib.md5(usedforsecurity=False)
     for images in splits.values():
         for i in range(0, len(images), _CHUNK):
             digest.update(np.ascontiguousarray(images.images[i : i + _CHUNK]).data)
         digest.update(np.ascontiguousarray(images.labels).data)
+        if images.weights is not None:
+            digest.update(np.ascontiguousarray(images.weights).data)
     return digest.hexdigest()
 
 

@@ -13,7 +13,13 @@ from hemascope.report.figures import (
 )
 from hemascope.report.network import summarize
 from hemascope.report.page import render
-from hemascope.report.text import LABELS, absent_sentence, seen_sentence
+from hemascope.report.text import (
+    LABELS,
+    absent_sentence,
+    grouped_sentence,
+    seen_on_val,
+    seen_sentence,
+)
 from hemascope.report.trust import draw_reliability
 from hemascope.store.files import make_folder, write_text
 from hemascope.store.model_folder import load_info
@@ -37,6 +43,8 @@ def write_run_page(folder: RunFolder) -> None:
     warnings = (
         absent_sentence(results),
         seen_sentence(results.name, results.num_seen),
+        seen_on_val(results.name, results.num_seen_val),
+        grouped_sentence(fingerprint.data),
         *results.warnings,
     )
     caption = caption_of(results, f"seed {results.seed}")

@@ -184,7 +184,9 @@ def how_to_read(comparison: Comparison) -> str:
         "p-value is of this mix of classes only. 'Right alone' counts the "
         "images that only one of the two classifies correctly, tested by McNemar's exact test: the "
         "mean over the tests, one for each shared seed, and twice their median p-value where there "
-        "are several. All p-values are Holm-corrected for the number of pairs."
+        "are several. All p-values are Holm-corrected for the number of pairs. Images are taken as "
+        "independent: with several cells of a patient or slide, intervals are too narrow and "
+        "p-values too small."
     )
     return f"{text} {left_out_sentence(comparison)}".strip()
 

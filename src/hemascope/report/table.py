@@ -49,7 +49,8 @@ def table_text(
         groups.setdefault(result.label, []).append(result)
     for name, members in groups.items():
         seeds = {member.seed for member in members}
-        if len(seeds) < len(members) or len({m.num_parameters for m in members}) > 1:
+        kinds = {(member.num_parameters, member.trained_on) for member in members}
+        if len(seeds) < len(members) or len(kinds) > 1:
             raise DataError(
                 f"the results called '{name}' are not of one network over several seeds; give each "
                 "network its own `name` when training, and each run once."

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from hemascope.core.errors import RESEARCH_USE_ONLY
+from hemascope.core.images import DataDescription
 from hemascope.metrics import Figures
 from hemascope.metrics.summary import spread
 from hemascope.store.run_folder import Costs, RunResults
@@ -110,6 +111,21 @@ def seen_sentence(name: str, num_seen: int | None) -> str:
     return (
         f"{name} was trained on {num_seen:,} of these images or near copies of them, at this or "
         "another size or crop: its figures are better than on images it has not seen."
+    )
+
+
+def seen_on_val(name: str, num_seen: int | None) -> str:
+    """The same of val, where it has been trained on some."""
+    return f"On val, where thresholds are set: {seen_sentence(name, num_seen)}" if num_seen else ""
+
+
+def grouped_sentence(data: DataDescription) -> str:
+    """That intervals over images of few patients or slides are too narrow; empty otherwise."""
+    if data.num_groups is None or data.num_groups == sum(data.counts.values()):
+        return ""
+    return (
+        f"The images are of {data.num_groups:,} groups (patients, slides): intervals take images "
+        "as independent, and are too narrow."
     )
 
 

@@ -177,9 +177,9 @@ class _Sweep:
             )
         return study
 
-    def value(self, history: list[EpochRecord]) -> float:
-        """The figure of the epoch whose network a run keeps."""
-        if self.base.training.patience:
+    def value(self, history: list[EpochRecord], patience: int) -> float:
+        """The figure of the epoch whose network a run with such patience keeps."""
+        if patience:
             return min(history, key=lambda record: record.val_loss).figures[self.figure]
         return history[-1].figures[self.figure]
 
@@ -299,7 +299,7 @@ def _try_one(sweep: _Sweep, study: optuna.Study) -> str:
                 Reporter(quiet=True),
                 watch=report,
             )
-            value = sweep.value(run.history)
+            value = sweep.value(run.history, run.settings.training.patience)
             study.tell(trial, value)
             outcome = f"{sweep.figure} {value:.4f}"
         except optuna.TrialPruned as pruned:

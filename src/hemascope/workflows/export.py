@@ -30,6 +30,7 @@ from hemascope.inference.torch_engine import TorchEngine, load_model, pick_devic
 from hemascope.inference.views import ViewsEngine
 from hemascope.metrics import METRICS
 from hemascope.report.export import card_text, export_text
+from hemascope.report.text import seen_on_val
 from hemascope.settings.about import About, DataSource
 from hemascope.settings.compute import OnnxPrecision
 from hemascope.settings.data import DataSettings
@@ -50,7 +51,7 @@ from hemascope.store.model_folder import (
 from hemascope.store.provenance import begun_out, fingerprint, provenance
 from hemascope.store.run_folder import RunFolder
 from hemascope.workflows.progress import Reporter
-from hemascope.workflows.results import answers
+from hemascope.workflows.results import answers, count_seen
 from hemascope.workflows.sources import load_data
 
 _LARGEST_DIFFERENCE = 1e-3  # of a logit in fp32, of about 10
@@ -99,6 +100,8 @@ def export(
             f"{path} was trained on other data than {data.title}: {info.trained_on.title}, md5 "
             f"{info.trained_on.md5}; give that, since thresholds are fitted on its val split."
         )
+    if seen := seen_on_val(info.settings.name, count_seen(path, dataset.splits[Split.VAL])):
+        reporter.say(f"Warning: {seen}")
     about = about or About(sources=(_source(dataset),))
     info = info.model_copy(update={"about": about})
     train, val = dataset.splits[Split.TRAIN].images, dataset.splits[Split.VAL]

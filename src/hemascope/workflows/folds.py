@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hemascope.core.classes import Split
 from hemascope.core.errors import RESEARCH_USE_ONLY, DataError
-from hemascope.core.images import Dataset, LabeledImages, concatenate
+from hemascope.core.images import Dataset, LabeledImages, concatenate, pixels_md5
 from hemascope.data.splits import folds, kept_apart, split_by_shares
 from hemascope.inference.torch_engine import pick_device
 from hemascope.metrics.summary import Spread, spread
@@ -83,7 +83,8 @@ def cross_validate(
     if count := num_across(images, held.values()):
         reporter.say(
             f"Note: {count:,} groups are in several laboratories; what is not held out of a group "
-            "that is held out in part is left out of training."
+            "that is held out in part is left out of training. If these are other patients or "
+            "slides of the same name, give them different names."
         )
     out = output.folder
     with claimed(out):
@@ -180,7 +181,9 @@ def fold_of(
             )
     title = f"{dataset.title}, {name} held out"
     ordered = {split: splits[split] for split in Split}
-    return replace(dataset, splits=ordered, title=title, is_split=True), left_out
+    md5 = pixels_md5(ordered)  # other data than the whole, and than folds of another number
+    fold = replace(dataset, splits=ordered, title=title, is_split=True, md5=md5, md5_of="pixels")
+    return fold, left_out
 
 
 def _leak(name: str, found: Sequence[Fold]) -> str:

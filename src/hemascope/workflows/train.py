@@ -165,6 +165,11 @@ def fit(
             raise UsageError(f"augmentation.only_classes: there is no class '{name}'; {hint}")
     if settings.training.by_laboratory and dataset.splits[Split.TRAIN].laboratories is None:
         reporter.say("Note: the data name no laboratories: `by_laboratory` draws by class alone.")
+    if settings.teacher and load_info(Path(settings.teacher)).image != dataset.spec:
+        reporter.say(
+            "Note: the teacher's images were cropped or framed otherwise than these: where cells "
+            "look different, it errs more often, and teaches that."
+        )
     device = pick_device(settings.device)
     known = {split: dataset.splits[split] for split in (Split.TRAIN, Split.VAL)}
     sources = tuple(map(located, settings.data.sources))  # so that it is found from anywhere

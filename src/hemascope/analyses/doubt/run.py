@@ -22,7 +22,7 @@ from hemascope.inference.torch_engine import (
     pick_device,
 )
 from hemascope.metrics.uncertainty import judge, together
-from hemascope.report.text import file_stem, seen_sentence
+from hemascope.report.text import file_stem, seen_on_val, seen_sentence
 from hemascope.report.uncertainty import Uncertainty, uncertainty_text
 from hemascope.settings.compute import Device
 from hemascope.settings.data import DataSettings
@@ -88,6 +88,8 @@ def uncertainty(
         seen = count_seen(path, dataset.splits[Split.TEST])
         if sentence := seen_sentence(name, seen):
             notes.append(sentence)
+        if on_val := seen_on_val(name, count_seen(path, dataset.splits[Split.VAL])):
+            notes.append(on_val)
         own, why_not = _ways_of(info, model, dataset, chosen, num_samples)
         singles.append(own["by itself"])
         ways |= {f"{name}, {way}": answers for way, answers in own.items()}
