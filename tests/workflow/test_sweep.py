@@ -16,6 +16,7 @@ from conftest import Outcome, data_settings
 from hemascope.core.classes import Split
 from hemascope.core.images import LabeledImages
 from hemascope.settings.output import Output
+from hemascope.training.state import EpochRecord
 from hemascope.workflows.progress import Reporter
 
 pytest.importorskip("optuna")
@@ -58,20 +59,15 @@ def search(file: Path, data: Path, out: Path, **asked: Any) -> str:
     return sweeps.sweep(file, data_settings(data), output, reporter=reporter, **options)
 
 
-def test_a_trial_is_judged_by_the_network_that_it_keeps(small_npz: Path, tmp_path: Path) -> None:
-    """Also where `patience` is what is searched."""
-    text = FILE.replace('training.optimizer = {{ choices = ["adam", "sgd"] }}', "")
-    text = text.replace("epochs = 2", "epochs = 4").replace("low = 1e-4", "low = 0.3")
-    file = write(tmp_path / "search.toml", text + "training.patience = {{ choices = [0, 3] }}\n")
-    search(file, small_npz, tmp_path / "sweep")
-    rows = trials_of(tmp_path / "sweep")
-    assert {row["training.patience"] for row in rows} == {"0", "3"}
-    for row in rows:
-        folder = tmp_path / "sweep" / f"trial-{int(row['trial']):04}"
-        with (folder / "history.csv").open() as history:
-            losses = [float(one["val_loss"]) for one in csv.DictReader(history)]
-        kept = min(losses) if row["training.patience"] == "3" else losses[-1]
-        assert float(row["val_loss"]) == pytest.approx(kept, rel=1e-3)
+def test_a_trial_is_judged_by_the_network_that_it_keeps() -> None:
+    """With patience that of the best epoch, else of the last, whatever the search began with."""
+    history = [
+        EpochRecord(epoch, 1.0, 1.0, {"val_loss": loss, "val_accuracy": accuracy})
+        for epoch, (loss, accuracy) in enumerate([(0.5, 0.7), (0.2, 0.8), (0.9, 0.9)], start=1)
+    ]
+    for figure, best, last in (("val_loss", 0.2, 0.9), ("val_accuracy", 0.8, 0.9)):
+        assert sweeps.value_of(history, figure, 3) == best
+        assert sweeps.value_of(history, figure, 0) == last
 
 
 class WithoutTest(Mapping[Split, LabeledImages]):

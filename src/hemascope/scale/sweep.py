@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -177,11 +177,12 @@ class _Sweep:
             )
         return study
 
-    def value(self, history: list[EpochRecord], patience: int) -> float:
-        """The figure of the epoch whose network a run with such patience keeps."""
-        if patience:
-            return min(history, key=lambda record: record.val_loss).figures[self.figure]
-        return history[-1].figures[self.figure]
+
+def value_of(history: Sequence[EpochRecord], figure: str, patience: int) -> float:
+    """The figure of the epoch whose network a run with such patience keeps."""
+    if patience:
+        return min(history, key=lambda record: record.val_loss).figures[figure]
+    return history[-1].figures[figure]
 
 
 def sweep(
@@ -299,7 +300,7 @@ def _try_one(sweep: _Sweep, study: optuna.Study) -> str:
                 Reporter(quiet=True),
                 watch=report,
             )
-            value = sweep.value(run.history, run.settings.training.patience)
+            value = value_of(run.history, sweep.figure, run.settings.training.patience)
             study.tell(trial, value)
             outcome = f"{sweep.figure} {value:.4f}"
         except optuna.TrialPruned as pruned:
