@@ -236,6 +236,8 @@ def test_the_frame_is_fixed_by_the_first_analysis_that_was_read(local_desk: Desk
     desk.upload(whole, cell_files(12) | small)
     desk.upload(unread, small)
     assert desk.analyze(unread)[-1]["frame"] == desk.analyze(whole)[-1]["frame"] != frame
+    said = trail_of(desk, unread)[-1]
+    assert (said["kind"], said["detail"][:9]) == ("answered again", "12 images")
     shown = ("name", "class", "confidence", "note", "warning", "error")
     first, again = (
         [[cell[name] for name in shown] for cell in desk.cells(one)] for one in (whole, unread)

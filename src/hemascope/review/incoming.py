@@ -116,7 +116,7 @@ def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[st
             raise Refused(409, f"{why}; start it with that one, or begin another case.")
     fit = None
     if station.predictor.spec.is_undecided:
-        _begin_again(station, case_id)
+        _begin_again(station, case_id, reader_id)
         fit = _decide(station, case_id)
     mine = Cell.case_id == case_id
     with station.database.read() as session:
@@ -144,9 +144,9 @@ def analyze(station: Station, case_id: str, reader_id: str) -> Generator[dict[st
     yield {"complete": True, "done": done, "total": total, "frame": said, "shift": shift}
 
 
-def _begin_again(station: Station, case_id: str) -> None:
+def _begin_again(station: Station, case_id: str, reader_id: str) -> None:
     """Forgets what too few images decided, and answers by it, where more came and nobody read."""
-    with changing(station, case_id) as at:
+    with changing(station, case_id, reader_id) as at:
         of_case = Cell.case_id == case_id
         query = select(Cell).where(of_case, Cell.answer.is_not(None)).limit(LEAST_TO_MOVE)
         answered = at.session.scalars(query).all()
@@ -159,6 +159,7 @@ def _begin_again(station: Station, case_id: str) -> None:
         if touched or at.case.signed_at:
             return
         at.case.frame = None
+        at.record("answered again", detail=f"{len(answered)} images, with those that came since")
         for cell in answered:
             cell.note = cell.note.removesuffix((cell.answer or {}).get("note", "")).rstrip("; ")
             cell.answer, cell.features, cell.predicted_class = None, None, None

@@ -10,6 +10,7 @@ from hemascope.core.predictions import Predictions
 from hemascope.metrics.trust import Trust, assess, sets_left_out
 from hemascope.metrics.uncertainty import COVERAGES, judge
 from hemascope.report import trust as pages
+from hemascope.report.text import seen_on_val
 from hemascope.settings.output import Output
 from hemascope.store.provenance import provenance, publish
 
@@ -64,7 +65,8 @@ def assess_all(
     """
     first = next(iter(networks.values()))[0]
     val, test = first.val.predictions, first.test.predictions
-    on_val = leaks({name: [pair.val for pair in pairs] for name, pairs in networks.items()})
+    runs = [pair.val for pairs in networks.values() for pair in pairs]
+    on_val = {seen_on_val(one.name, one.num_seen) for one in runs} - {""}
     return Trust(
         data=first.test.title,
         fitted_on=first.val.title,
@@ -72,7 +74,7 @@ def assess_all(
         num_test=len(test.labels),
         warnings=[
             *leaks({name: [pair.test for pair in pairs] for name, pairs in networks.items()}),
-            *(f"On val: {sentence}" for sentence in on_val),
+            *sorted(on_val),
         ],
         left_out=sets_left_out(val, test, coverages),
         networks={
