@@ -215,6 +215,11 @@ def test_from_upload_to_a_signed_and_exported_differential(
     page.click("dialog >> text=Sign off >> nth=-1")
     page.wait_for_selector("text=Signed by Ada")
     assert page.locator(".primary:has-text('Sign off')").count() == 0
+    other = visit(station, "Linus")  # who read nothing, and sees what was signed
+    other.goto(page.url)
+    other.wait_for_selector("text=Signed by Ada")
+    for name in ("#look", "basophil", "neutrophil", "not counted"):
+        assert count(other, name) == count(page, name)
     page.click("summary:has-text('Export')")
     with page.expect_download() as download:
         page.click("text=CSV")

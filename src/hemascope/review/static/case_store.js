@@ -19,10 +19,10 @@ export const groupTitle = (name) => (name === LOOK ? "Look first" : title(name))
 export const called = (cell) => title(cell.class) || (isWaiting(cell) ? "Waiting" : "Unidentified");
 const doubt = (cell) => (cell.error ? 2 : cell.confidence ?? 1);
 
-/** Where a cell stands: what is flagged comes first until a reader has named it. */
-function groupOf(cell) {
+/** Where a cell stands: what is flagged comes first until this reader has named it, or the case is signed. */
+function groupOf(cell, isSigned) {
   if (isWaiting(cell)) return WAITING;
-  return cell.class && (cell.read || !isFlagged(cell)) ? cell.class : LOOK;
+  return cell.class && (isSigned || cell.read || !isFlagged(cell)) ? cell.class : LOOK;
 }
 
 export class CaseStore extends EventTarget {
@@ -117,9 +117,10 @@ export class CaseStore extends EventTarget {
     if (this.#groups) return this.#groups;
     const groups = new Map([LOOK, ...this.case.classes.map((one) => one.name), WAITING].map((name) => [name, []]));
     this.#order ??= [...this.base.values()].sort((a, b) => doubt(a) - doubt(b) || a.position - b.position).map((cell) => cell.id);
+    const isSigned = this.case.status === "signed";
     for (const id of this.#order) {
       const cell = this.cells.get(id);
-      (groups.get(groupOf(cell)) ?? groups.get(LOOK)).push(cell);
+      (groups.get(groupOf(cell, isSigned)) ?? groups.get(LOOK)).push(cell);
     }
     this.#groups = [...groups].filter(([, cells]) => cells.length).map(([name, cells]) => ({ name, cells }));
     return this.#groups;
