@@ -19,6 +19,10 @@ _MORE: dict[str, dict[str, Any]] = {
     "bloodmnist": {
         "aliases": {
             "ig": "immature granulocyte",
+            # MedMNIST's own name.
+            "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)": (
+                "immature granulocyte"
+            ),
             "nrbc": "erythroblast",
             "normoblast": "erythroblast",
             "thrombocyte": "platelet",

@@ -11,6 +11,10 @@ from hemascope.data.source import Record, Request, Source, read_records
 from hemascope.data.table import is_table, labels_of
 from hemascope.data.walk import PassedOver, is_hidden, walk
 
+_NO_CLASSES = {  # what folders are called that hold images of all classes, or what belongs to them
+    *("image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "jpegimages"),
+    *("mask", "masks", "annotation", "annotations", "data", "raw"),
+}
 _EXPECTED = "expected CLASS/*.jpg or {train,val,test}/CLASS/*.jpg"
 
 
@@ -33,11 +37,18 @@ def read_folder(path: Path, request: Request) -> Source:
         notes.append(f"Folders beside the split folders were passed over: {', '.join(others)}.")
     records: list[Record] = []
     subfolders: list[str] = []
+    places: dict[Path, Path] = {}
     damaged = dict(request.damaged)
     for root, split in splits.items() or [(top, None)]:
         own = _subfolders(root)
         _check_table(path, root, {folder.name for folder in own})
         for folder in own:
+            place = folder.resolve()
+            if (earlier := places.setdefault(place, folder)) != folder:
+                raise DataError(
+                    f"{path}: {earlier.relative_to(path)} and {folder.relative_to(path)} are one "
+                    "folder, by a link; keep one of them."
+                )
             found = list(walk(str(folder), passed))
             if not found:
                 notes.append(f"The class folder {folder.relative_to(path)} has no image.")
@@ -95,10 +106,17 @@ def _check_table(path: Path, folder: Path, classes: set[str]) -> None:
     """Refuses images whose classes a table beside their folders knows better.
 
     Raises:
-        DataError: If there is a table with more labels than folders.
+        DataError: If there is a table with more labels than folders, or folders that name no
+            class.
     """
     for table in sorted(filter(is_table, folder.iterdir())):
         labels = labels_of(table)
+        if not labels and {name.casefold() for name in classes} <= _NO_CLASSES:
+            raise DataError(
+                f"{path} has the folder(s) {', '.join(sorted(classes))}, which name no class, and "
+                f"beside them {table.relative_to(path)}: call its columns path and label, and give "
+                "the table."
+            )
         if len(labels) > len(classes) and labels.isdisjoint(classes):
             raise DataError(
                 f"{path} holds the table {table.relative_to(path)}, whose labels are not the names "

@@ -34,6 +34,7 @@ from hemascope.data.pictures import (
     is_picture,
     read_picture,
     to_picture,
+    unread,
 )
 from hemascope.data.remote import found_at, is_url, open_file
 from hemascope.data.walk import PassedOver, count_files, has_picture_suffix, is_hidden, walk
@@ -43,6 +44,9 @@ PART_SIZE = 4096  # pictures that one process answers before it is given others;
 _PARQUET, _SHEETS = ".parquet", (".csv", ".tsv", ".xlsx", ".ods")
 _COLUMNS = ("image", "bytes", "path", "image_id", "filename", "file")  # that may hold pictures
 _ROWS_AT_ONCE, _BUFFER_BYTES = 64, 1 << 20  # of a Parquet file
+
+_LOOKED_AT = 4096  # bytes of standard input
+_NO_LIST = "holds zero bytes: neither an image that is read nor a list of paths, a line each"
 
 Kind = Literal["image", "npz", "zip", "tar", "parquet"]
 # A member's name, size and bytes once opened.
@@ -253,8 +257,14 @@ def _of_stdin(stdin: BinaryIO) -> Iterator[Item]:
         content = buffered.read(MAX_FILE_BYTES + 1)
         yield Item(STDIN, partial(read_picture, content), len(content))
         return
+    first = buffered.peek(_LOOKED_AT)[:_LOOKED_AT]
+    is_wide = first.startswith((b"\xff\xfe", b"\xfe\xff"))  # as PowerShell writes
+    if why := unread(first) or ("" if is_wide or b"\0" not in first else _NO_LIST):
+        yield _failing(STDIN, why)
+        return
     # A byte-order mark is read, undecodable names are kept.
-    for line in io.TextIOWrapper(buffered, "utf-8-sig", errors="surrogateescape"):
+    encoding, errors = ("utf-16", "replace") if is_wide else ("utf-8-sig", "surrogateescape")
+    for line in io.TextIOWrapper(buffered, encoding, errors=errors):
         if path := line.rstrip("\r\n"):
             yield _of_file(path)
 
@@ -316,7 +326,9 @@ def _of_archive(path: str, kind: str, passed: PassedOver) -> Iterator[Item]:
                     raise  # what follows cannot be found; a .zip has a list of its members
                 yield _failing(where, str(error) or type(error).__name__)
                 continue
-            if named_so or is_picture(content[:NUM_PREFIX_BYTES]):
+            if name.lower().endswith((*ZIP, *TAR, ".npz")):
+                yield _failing(where, "an archive inside an archive is not read; unpack it")
+            elif named_so or is_picture(content[:NUM_PREFIX_BYTES]):
                 yield Item(where, partial(read_picture, content), len(content))
             else:
                 passed.add(name)

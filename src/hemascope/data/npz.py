@@ -34,6 +34,7 @@ _BAD_ARRAY = (
 _MAX_ROW_BYTES = 75_000_000  # of one image
 _MIN_SIZE = 8  # the study's CNN halves an image three times
 _CHANNELS = {1, 3, 4}
+TO_UINT8 = "Scale brightness to 0 to 255 and convert it by .astype('uint8')"
 _EXPECTED = (
     "expected uint8 images (N, H, W, 3), (N, 3, H, W) or (N, H, W) and a label for each, in "
     "MedMNIST's arrays train_images, train_labels, ..."
@@ -136,8 +137,19 @@ def _classes(names: tuple[str, ...], request: Request, path: Path) -> ClassSet:
     Raises:
         DataError: If nothing says it.
     """
-    # The file's own come before what is asked for, whose order may be another.
-    if known := with_aliases(names) if names else request.named:
+    asked = request.named
+    if names and asked and all(name.isdecimal() for name in names):
+        names = ()  # numbers of classes, which are asked for by name
+    if names and request.settings.classes and asked:
+        meant, labels = [asked.index(name) for name in names], [*range(len(asked))]
+        if meant != labels and {*meant} == {*labels}:
+            raise DataError(
+                f"{path} says by its class_names that its labels mean {', '.join(names)}, and "
+                f"`classes` says {', '.join(asked.names)}: leave `classes` out, or correct the "
+                "array."
+            )
+    # The file's own come before a collection's, whose order may be another.
+    if known := with_aliases(names) if names else asked:
         if twice := known.repeated():
             raise DataError(f"{path}: class_names names one class twice: {', '.join(twice)}.")
         return known
@@ -202,7 +214,9 @@ def _read_part(archive: zipfile.ZipFile, stem: str, path: Path) -> LabeledImages
 
 def _check_images(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
     if dtype != np.uint8:
-        raise DataError(f"{where} has type {dtype}; {_EXPECTED}.")
+        raise DataError(f"{where} has type {dtype}; {_EXPECTED}. {TO_UINT8}.")
+    if len(shape) == 3 and shape[2] in (3, 4):
+        raise DataError(f"{where} has shape {shape}, as one image has; write it as (1, H, W, 3).")
     if len(shape) != 3 and not (len(shape) == 4 and {shape[1], shape[3]} & _CHANNELS):
         raise DataError(f"{where} has shape {shape}; {_EXPECTED}.")
 
@@ -216,6 +230,11 @@ def _channels_last(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _labels(labels: NDArray[Any], count: int, where: str) -> NDArray[np.int64]:
     """Whole numbers (N,) from labels (N,), (N, 1), or one-hot (N, C)."""
+    if labels.dtype.kind in "US":
+        raise DataError(
+            f"{where} are texts, such as {labels.ravel()[:1].astype(str).tolist()}; write whole "
+            "numbers, and what they mean as the array 'class_names'."
+        )
     if labels.dtype.kind not in "iubf" or labels.shape[:1] != (count,) or labels.ndim > 2:
         raise DataError(
             f"{where} has shape {labels.shape} and type {labels.dtype}, but there are {count} "
@@ -318,8 +337,10 @@ def _read_rows(archive: zipfile.ZipFile, key: str, path: Path) -> Iterator[NDArr
     with _member(archive, key, path) as (file, shape, fortran_order, dtype):
         _check_images(shape, dtype, f"{path}: {key}")
         nbytes = int(np.prod(shape[1:], dtype=object))
-        if fortran_order:
-            raise ValueError("its images cannot be read one by one in Fortran's order")
+        if fortran_order:  # the bytes of an image do not lie together
+            whole = _channels_last(npy.read_array(archive.open(f"{key}.npy"), allow_pickle=False))
+            yield from (one[..., 0] if one.shape[2] == 1 else one.copy() for one in whole)
+            return
         if not 0 < nbytes <= _MAX_ROW_BYTES:
             raise ValueError("its images cannot be read one by one")
         for _ in range(shape[0]):

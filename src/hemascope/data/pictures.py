@@ -34,10 +34,23 @@ _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
 _PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")
 _UNREAD = re.compile(
     rb"(?P<HEIC>.{4}ftyp(?:heic|heix|heim|hevc|mif1|msf1))|(?P<JPEG_2000>.{4}jP  |\xff\x4f\xff\x51)"
-    rb"|(?P<JPEG_XL>.{4}JXL |\xff\x0a)|(?P<Photoshop>8BPS)|(?P<PPM>P[1-7]\s)"
+    rb"|(?P<JPEG_XL>.{4}JXL |\xff\x0a)|(?P<Photoshop>8BPS)"
+    rb"|(?P<PPM>P[1-6]\s+(?:#|\d+\s+\d+\s)|P7\nWIDTH)"
     rb"|(?P<DICOM>.{128}DICM)|(?P<Zeiss_CZI>ZISRAWFILE)|(?P<NumPy>\x93NUMPY)",
     re.DOTALL,
 )
+_NO_IMAGES = {  # what else files hold that are called images, and what to do
+    rb"PK[\x03\x05]|Rar!|7z\xbc\xaf|\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar": (
+        "an archive, or compressed; unpack it"
+    ),
+    rb"%PDF": "a PDF document; save its images as 8-bit RGB PNG",
+    rb".{4}ftyp(?:isom|iso\d|mp4\d|M4V |qt  |avc1|3gp)|RIFF.{4}AVI |\x1a\x45\xdf\xa3": (
+        "a video; save its frames as 8-bit RGB PNG"
+    ),
+    rb"\x89HDF|MATLAB": "a file of arrays; save its images as 8-bit RGB PNG",
+    rb"\s*<(?i:!doctype|html)": "a web page; download the image itself",
+    rb"version https://git-lfs": "a pointer of Git LFS; fetch the file by git lfs pull",
+}
 _BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _MAX_PIXELS = 25_000_000  # a cell photograph is 0.13 megapixels; this stops image bombs
 _SCAN, _MAX_SCANS = b"\xff\xda", 100  # a progressive JPEG has about ten
@@ -113,6 +126,16 @@ def _signatures() -> tuple[Callable[[bytes], bool | str], ...]:
     return tuple(accepts for name in _FORMATS if (accepts := Image.OPEN[name][1]))
 
 
+def unread(content: bytes) -> str:
+    """What a file holds that is not read, by how it begins, and what to do; "" if unknown."""
+    if found := _UNREAD.match(content):
+        return f"{found.lastgroup} is not read; save it as 8-bit RGB PNG".replace("_", " ")
+    for begins, told in _NO_IMAGES.items():
+        if re.match(begins, content, re.DOTALL):
+            return told
+    return ""
+
+
 def readable(reads: Iterable[Callable[[], Picture]]) -> Iterator[Image.Image]:
     """Those photographs that can be read; what is wrong with the others is said elsewhere."""
     for read in reads:
@@ -175,13 +198,9 @@ def _opened(content: bytes) -> ImageFile.ImageFile:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except Image.UnidentifiedImageError as error:
         if not is_picture(content[:NUM_PREFIX_BYTES]):
-            found = _UNREAD.match(content)
-            kind = (
-                f"{found.lastgroup} is not read".replace("_", " ")
-                if found
-                else "unknown image format"
-            )
-            raise BadPictureError(f"{kind}; save it as 8-bit RGB PNG") from error
+            raise BadPictureError(
+                unread(content) or "unknown image format; save it as 8-bit RGB PNG"
+            ) from error
         raise BadPictureError(
             "damaged, or an unsupported variant of its format; save it as 8-bit RGB PNG"
         ) from error
@@ -192,6 +211,8 @@ def _opened(content: bytes) -> ImageFile.ImageFile:
 
 def _check(image: Image.Image) -> None:
     """Refuses what must not be decoded, before it is."""
+    if not image.width or not image.height:
+        raise BadPictureError(f"image of {image.width}x{image.height} pixels")
     if image.width * image.height > _MAX_PIXELS:
         raise BadPictureError(
             f"image too large ({image.width}x{image.height} pixels; "
@@ -229,6 +250,8 @@ def _shown(image: Image.Image) -> Picture:
     color, alpha = _split(pixels)
     color, profile_notes = _to_srgb(color, image.info.get("icc_profile", b""))
     notes += profile_notes or _untold_colors(image)
+    if alpha is not None and alpha.getextrema() == (0, 0):
+        raise BadPictureError("all of it is transparent; save it without alpha")
     if alpha is not None and alpha.getextrema() != (255, 255):
         white = Image.new("RGB", color.size, "white")
         white.paste(color, mask=alpha)

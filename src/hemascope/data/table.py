@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -140,6 +141,8 @@ def _read_csv(path: Path) -> list[Row]:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error
     except UnicodeError as error:
         raise DataError(f"{path} is not a table in UTF-8 ({error}); save it again so.") from error
+    if "\0" in text:
+        raise DataError(f"{path} is not a table in UTF-8 (it holds zero bytes); save it again so.")
     if told := re.match(r'"?sep=(.)"?[\r\n]+', text):  # by spreadsheets, for spreadsheets
         text = text[told.end() :]
     first = next(iter(text.lstrip().splitlines()), "")
@@ -227,11 +230,18 @@ def _files(
     found: dict[int, Path] = {}
     missing: list[BadFile] = []
     suffixes = [variant for suffix in sorted(SUFFIXES) for variant in (suffix, suffix.upper())]
+    stems: dict[Path, Counter[str]] = {}
+    several: list[int] = []
     for number, name in enumerate(names, 2):
         if name and (file := _file(path.parent, name, suffixes)):
             found[number] = file
+            if file.name != PurePosixPath(name.replace("\\", "/")).name:
+                if file.parent not in stems:
+                    stems[file.parent] = _stems(file.parent)
+                several += [number] * (stems[file.parent][file.stem] > 1)
         else:
             missing.append(BadFile(f"row {number} ({name or 'empty'})", "no such file"))
+    _refuse(path, several, "name no suffix, and several images are called so", "write the suffix")
     seen: dict[str, int] = {}
     again = [n for n, file in found.items() if seen.setdefault(os.path.normpath(file), n) != n]
     _refuse(path, again, "name a file that an earlier row names", "keep one row for each file")
@@ -240,7 +250,8 @@ def _files(
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise DataError(
             f"{path}: {len(missing):,} row(s) name a file that is not there: {listed}{more}; "
-            "correct the paths, or leave the rows out by `skip_bad`."
+            "correct the paths, which are relative to the table's folder, or leave the rows out by "
+            "`skip_bad`."
         )
     return found, missing
 
@@ -255,6 +266,11 @@ def _file(folder: Path, name: str, suffixes: list[str]) -> Path | None:
                     suffixes.insert(0, suffix)
                 return file
     return None
+
+
+def _stems(folder: Path) -> Counter[str]:
+    """How many images of a folder have a name, but for their suffixes."""
+    return Counter(file.stem for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
 
 
 def _visible(cell: str) -> str:

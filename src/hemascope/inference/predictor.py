@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from hashlib import sha256
+from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -53,7 +54,8 @@ from hemascope.store.model_folder import (
     load_guard,
 )
 
-Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[np.uint8]  # or a tensor of uint8
+# Or a tensor of uint8.
+Source = str | PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
 Images = NDArray[np.uint8]
 Read = Callable[[], Picture]
 
@@ -194,14 +196,16 @@ class Predictor:
 
         Warns:
             UserWarning: Where photographs were converted, cropped by guess, or the like; the note
-                of each answer says what.
+                of each answer says what. And of how those of a laboratory are framed and answered.
         """
         reads = [_again(one) for one in _each(pictures)]
-        answers = self.answer_all(reads, self.decide(reads)).answers
+        fit = self.decide(reads)
+        answers = self.answer_all(reads, fit).answers
         counts = Counter(note for answer in answers for note in answer.note.split("; ") if note)
-        if counts:
-            listed = "; ".join(f"{count} of {len(answers)}: {n}" for n, count in counts.items())
-            warnings.warn(f"{listed} (Answer.note)", UserWarning, stacklevel=2)
+        said = [f"{count} of {len(answers)}: {note}" for note, count in counts.items()]
+        said = [f"{'; '.join(said)} (Answer.note)"] if said else []
+        if told := ([self.told(fit)] if fit else []) + said:
+            warnings.warn(" ".join(told), UserWarning, stacklevel=2)
         return answers
 
     def predict_proba(self, pictures: Source | Sequence[Source]) -> NDArray[np.float64]:
@@ -482,7 +486,7 @@ class Predictor:
 
 def _each(pictures: Source | Sequence[Source]) -> Sequence[Source]:
     """The photographs one by one; an array is one photograph unless it has one axis, or four."""
-    alone = isinstance(pictures, str | Path | bytes | bytearray | Image.Image)
+    alone = isinstance(pictures, str | PathLike | bytes | bytearray | memoryview | Image.Image)
     if alone or hasattr(pictures, "read") or not hasattr(pictures, "__iter__"):
         return [cast("Source", pictures)]
     if hasattr(pictures, "__array__") and getattr(pictures, "ndim", 0) in (0, 2, 3):
@@ -492,12 +496,19 @@ def _each(pictures: Source | Sequence[Source]) -> Sequence[Source]:
 
 def _again(picture: Source) -> Read:
     """Reads a photograph as often as it is asked to; a stream gives its bytes once."""
+    if isinstance(picture, memoryview):
+        picture = bytes(picture)
+    elif isinstance(picture, PathLike):
+        picture = Path(picture)
     if isinstance(picture, str | Path | bytes | bytearray) or not hasattr(picture, "read"):
         return partial(_read, picture)
     content = cache(partial(cast("BinaryIO", picture).read, MAX_FILE_BYTES + 1))
 
     def read() -> Picture:
-        found = cast("object", content())
+        try:
+            found = cast("object", content())
+        except ValueError as error:
+            raise BadPictureError(f"cannot be read ({error})") from error
         if not isinstance(found, bytes | bytearray):
             raise BadPictureError("not opened as a binary file: open it with mode 'rb'")
         return read_picture(bytes(found))
@@ -527,7 +538,7 @@ def _read(picture: Source) -> Picture:
         raise BadPictureError(f"not an array of pixels ({error})") from error
     expected = "expected uint8 of shape (H, W, 3), (H, W, 4) or (H, W)"
     if pixels.dtype != np.uint8:
-        raise BadPictureError(f"array of type {pixels.dtype}; {expected}")
+        raise BadPictureError(f"array of type {pixels.dtype}; {expected}, from 0 to 255")
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
         first = " (channels first: transpose it)" if pixels.shape[:1] in ((1,), (3,)) else ""
         raise BadPictureError(f"array of shape {pixels.shape}{first}; {expected}")

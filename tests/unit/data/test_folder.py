@@ -409,3 +409,20 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(folder / "ig" / "pipe.png")
     with pytest.raises(DataError, match=r"pipe.png .not a file"):
         read(folder)
+
+
+def test_two_names_of_one_folder_are_refused(tmp_path: Path) -> None:
+    for top in ("classes", "splits/train"):
+        save_cells(tmp_path / top, TWO)
+    (tmp_path / "classes" / "Basophils").symlink_to(tmp_path / "classes" / "ig")
+    (tmp_path / "splits" / "test").symlink_to(tmp_path / "splits" / "train")
+    for folder, said in (("classes", "Basophils and ig"), ("splits", "test/.* and train/")):
+        with pytest.raises(DataError, match=said):
+            _as_found(tmp_path / folder)
+
+
+def test_folders_that_name_no_class_beside_a_table_are_refused(tmp_path: Path) -> None:
+    save_cells(tmp_path, {"images": 4, "masks": 4})
+    (tmp_path / "labels.csv").write_text("Image,Category\nx.png,ig\n")
+    with pytest.raises(DataError, match=r"images, masks, which name no class, and .*labels.csv"):
+        _as_found(tmp_path)

@@ -211,3 +211,37 @@ def test_a_table_is_refused_and_other_packed_archives_are_read(tmp_path: Path) -
         second.add(tmp_path / "x.png", "x.png")
     found = [item.path for item in items([str(bz2), str(xz)], PassedOver())]
     assert found == [f"{bz2}!/x.png", f"{xz}!/x.png"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    [
+        (b"PK\x03\x04", "an archive"),
+        (b"P6\n12 12\n255\n", "PPM is not read"),
+        (b"\x93NUMPY", "NumPy is not read"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"a.png\0b.png\0", "holds zero bytes"),
+    ],
+)
+def test_what_is_not_read_on_standard_input_is_no_list_of_paths(begin: bytes, said: str) -> None:
+    content = io.BytesIO(begin + b"\n\xff\n" * 50)
+    [item] = items(["-"], PassedOver(), content)
+    with pytest.raises(BadPictureError, match=said):
+        item.read()
+
+
+def test_a_list_of_paths_may_be_in_utf_16(tmp_path: Path) -> None:
+    content = "P1 1.png\r\nzwölf.png\r\n".encode("utf-16")
+    assert [one.path for one in items(["-"], PassedOver(), io.BytesIO(content))] == [
+        "P1 1.png",
+        "zwölf.png",
+    ]
+
+
+@pytest.mark.parametrize("name", ["cells.zip", "cells.npz", "b/cells.TAR.GZ"])
+def test_archives_inside_archives_are_named(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr(name, b"PK\x03\x04")
+    [item] = items([str(tmp_path / "all.zip")], PassedOver())
+    with pytest.raises(BadPictureError, match="inside an archive"):
+        item.read()

@@ -65,7 +65,8 @@ IMAGES, LABELS = SMALL["val_images"], SMALL["val_labels"]
         (_with(val_labels=np.full(16, np.inf)), "val_labels holds inf; expected integers"),
         (_with(val_labels=LABELS + 1), "holds the label 8, but there are 8 class names"),
         (_with(val_labels=LABELS.astype(np.int8) - 1), "holds the label -1"),
-        (_with(val_labels=LABELS.astype(str)), "val_labels has shape"),
+        (_with(val_labels=LABELS.astype(str)), r"val_labels are texts.*'class_names'"),
+        (_with(val_images=IMAGES[0]), r"as one image has; write it as \(1, H, W, 3\)"),
         (_with(val_labels=np.eye(8)[LABELS.ravel()] * 2), "not every row is one-hot"),
         (_with(val_labels=np.ones((16, 8), np.uint8)), "not every row is one-hot"),
         (_with(val_labels=np.array([{}] * 16, dtype=object)), "'val_labels' cannot be read"),
@@ -318,3 +319,20 @@ def test_names_in_one_text_are_refused_and_labels_from_1_are_noted(tmp_path: Pat
     few = {"images": IMAGES, "class_names": np.array(BLOOD_CELLS.names)}
     notes = _as_found(_saved(tmp_path, {**few, "labels": 1 + np.arange(len(IMAGES)) % 5})).notes
     assert "No image has the label 0 (basophil)" in " ".join(notes)
+
+
+def test_names_asked_for_in_another_order_than_the_files_are_refused(tmp_path: Path) -> None:
+    names = tuple("abcdefgh")
+    path = _saved(tmp_path, {**SMALL, "class_names": np.array(names[::-1])})
+    assert _as_found(path).classes.names == names[::-1]
+    with pytest.raises(DataError, match=r"class_names.*h, g, f.*`classes` says a, b, c"):
+        _as_found(path, classes=names)
+    numbered = _saved(tmp_path, {**SMALL, "class_names": np.arange(8)})
+    assert _as_found(numbered, classes=names).classes.names == names
+
+
+def test_images_in_fortrans_order_are_read_one_by_one(tmp_path: Path) -> None:
+    path = _saved(tmp_path, {"images": np.asfortranarray(IMAGES), "labels": LABELS})
+    for (name, image), expected in zip(npz.rows_of(path), IMAGES, strict=True):
+        assert name.isdecimal()
+        assert np.array_equal(image, expected)

@@ -680,3 +680,26 @@ def test_a_color_space_that_is_not_applied_is_noted() -> None:
         told = chunk(b"cICP", bytes([primaries, transfer, 0, 1]))
         notes = read_picture(content[:place] + told + content[place:]).notes
         assert (notes == ("its color space (cICP) was not applied",)) == noted
+
+
+def test_what_shows_nothing_is_refused() -> None:
+    with pytest.raises(BadPictureError, match="all of it is transparent"):
+        to_picture(Image.new("RGBA", (12, 12), (9, 9, 9, 0)))
+    with pytest.raises(BadPictureError, match="image of 0x5 pixels"):
+        to_picture(Image.new("RGB", (0, 5)))
+
+
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    [
+        (b"Rar!\x1a\x07", "an archive, or compressed; unpack it"),
+        (b"\x1f\x8b\x08", "unpack it"),
+        (b"\0\0\0\x20ftypisom", "a video"),
+        (b"RIFF\0\0\0\0AVI LIST", "a video"),
+        (b"\n<!DOCTYPE html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+    ],
+)
+def test_what_files_hold_that_are_called_images_is_said(begin: bytes, said: str) -> None:
+    with pytest.raises(BadPictureError, match=said):
+        read_picture(begin + b"x" * 300)

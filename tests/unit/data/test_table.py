@@ -201,6 +201,18 @@ def test_an_id_without_suffix_finds_its_file(cells: Path) -> None:
     assert {"0", "1.25", "2"} < set(part.ids)
 
 
+def test_an_id_without_suffix_that_two_images_have_is_refused(cells: Path) -> None:
+    """Such as a photograph and its mask."""
+    for i in range(24):
+        (cells / f"{i}.png").rename(cells / f"{i}.tif" if i % 2 else cells / f"{i}.PNG")
+    (cells / "7.png").write_bytes((cells / "0.PNG").read_bytes())
+    table = _write(cells, _rows("image_id", "label"))
+    with pytest.raises(DataError, match=r"1 row\(s\) name no suffix.*\(row 9\); write the suffix"):
+        _as_found(table)
+    (cells / "7.png").unlink()
+    assert len(_as_found(table).splits[Split.TEST]) == 24
+
+
 def test_paths_of_another_system_absolute_paths_and_odd_names(cells: Path) -> None:
     save_cells(cells, {"Zellen süß": 1})
     rows = _rows("path", "label")
