@@ -685,7 +685,9 @@ class Fold:
                 factor = rate_factor(settings.training, number, num_steps)
                 step(inputs, targets.float(), settings.training.learning_rate * factor)
                 share = 1 - min(settings.training.average, (1 + number) / (10 + number))
-                torch._foreach_lerp_(averages, values, share)
+                with torch.no_grad():
+                    for average, value in zip(averages, values, strict=True):
+                        average.lerp_(value, share)
             with torch.no_grad(), _autocast(device):
                 loss = functional.cross_entropy(model(step.inputs).float(), step.targets).item()
         with torch.no_grad():

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -207,6 +208,13 @@ def test_suggested_cells_become_labels(
     assert "suggested for labeling" in outcome.err
     assert "not used" not in outcome.err
     assert "suggested for labeling" in (tmp_path / "adapted" / "MODEL_CARD.md").read_text()
+    archive = shutil.make_archive(str(tmp_path / "cells"), "zip", laboratory)
+    for data, said in ((archive, "is not a file by itself"), (args[3], "is a table")):
+        outcome = hemascope(
+            "adapt", exported, "--data", data, "--out", tmp_path / "x", "--suggest", "2"
+        )
+        assert outcome.code == 2
+        assert said in outcome.err
 
 
 def test_cells_of_one_case_make_a_model_that_says_what_it_was_judged_by(

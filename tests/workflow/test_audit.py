@@ -81,6 +81,19 @@ def test_an_unsplit_folder_with_a_class_of_one(tmp_path: Path, hemascope: Run) -
     assert "does not say which images come from the same patient" in outcome.out
 
 
+def test_a_network_that_guesses_judges_no_label(tmp_path: Path, hemascope: Run) -> None:
+    chance = np.random.default_rng(0)
+    images = chance.integers(0, 256, (60, 28, 28, 3), dtype=np.uint8)
+    labels, names = np.arange(60) % 3, np.array(["a", "b", "c"])
+    save_npz(tmp_path / "noise.npz", {"images": images, "labels": labels, "class_names": names})
+    done = hemascope("audit", tmp_path / "noise.npz", "--out", tmp_path / "out")
+    assert "cannot tell these classes apart" in done.out
+    assert "All classes have 20 images" in done.out
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert (found["label_issues"], found["cross_validated_accuracy"]) == ([], None)
+    assert "cannot tell these classes apart" in (tmp_path / "out" / "audit.html").read_text()
+
+
 def test_names_that_do_not_fit_are_refused(tmp_path: Path, hemascope: Run) -> None:
     arrays: dict[str, Any] = {**small_arrays(), "val_names": np.array(["a", "b"])}
     save_npz(tmp_path / "bad.npz", arrays)

@@ -627,6 +627,7 @@ def adapt(
 
     Example: hemascope adapt hemanet-64-labs --data cells.csv --out adapted
     """
+    _needs("adapt", "matplotlib", "sklearn", "scipy")
     if not data.data:
         raise UsageError("it is missing; name your laboratory's images.", field="data")
     chosen = _data(data)

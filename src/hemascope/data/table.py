@@ -80,7 +80,7 @@ def read_table(path: Path, request: Request) -> Source:
     for column in [name for name in _FILLED if name in columns]:
         empty = [n for n, row in there.items() if row[column].casefold() in _NOTHING]
         if column == "label" or len(empty) < len(there):
-            _refuse(path, empty, f"have no {column}")
+            _refuse(path, empty, f"have no {column}", "fill them in, or delete the rows")
     labels, numbered = _labels([row["label"] for row in there.values()], request, path)
     notes += numbered
     records = [

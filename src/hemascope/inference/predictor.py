@@ -55,7 +55,7 @@ from hemascope.store.model_folder import (
 )
 
 # Or a tensor of uint8.
-Source = str | PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
+Source = str | PathLike[str] | bytes | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
 Images = NDArray[np.uint8]
 Read = Callable[[], Picture]
 

@@ -94,7 +94,8 @@ class Outcome:
             if row.error or row.confidence is None:
                 cells, style = [path, f"unreadable: {_printable(row.error)}"], "red"
             else:
-                held = ", ".join(row.prediction_set) or "(empty)"
+                none = "(empty)" if self.coverage else "(not fitted)"
+                held = ", ".join(row.prediction_set) or none
                 abstain = row.warning or ("yes" if row.abstain else "")
                 cells, style = [path, row.predicted_class, f"{100 * row.confidence:.1f} %"], ""
                 cells += [held, abstain]
@@ -125,6 +126,8 @@ class Outcome:
                 f"Prediction sets: made to hold the true class of {100 * self.coverage:g} % of "
                 "cells like those that the sets were fitted to."
             )
+        elif answered:
+            lines.append("No prediction sets: the model had too few val images to fit them.")
         if answered and not self.distances:
             lines.append(NO_GUARD)
         if self.shift and (unlike := shift_sentence(self.shift)):

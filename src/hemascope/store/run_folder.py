@@ -262,6 +262,8 @@ def find_runs(folder: Path) -> list[RunFolder]:
     """
     if found := sorted(config.parent for config in folder.glob(f"*/{_CONFIG}")):
         return [RunFolder(path) for path in found]
+    if (folder / _CONFIG).is_file():
+        raise DataError(f"{folder} is a run folder itself; give the folder that holds it.")
     raise DataError(f"{folder} holds no run folders; give the `out` of 'hemascope reproduce'.")
 
 

@@ -25,7 +25,7 @@ from hemascope.core.images import (
 from hemascope.core.predictions import Predictions, log_softmax
 from hemascope.core.seen import Seen
 from hemascope.data import load
-from hemascope.data.inputs import items
+from hemascope.data.inputs import check_inputs, items
 from hemascope.data.shards import MANIFEST
 from hemascope.data.source import Request
 from hemascope.data.table import SUGGESTED
@@ -338,7 +338,8 @@ def adapt(
             *([found.frame.describe()] if found.frame else []),
             *result.lines(),
             f"Report: {RunFolder(output.folder).page}",
-            f"Next: hemascope predict PATH... --model {output.folder}, or hemascope serve with it",
+            f"Next: hemascope predict PATH... --model {output.folder}, or hemascope serve "
+            f"--model {output.folder}",
             RESEARCH_USE_ONLY,
         ]
     )
@@ -358,6 +359,12 @@ def suggest(
     """
     base, _ = _base(model, data)
     found = _laboratory(base, data, unlabeled=True, reporter=reporter)
+    if inside := [path for path in found.paths if not Path(path).is_file()]:
+        raise DataError(
+            f"{inside[0]} is not a file by itself, which a table could name: unpack or copy the "
+            "images, and give their folder.",
+            field="data",
+        )
     answers = base.answer(found.images)
     probs = np.array([answer.probs for answer in answers])
     chosen = choose_cells(probs, base.engine.features(found.images), count)
@@ -472,6 +479,7 @@ def _laboratory(
 
 def _unlabeled(base: Predictor, data: DataSettings, reporter: Reporter) -> Laboratory:
     """Photographs of folders and files, at most a few thousand, spread evenly."""
+    check_inputs(data.sources)
     passed = PassedOver()
     everything = list(items(data.sources, passed))
     looked_at = spread(everything, _MOST)
@@ -616,9 +624,10 @@ def _noted(base: Predictor, found: Laboratory, *, keep: bool) -> list[str]:
             "best, or get another class; `keep` keeps these classes."
         )
     if unknown := [name for name in found.classes.names if name not in base.class_names]:
-        notes.append(
-            f"the model knew no {', '.join(unknown)}: before, all cells of these count as wrong."
-        )
+        before = "there is no figure for it before"
+        if len(unknown) < len(found.classes.names):
+            before = "before, all cells of these count as wrong"
+        notes.append(f"the model knew no {', '.join(unknown)}: {before}.")
     if found.labeled and found.labeled.weights is not None:
         notes.append("the images' weights are not used: all classes weigh the same.")
     return notes

@@ -21,6 +21,7 @@ from hemascope.core.classes import Split
 from hemascope.core.images import Dataset, LabeledImages, concatenate, stored
 from hemascope.inference import predict
 from hemascope.inference.torch_engine import TorchEngine, features, pick_device, pick_precision
+from hemascope.metrics.statistics import wilson
 from hemascope.models import build_model
 from hemascope.settings.data import DataSettings
 from hemascope.settings.output import Output
@@ -97,8 +98,13 @@ def examine(
     together = find.joined_groups(len(images), np.concatenate([near_once, copies]))
     near = [group for group in together if len(set(hashes[group].tolist())) > 1]
     flaws = find.find_flaws(pixels, images.labels, images.sizes)
+    counts = np.bincount(images.labels)
+    accuracy = float((probs.argmax(axis=1) == images.labels).mean())
+    judged = bool(np.sum(counts >= 2 * _NUM_FOLDS) > 1)
+    # A network that only guesses would find errors everywhere.
+    judged &= bool(wilson(accuracy, len(images))[0] > counts.max() / len(images))
     issues = find.label_issues(images.labels, probs, min_images=2 * _NUM_FOLDS)
-    judged = bool(np.sum(np.bincount(images.labels) >= 2 * _NUM_FOLDS) > 1)
+    issues = issues if judged else issues[:0]
     singles = (issues.tolist(), flaws.blank, flaws.blurred, flaws.off_size)
     shown = sorted({i for group in together for i in group}.union(*singles))
     names = dataset.classes.names
@@ -129,9 +135,7 @@ def examine(
             )
             for i in issues
         ],
-        cross_validated_accuracy=float((probs.argmax(axis=1) == images.labels).mean())
-        if judged
-        else None,
+        cross_validated_accuracy=accuracy if judged else None,
         groups_in_several_splits=sources[0],
         group_statement=sources[1],
         balance_statement=_balance(dataset, images.labels),
@@ -230,10 +234,12 @@ def _balance(dataset: Dataset, labels: NDArray[np.int64]) -> str:
     names = dataset.classes.names
     occurring = np.flatnonzero(counts)
     most, fewest = counts.argmax(), occurring[counts[occurring].argmin()]
+    even = f"All classes have {counts[most]:,} images"
     sentence = (
         f"The largest class, {names[most]}, has {counts[most] / counts[fewest]:.1f} times as many "
         f"images as the smallest, {names[fewest]} ({counts[most]:,} and {counts[fewest]:,})"
     )
+    sentence = even if counts[most] == counts[fewest] else sentence
     if missing := [name for name, count in zip(names, counts, strict=True) if not count]:
         sentence += f"; no images of {', '.join(missing)}"
     if few := [

@@ -89,6 +89,11 @@ class Audit:
     names: Mapping[str, str]
 
 
+_NOT_JUDGED = (
+    "there are too few images or classes, or a small network cannot tell these classes apart."
+)
+
+
 def render_audit(content: Audit, images: Mapping[str, NDArray[np.uint8]]) -> str:
     """The page: needs no other file.
 
@@ -104,6 +109,7 @@ def render_audit(content: Audit, images: Mapping[str, NDArray[np.uint8]]) -> str
         a=content,
         first=FIRST_SHOWN,
         most=MOST_SHOWN,
+        not_judged=_NOT_JUDGED,
         headline=_headline(content),
         lines=summary(content),
     )
@@ -129,7 +135,7 @@ def summary(content: Audit) -> list[str]:
         else f"{_count(content.cross_split_groups, 'group')} of the same or nearly the same images "
         "in different splits.",
         content.group_statement,
-        "Labels were not judged: there are too few images or classes."
+        f"Labels were not judged: {_NOT_JUDGED}"
         if accuracy is None
         else f"{_count(content.label_issues, 'image')} with a likely label error, by a "
         f"cross-validated small network ({100 * accuracy:.1f} % accuracy).",
