@@ -218,6 +218,7 @@ def test_from_upload_to_a_signed_and_exported_differential(
     other = visit(station, "Linus")  # who read nothing, and sees what was signed
     other.goto(page.url)
     other.wait_for_selector("text=Signed by Ada")
+    other.wait_for_selector(".cell >> nth=0")  # the cells come after the case
     for name in ("#look", "basophil", "neutrophil", "not counted"):
         assert count(other, name) == count(page, name)
     page.click("summary:has-text('Export')")
