@@ -411,6 +411,7 @@ def test_a_gray_picture_is_flagged_however_it_is_given(
         (None, "expected"),
         (5, "expected"),
         ("a\0b.png", "zero byte"),
+        (Image.new("RGB", (0, 0)), "image of 0x0 pixels"),
     ],
 )
 def test_one_bad_picture_has_its_own_error(
@@ -423,6 +424,25 @@ def test_one_bad_picture_has_its_own_error(
     assert not first.error
     with pytest.raises(DataError, match="image 1 cannot be read"):
         predictor.predict_proba([pixels, form])
+
+
+def test_a_closed_file_fails_alone(predictor: Predictor, pixels: NDArray[np.uint8]) -> None:
+    file = io.BytesIO(b"x")
+    file.close()
+    first, bad = predictor.predict([pixels, file])
+    assert not first.error
+    assert "closed file" in bad.error
+
+
+def test_bytes_and_paths_of_any_type_are_one_picture(
+    predictor: Predictor, pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    Image.fromarray(pixels).save(tmp_path / "cell.png")
+    expected = predictor.predict(tmp_path / "cell.png")
+    assert not expected[0].error
+    assert predictor.predict(memoryview((tmp_path / "cell.png").read_bytes())) == expected
+    with os.scandir(tmp_path) as entries:
+        assert [predictor.predict(one) for one in entries] == [expected]
 
 
 def test_a_batch_with_channels_first_is_refused_picture_by_picture(predictor: Predictor) -> None:
