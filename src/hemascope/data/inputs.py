@@ -253,11 +253,11 @@ def _kind(path: str) -> Kind:
 def _of_stdin(stdin: BinaryIO) -> Iterator[Item]:
     """The image on standard input, or those that it lists."""
     buffered = io.BufferedReader(cast("io.RawIOBase", stdin))
-    if is_picture(buffered.peek(NUM_PREFIX_BYTES)[:NUM_PREFIX_BYTES]):
+    first = buffered.peek(_LOOKED_AT)[:_LOOKED_AT]
+    if is_picture(first[:NUM_PREFIX_BYTES]):
         content = buffered.read(MAX_FILE_BYTES + 1)
         yield Item(STDIN, partial(read_picture, content), len(content))
         return
-    first = buffered.peek(_LOOKED_AT)[:_LOOKED_AT]
     is_wide = first.startswith((b"\xff\xfe", b"\xfe\xff"))  # as PowerShell writes
     if why := unread(first) or ("" if is_wide or b"\0" not in first else _NO_LIST):
         yield _failing(STDIN, why)
@@ -312,6 +312,9 @@ def _of_archive(path: str, kind: str, passed: PassedOver) -> Iterator[Item]:
             if is_hidden(name.replace("\\", "/")):
                 passed.num_hidden += 1
                 continue
+            if _kind(name) in ("npz", "zip", "tar"):
+                yield _failing(where, "an archive inside an archive is not read; unpack it")
+                continue
             if num_bytes > MAX_FILE_BYTES and named_so:
                 yield _failing(where, TOO_LARGE)
                 continue
@@ -326,9 +329,7 @@ def _of_archive(path: str, kind: str, passed: PassedOver) -> Iterator[Item]:
                     raise  # what follows cannot be found; a .zip has a list of its members
                 yield _failing(where, str(error) or type(error).__name__)
                 continue
-            if name.lower().endswith((*ZIP, *TAR, ".npz")):
-                yield _failing(where, "an archive inside an archive is not read; unpack it")
-            elif named_so or is_picture(content[:NUM_PREFIX_BYTES]):
+            if named_so or is_picture(content[:NUM_PREFIX_BYTES]):
                 yield Item(where, partial(read_picture, content), len(content))
             else:
                 passed.add(name)

@@ -34,7 +34,6 @@ _BAD_ARRAY = (
 _MAX_ROW_BYTES = 75_000_000  # of one image
 _MIN_SIZE = 8  # the study's CNN halves an image three times
 _CHANNELS = {1, 3, 4}
-TO_UINT8 = "Scale brightness to 0 to 255 and convert it by .astype('uint8')"
 _EXPECTED = (
     "expected uint8 images (N, H, W, 3), (N, 3, H, W) or (N, H, W) and a label for each, in "
     "MedMNIST's arrays train_images, train_labels, ..."
@@ -214,7 +213,10 @@ def _read_part(archive: zipfile.ZipFile, stem: str, path: Path) -> LabeledImages
 
 def _check_images(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
     if dtype != np.uint8:
-        raise DataError(f"{where} has type {dtype}; {_EXPECTED}. {TO_UINT8}.")
+        raise DataError(
+            f"{where} has type {dtype}; {_EXPECTED}. "
+            "Scale brightness to 0 to 255 and convert it by .astype('uint8')."
+        )
     if len(shape) == 3 and shape[2] in (3, 4):
         raise DataError(f"{where} has shape {shape}, as one image has; write it as (1, H, W, 3).")
     if len(shape) != 3 and not (len(shape) == 4 and {shape[1], shape[3]} & _CHANNELS):
@@ -338,7 +340,7 @@ def _read_rows(archive: zipfile.ZipFile, key: str, path: Path) -> Iterator[NDArr
         _check_images(shape, dtype, f"{path}: {key}")
         nbytes = int(np.prod(shape[1:], dtype=object))
         if fortran_order:  # the bytes of an image do not lie together
-            whole = _channels_last(npy.read_array(archive.open(f"{key}.npy"), allow_pickle=False))
+            whole = _channels_last(_read_array(archive, key, path))
             yield from (one[..., 0] if one.shape[2] == 1 else one.copy() for one in whole)
             return
         if not 0 < nbytes <= _MAX_ROW_BYTES:

@@ -32,14 +32,21 @@ TOO_LARGE = f"file too large (limit {MAX_FILE_BYTES // 1_000_000} MB)"
 # that text may begin like (PPM).
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
 _PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")
-_UNREAD = re.compile(
-    rb"(?P<HEIC>.{4}ftyp(?:heic|heix|heim|hevc|mif1|msf1))|(?P<JPEG_2000>.{4}jP  |\xff\x4f\xff\x51)"
-    rb"|(?P<JPEG_XL>.{4}JXL |\xff\x0a)|(?P<Photoshop>8BPS)"
-    rb"|(?P<PPM>P[1-6]\s+(?:#|\d+\s+\d+\s)|P7\nWIDTH)"
-    rb"|(?P<DICOM>.{128}DICM)|(?P<Zeiss_CZI>ZISRAWFILE)|(?P<NumPy>\x93NUMPY)",
-    re.DOTALL,
-)
-_NO_IMAGES = {  # what else files hold that are called images, and what to do
+_FORMATS_UNREAD = {
+    "HEIC": rb".{4}ftyp(?:heic|heix|heim|hevc|mif1|msf1)",
+    "JPEG 2000": rb".{4}jP  |\xff\x4f\xff\x51",
+    "JPEG XL": rb".{4}JXL |\xff\x0a",
+    "Photoshop": rb"8BPS",
+    "PPM": rb"P[1-6]\s+(?:#|\d+\s+\d+\s)|P7\nWIDTH",
+    "DICOM": rb".{128}DICM",
+    "Zeiss CZI": rb"ZISRAWFILE",
+    "NumPy": rb"\x93NUMPY",
+}
+_UNREAD = {  # what files hold that are called images and not read, by how they begin; what to do
+    **{
+        begins: f"{name} is not read; save it as 8-bit RGB PNG"
+        for name, begins in _FORMATS_UNREAD.items()
+    },
     rb"PK[\x03\x05]|Rar!|7z\xbc\xaf|\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar": (
         "an archive, or compressed; unpack it"
     ),
@@ -128,12 +135,8 @@ def _signatures() -> tuple[Callable[[bytes], bool | str], ...]:
 
 def unread(content: bytes) -> str:
     """What a file holds that is not read, by how it begins, and what to do; "" if unknown."""
-    if found := _UNREAD.match(content):
-        return f"{found.lastgroup} is not read; save it as 8-bit RGB PNG".replace("_", " ")
-    for begins, told in _NO_IMAGES.items():
-        if re.match(begins, content, re.DOTALL):
-            return told
-    return ""
+    told = (told for begins, told in _UNREAD.items() if re.match(begins, content, re.DOTALL))
+    return next(told, "")
 
 
 def readable(reads: Iterable[Callable[[], Picture]]) -> Iterator[Image.Image]:
@@ -250,9 +253,9 @@ def _shown(image: Image.Image) -> Picture:
     color, alpha = _split(pixels)
     color, profile_notes = _to_srgb(color, image.info.get("icc_profile", b""))
     notes += profile_notes or _untold_colors(image)
-    if alpha is not None and alpha.getextrema() == (0, 0):
-        raise BadPictureError("all of it is transparent; save it without alpha")
-    if alpha is not None and alpha.getextrema() != (255, 255):
+    if alpha is not None and (extrema := alpha.getextrema()) != (255, 255):
+        if extrema == (0, 0):
+            raise BadPictureError("all of it is transparent; save it without alpha")
         white = Image.new("RGB", color.size, "white")
         white.paste(color, mask=alpha)
         color, notes = white, (*notes, "transparent parts shown on white")

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import zip_longest
 from math import isfinite, nan
 from pathlib import Path, PurePosixPath
@@ -137,12 +138,12 @@ def _read_csv(path: Path) -> list[Row]:
         is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
         # spreadsheets write a byte-order mark
         text = content.decode("utf-16" if is_wide else "utf-8-sig")
+        if "\0" in text:
+            raise UnicodeError("it holds zero bytes")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error
     except UnicodeError as error:
         raise DataError(f"{path} is not a table in UTF-8 ({error}); save it again so.") from error
-    if "\0" in text:
-        raise DataError(f"{path} is not a table in UTF-8 (it holds zero bytes); save it again so.")
     if told := re.match(r'"?sep=(.)"?[\r\n]+', text):  # by spreadsheets, for spreadsheets
         text = text[told.end() :]
     first = next(iter(text.lstrip().splitlines()), "")
@@ -230,15 +231,14 @@ def _files(
     found: dict[int, Path] = {}
     missing: list[BadFile] = []
     suffixes = [variant for suffix in sorted(SUFFIXES) for variant in (suffix, suffix.upper())]
-    stems: dict[Path, Counter[str]] = {}
+    stems = cache(_stems)
     several: list[int] = []
     for number, name in enumerate(names, 2):
         if name and (file := _file(path.parent, name, suffixes)):
             found[number] = file
-            if file.name != PurePosixPath(name.replace("\\", "/")).name:
-                if file.parent not in stems:
-                    stems[file.parent] = _stems(file.parent)
-                several += [number] * (stems[file.parent][file.stem] > 1)
+            is_named = file.name == PurePosixPath(name.replace("\\", "/")).name
+            if not is_named and stems(file.parent)[file.stem] > 1:
+                several.append(number)
         else:
             missing.append(BadFile(f"row {number} ({name or 'empty'})", "no such file"))
     _refuse(path, several, "name no suffix, and several images are called so", "write the suffix")

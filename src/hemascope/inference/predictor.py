@@ -202,9 +202,11 @@ class Predictor:
         fit = self.decide(reads)
         answers = self.answer_all(reads, fit).answers
         counts = Counter(note for answer in answers for note in answer.note.split("; ") if note)
-        said = [f"{count} of {len(answers)}: {note}" for note, count in counts.items()]
-        said = [f"{'; '.join(said)} (Answer.note)"] if said else []
-        if told := ([self.told(fit)] if fit else []) + said:
+        told = [self.told(fit)] if fit else []
+        if counts:
+            listed = "; ".join(f"{count} of {len(answers)}: {n}" for n, count in counts.items())
+            told.append(f"{listed} (Answer.note)")
+        if told:
             warnings.warn(" ".join(told), UserWarning, stacklevel=2)
         return answers
 

@@ -234,12 +234,13 @@ def _balance(dataset: Dataset, labels: NDArray[np.int64]) -> str:
     names = dataset.classes.names
     occurring = np.flatnonzero(counts)
     most, fewest = counts.argmax(), occurring[counts[occurring].argmin()]
-    even = f"All classes have {counts[most]:,} images"
-    sentence = (
-        f"The largest class, {names[most]}, has {counts[most] / counts[fewest]:.1f} times as many "
-        f"images as the smallest, {names[fewest]} ({counts[most]:,} and {counts[fewest]:,})"
-    )
-    sentence = even if counts[most] == counts[fewest] else sentence
+    sentence = f"All classes have {counts[most]:,} images"
+    if counts[most] > counts[fewest]:
+        times = counts[most] / counts[fewest]
+        sentence = (
+            f"The largest class, {names[most]}, has {times:.1f} times as many images as the "
+            f"smallest, {names[fewest]} ({counts[most]:,} and {counts[fewest]:,})"
+        )
     if missing := [name for name, count in zip(names, counts, strict=True) if not count]:
         sentence += f"; no images of {', '.join(missing)}"
     if few := [
