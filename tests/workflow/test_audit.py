@@ -91,7 +91,9 @@ def test_a_network_that_guesses_judges_no_label(tmp_path: Path, hemascope: Run) 
     assert "All classes have 20 images" in done.out
     found = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert (found["label_issues"], found["cross_validated_accuracy"]) == ([], None)
-    assert "cannot tell these classes apart" in (tmp_path / "out" / "audit.html").read_text()
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert "cannot tell these classes apart" in page
+    assert "Nothing wrong found in 60 images, whose labels were not judged" in page
 
 
 def test_names_that_do_not_fit_are_refused(tmp_path: Path, hemascope: Run) -> None:

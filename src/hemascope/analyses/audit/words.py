@@ -118,7 +118,9 @@ def render_audit(content: Audit, images: Mapping[str, NDArray[np.uint8]]) -> str
 def _headline(content: Audit) -> str:
     total = sum(content.data.counts.values())
     if not content.labels:
-        return f"Nothing wrong found in {total:,} images"
+        unjudged = content.cross_validated_accuracy is None
+        more = ", whose labels were not judged" if unjudged else ""
+        return f"Nothing wrong found in {total:,} images{more}"
     return f"{len(content.labels):,} of {total:,} images are worth checking"
 
 
